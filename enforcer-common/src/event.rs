@@ -1,0 +1,1 @@
+//! Records that the kernel half sends up: refusals.

@@ -1,0 +1,1 @@
+//! Names of programs, maps and pins, and capacities.

@@ -1,0 +1,2 @@
+//! Empty: lets the user half depend on this package for rebuilds only.
+#![no_std]

@@ -1,0 +1,12 @@
+//! `enforcer approvals`.
+
+use std::process::ExitCode;
+
+/// Arguments of `enforcer approvals`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not in this build")
+}

@@ -1,0 +1,80 @@
+//! The command line: one file per command, each with its `Args` and a `run`.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 3 refused by policy.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+pub mod approvals;
+pub mod ca;
+pub mod daemon;
+pub mod doctor;
+pub mod init;
+pub mod join;
+pub mod policy;
+pub mod run;
+pub mod server;
+pub mod status;
+pub mod transcripts;
+
+/// Exit code for a refusal by policy.
+pub const REFUSED: u8 = 3;
+
+/// One unavoidable gate on each host for what AI agents send.
+#[derive(Debug, Parser)]
+#[command(name = "enforcer", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Decide on requests and look at them
+    Approvals(approvals::Args),
+    /// Show, install or rotate the interception CA
+    Ca(ca::Args),
+    /// Run the host daemon
+    Daemon(daemon::Args),
+    /// Prove enforcement by trying to get out
+    Doctor(doctor::Args),
+    /// Write a starter configuration, CA and policy
+    Init(init::Args),
+    /// Trade a one-time token for a certificate (hosts and people)
+    Join(join::Args),
+    /// Check, test and explain policy
+    Policy(policy::Args),
+    /// Run a program in its own governed cgroup
+    Run(run::Args),
+    /// Run the approval server
+    Server(server::Args),
+    /// Say what runs and which layers hold
+    Status(status::Args),
+    /// Read, search, export and verify transcripts
+    Transcripts(transcripts::Args),
+    /// (internal) set up the floor and execute an agent's program
+    #[command(name = "__launch", hide = true)]
+    Launch(crate::run::LaunchArgs),
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Approvals(args) => approvals::run(args),
+        Command::Ca(args) => ca::run(args),
+        Command::Daemon(args) => daemon::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Join(args) => join::run(args),
+        Command::Policy(args) => policy::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Server(args) => server::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Transcripts(args) => transcripts::run(args),
+        Command::Launch(args) => crate::run::launch(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("enforcer: {error:#}");
+        ExitCode::FAILURE
+    })
+}
