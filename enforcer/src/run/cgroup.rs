@@ -4,7 +4,6 @@
 use crate::principal::AgentName;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -52,12 +51,9 @@ impl RunCgroup {
         &self.path
     }
 
-    /// The file into which a process writes `0` to become a member.
-    pub fn procs(&self) -> io::Result<OwnedFd> {
-        Ok(fs::OpenOptions::new()
-            .write(true)
-            .open(self.path.join("cgroup.procs"))?
-            .into())
+    /// Makes the calling process a member.
+    pub fn join(&self) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.procs"), "0")
     }
 
     /// Ends every member, waits until the cgroup is empty and removes it, then
