@@ -9,6 +9,13 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Prints a line; see [`say`].
+macro_rules! sayln {
+    ($($part:tt)*) => {
+        say(&(format!($($part)*) + "\n"))
+    };
+}
+
 /// Arguments of `enforcer policy`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -100,14 +107,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Test(on) => Ok(test(&on)),
         Command::Explain(explain) => self::explain(*explain),
         Command::Schema { json: false } => {
-            print!("{SCHEMA}");
+            say(SCHEMA);
             Ok(ExitCode::SUCCESS)
         }
         Command::Schema { json: true } => {
-            println!("{}", schema_json()?);
+            say(&(schema_json()? + "\n"));
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Prints. A reader that goes away (`| head`) is no fault, and must not become a panic; the exit
+/// code still says what was found.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 fn check(on: &On) -> ExitCode {
@@ -118,7 +132,7 @@ fn check(on: &On) -> ExitCode {
     };
     if on.json {
         let version = loaded.as_ref().ok().map(Bundle::version);
-        println!(
+        sayln!(
             "{}",
             json!({ "ok": loaded.is_ok(), "version": version, "problems": problems })
         );
@@ -128,7 +142,7 @@ fn check(on: &On) -> ExitCode {
         eprintln!("{problems}");
     }
     match &loaded {
-        Ok(bundle) => println!(
+        Ok(bundle) => sayln!(
             "ok: policy {} has {} targets, {} rules, {} scopes and {} tests",
             bundle.version(),
             bundle.targets().len(),
@@ -155,7 +169,7 @@ fn load(on: &On) -> Result<Bundle, ExitCode> {
 
 fn print_problems(on: &On, problems: &Problems) {
     if on.json {
-        println!("{}", json!({ "ok": false, "problems": problems }));
+        sayln!("{}", json!({ "ok": false, "problems": problems }));
     } else {
         eprintln!("{problems}");
     }
@@ -186,24 +200,24 @@ fn test(on: &On) -> ExitCode {
         match outcome {
             Ok(outcome) => {
                 let verdict = &outcome.judgement.verdict;
-                println!("{mark} {}: {}: {verdict}", case.file, case.name);
+                sayln!("{mark} {}: {}: {verdict}", case.file, case.name);
                 if !passed {
                     explain_failure(case, &outcome);
                 }
             }
-            Err(error) => println!("{mark} {}: {}: {error}", case.file, case.name),
+            Err(error) => sayln!("{mark} {}: {}: {error}", case.file, case.name),
         }
     }
     let total = bundle.cases().len();
     if on.json {
-        println!(
+        sayln!(
             "{}",
             json!({ "ok": failed == 0, "version": bundle.version(), "failed": failed, "tests": rows })
         );
     } else if total == 0 {
-        println!("no tests: put cases into {}/tests/*.toml", on.dir.display());
+        sayln!("no tests: put cases into {}/tests/*.toml", on.dir.display());
     } else {
-        println!("{} of {total} tests passed", total - failed);
+        sayln!("{} of {total} tests passed", total - failed);
     }
     if failed == 0 {
         ExitCode::SUCCESS
@@ -217,14 +231,14 @@ fn explain_failure(case: &Case, outcome: &CaseOutcome) {
         [] => String::new(),
         rules => format!(" by {}", rules.join(", ")),
     };
-    println!("       expected {}{}", case.expect, by(&case.rules));
-    println!(
+    sayln!("       expected {}{}", case.expect, by(&case.rules));
+    sayln!(
         "       got      {}{}",
         outcome.judgement.verdict,
         by(&outcome.judgement.rules)
     );
     for line in &outcome.judgement.trace {
-        println!("       {line}");
+        sayln!("       {line}");
     }
 }
 
@@ -274,11 +288,11 @@ fn explain(args: Explain) -> anyhow::Result<ExitCode> {
         connect: args.connect,
     })?;
     if on.json {
-        println!("{}", explained(&bundle, &judgement));
+        sayln!("{}", explained(&bundle, &judgement));
     } else {
-        println!("{}", judgement.verdict);
+        sayln!("{}", judgement.verdict);
         for line in &judgement.trace {
-            println!("  {line}");
+            sayln!("  {line}");
         }
     }
     Ok(match judgement.verdict {

@@ -56,6 +56,9 @@ impl Bundle {
     pub fn load(dir: &Path) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let files = read_files(dir, &mut problems);
+        if files.is_empty() && problems.has_errors() {
+            return Err(problems);
+        }
         Self::build(&files, problems)
     }
 
@@ -255,8 +258,8 @@ impl Bundle {
     }
 
     /// Whether a rule that can concern this action on this target asks for the body's length or
-    /// hash. Then the body has to be read before [`Bundle::evaluate`] (an empty one counts as
-    /// read with length 0); an operation without `body.length` is denied.
+    /// hash. Then the body has to be read before [`Bundle::evaluate`] (of a request without one
+    /// the length is 0); an operation without the fact that is asked for is denied.
     pub fn reads_body(&self, target: &Target, action: &str) -> bool {
         self.located(target)
             .is_none_or(|(at, _)| self.engine.reads_body(at, action))

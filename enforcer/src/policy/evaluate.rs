@@ -44,7 +44,8 @@ struct Rules {
     /// Positions in `Engine::rules`, in the order of the file.
     at: Vec<usize>,
     set: PolicySet,
-    reads_body: bool,
+    reads_length: bool,
+    reads_hash: bool,
     reads_headers: bool,
 }
 
@@ -115,7 +116,7 @@ impl Engine {
     /// body; `true` for an action that is not known.
     pub(super) fn reads_body(&self, target: usize, action: &str) -> bool {
         self.slice(target, action)
-            .is_none_or(|slice| slice.rules.reads_body)
+            .is_none_or(|slice| slice.rules.reads_length || slice.rules.reads_hash)
     }
 
     fn slice(&self, target: usize, action: &str) -> Option<&Slice> {
@@ -174,10 +175,15 @@ impl Engine {
         if protocol != Protocol::Dns && !target.has_port(op.port) {
             return Err(format!("port {} is not one of the target's", op.port));
         }
-        if rules.reads_body && op.get("body.length").is_none() {
-            return Err(
-                "a rule asks for the body's length or hash, and the body was not read".to_owned(),
-            );
+        for (asked, fact) in [
+            (rules.reads_length, "body.length"),
+            (rules.reads_hash, "body.sha256"),
+        ] {
+            if asked && op.get(fact).is_none() {
+                return Err(format!(
+                    "a rule asks for `{fact}`, and the body was not read"
+                ));
+            }
         }
         let mut added = vec![request::agent(principal, &self.types)?];
         if rules.reads_headers {
@@ -279,17 +285,20 @@ impl Engine {
 impl Rules {
     fn new(at: Vec<usize>, all: &[Rule]) -> Result<Self, EngineFault> {
         let mut set = PolicySet::new();
-        let mut reads_body = false;
+        let mut reads_length = false;
+        let mut reads_hash = false;
         let mut reads_headers = false;
         for rule in at.iter().filter_map(|at| all.get(*at)) {
             set.add(rule.policy.clone()).map_err(cedar)?;
-            reads_body |= rule.reads_body;
+            reads_length |= rule.reads_length;
+            reads_hash |= rule.reads_hash;
             reads_headers |= rule.reads_headers;
         }
         Ok(Self {
             at,
             set,
-            reads_body,
+            reads_length,
+            reads_hash,
             reads_headers,
         })
     }

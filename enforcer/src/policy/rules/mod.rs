@@ -32,8 +32,10 @@ pub(in crate::policy) struct Rule {
     pub(in crate::policy) policy: Policy,
     action: ActionConstraint,
     resource: ResourceConstraint,
-    /// Whether it asks for the body's length or hash.
-    pub(in crate::policy) reads_body: bool,
+    /// Whether it asks for the body's length.
+    pub(in crate::policy) reads_length: bool,
+    /// Whether it asks for the body's hash.
+    pub(in crate::policy) reads_hash: bool,
     /// Whether it asks for headers.
     pub(in crate::policy) reads_headers: bool,
     pub(in crate::policy) span: Range<usize>,
@@ -196,9 +198,8 @@ fn rule(source: &Source<'_>, policy: &Policy, span: Range<usize>, problems: &mut
         action: policy.action_constraint(),
         resource: policy.resource_constraint(),
         policy: policy.new_id(PolicyId::new(&id)),
-        reads_body: seen
-            .iter()
-            .any(|a| a == "body_length" || a == "body_sha256"),
+        reads_length: seen.iter().any(|a| a == "body_length"),
+        reads_hash: seen.iter().any(|a| a == "body_sha256"),
         reads_headers: seen.iter().any(|a| a == "headers"),
         id,
         span,

@@ -249,6 +249,24 @@ fn a_rule_on_the_body_needs_the_body() {
     streamed.fact("http.body", "streamed");
     let judgement = bundle.evaluate(&principal("a"), &target, &streamed);
     assert_eq!(judgement.verdict, Verdict::Deny, "{judgement:#?}");
+    // A length that was announced is enough for a rule on the length, and not for one on the hash.
+    streamed.fact("body.length", 5);
+    let judgement = bundle.evaluate(&principal("a"), &target, &streamed);
+    assert_eq!(judgement.verdict, Verdict::Allow, "{judgement:#?}");
+    let rules = rules.replace(
+        "context has body_length && context.body_length > 10",
+        &format!(
+            "context has body_sha256 && context.body_sha256 == \"{}\"",
+            "0".repeat(64)
+        ),
+    );
+    let bundle = super::bundle(TARGETS, &rules, "");
+    assert_eq!(
+        bundle.evaluate(&principal("a"), &target, &op).verdict,
+        Verdict::Allow
+    );
+    let judgement = bundle.evaluate(&principal("a"), &target, &streamed);
+    assert_eq!(judgement.verdict, Verdict::Deny, "{judgement:#?}");
 }
 
 #[test]
