@@ -70,7 +70,8 @@ impl Bodies {
         };
         body.truncated = length > room;
         if body.truncated {
-            body.data.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            body.data
+                .truncate(usize::try_from(room).unwrap_or(usize::MAX));
             // A slice would keep the whole piece in memory until it is written.
             body.data = Bytes::copy_from_slice(&body.data);
         }
@@ -118,7 +119,10 @@ mod tests {
         let first = body(bodies.admit(b"o", piece(b"abcd", false), 6)).unwrap();
         assert_eq!((first.offset, first.truncated), (0, false));
         let cut = body(bodies.admit(b"o", piece(b"efgh", false), 6)).unwrap();
-        assert_eq!((cut.offset, &cut.data[..], cut.truncated), (4, &b"ef"[..], true));
+        assert_eq!(
+            (cut.offset, &cut.data[..], cut.truncated),
+            (4, &b"ef"[..], true)
+        );
         assert!(bodies.admit(b"o", piece(b"ijkl", false), 6).is_none());
         let last = body(bodies.admit(b"o", piece(b"", true), 6)).unwrap();
         assert_eq!((last.length, last.truncated), (12, true));

@@ -46,8 +46,9 @@ impl Log {
         }
         let (number, prev) = match store.get(Cf::Meta, meta::CHECKPOINT)? {
             Some(bytes) => {
-                let number = key::parse_number(&bytes)
-                    .ok_or_else(|| RecordError::Damaged("meta has a bad checkpoint number".into()))?;
+                let number = key::parse_number(&bytes).ok_or_else(|| {
+                    RecordError::Damaged("meta has a bad checkpoint number".into())
+                })?;
                 let signed = store
                     .get(Cf::Checkpoints, &key::checkpoint(number))?
                     .and_then(|row| v1::SignedCheckpoint::decode(row.as_slice()).ok())

@@ -192,7 +192,14 @@ mod tests {
     }
 
     fn op() -> Operation {
-        let mut op = Operation::new("api", "api.test", 443, Protocol::Http, "http.get", "r".into());
+        let mut op = Operation::new(
+            "api",
+            "api.test",
+            443,
+            Protocol::Http,
+            "http.get",
+            "r".into(),
+        );
         op.fact("n", 3);
         op.fact("f", true);
         op.fact("t", "text");

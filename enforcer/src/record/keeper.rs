@@ -24,8 +24,15 @@ pub(super) struct Keeper {
     pub(super) writer: Sender<Message>,
     /// Nanoseconds that a sealed flow is kept; `None` keeps all.
     pub(super) retention_ns: Option<i64>,
-    /// Closed when the recorder ends.
-    pub(super) stop: Receiver<()>,
+    /// What it is told while it rests.
+    pub(super) orders: Receiver<Order>,
+}
+
+/// What the keeper is told.
+pub(super) enum Order {
+    /// Remove what was sealed before this moment (ns since the Unix epoch) now.
+    Retire(i64),
+    Stop,
 }
 
 impl Keeper {
@@ -36,16 +43,21 @@ impl Keeper {
             measure(self.store.path(), &self.counters);
             if retired.is_none_or(|at| at.elapsed() >= RETIRE_EVERY) {
                 retired = Some(Instant::now());
-                if let Some(keep) = self.retention_ns
-                    && let Err(error) = self.retire(now_ns().saturating_sub(keep))
-                {
-                    tracing::error!(%error, "old transcripts could not be removed");
+                if let Some(keep) = self.retention_ns {
+                    self.retire_logged(now_ns().saturating_sub(keep));
                 }
             }
-            match self.stop.recv_timeout(MEASURE_EVERY) {
+            match self.orders.recv_timeout(MEASURE_EVERY) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Order::Retire(cutoff)) => self.retire_logged(cutoff),
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn retire_logged(&self, cutoff: i64) {
+        if let Err(error) = self.retire(cutoff) {
+            tracing::error!(%error, "old transcripts could not be removed");
         }
     }
 
@@ -57,12 +69,18 @@ impl Keeper {
                 break;
             }
             let Some(flow) = key::index_flow(Cf::IndexTime, row) else {
-                return Err(RecordError::Damaged("index_time has a key of no kind".into()));
+                return Err(RecordError::Damaged(
+                    "index_time has a key of no kind".into(),
+                ));
             };
             let Some(record) = self.record(flow)? else {
                 continue;
             };
-            let Some(seal) = record.seal.as_ref().filter(|seal| seal.ended_unix_ns < cutoff) else {
+            let Some(seal) = record
+                .seal
+                .as_ref()
+                .filter(|seal| seal.ended_unix_ns < cutoff)
+            else {
                 continue;
             };
             let (done, wait) = channel();

@@ -150,6 +150,7 @@ impl Counters {
 /// What all flows share.
 struct Shared {
     queue: std::sync::mpsc::Sender<Message>,
+    orders: std::sync::mpsc::Sender<keeper::Order>,
     room: Arc<Semaphore>,
     counters: Arc<Counters>,
     session: Uuid,
@@ -179,30 +180,25 @@ impl Recorder {
         keeper::measure(store.path(), &counters);
         let hash_key = keys.hash_key();
         let (queue, messages) = std::sync::mpsc::channel();
-        let (stop, stopped) = std::sync::mpsc::channel();
+        let (orders, told) = std::sync::mpsc::channel();
         let keeper = keeper::Keeper {
             store: Arc::clone(&store),
             counters: Arc::clone(&counters),
             writer: queue.clone(),
             retention_ns: retention_ns(cfg.retention_days),
-            stop: stopped,
+            orders: told,
         };
-        let writer = writer::Writer::new(
-            store,
-            keys,
-            log,
-            session,
-            Arc::clone(&counters),
-            messages,
-        );
+        let writer =
+            writer::Writer::new(store, keys, log, session, Arc::clone(&counters), messages);
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let started = thread("record-keeper").spawn(move || keeper.run());
         let keeper = started.map_err(|error| RecordError::file(data_dir, error))?;
+        let stop = orders.clone();
         thread("record-writer")
             .spawn(move || {
                 let shutdown = writer.run();
-                drop(stop);
-                // The keeper must not wait for a writer that is gone; both hold the store.
+                // Both hold the store: it is closed when both have ended.
+                let _ = stop.send(keeper::Order::Stop);
                 let _ = keeper.join();
                 if let Some(done) = shutdown {
                     let _ = done.send(());
@@ -211,6 +207,7 @@ impl Recorder {
             .map_err(|error| RecordError::file(data_dir, error))?;
         Ok(Self(Arc::new(Shared {
             queue,
+            orders,
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             counters,
             session,
@@ -260,6 +257,13 @@ impl Recorder {
             // An error means that the writer was already gone.
             let _ = wait.await;
         }
+    }
+
+    /// Starts to remove flows that were sealed before a moment (ns since the Unix epoch), beside
+    /// what the configured retention removes by itself. The log keeps a tombstone of each.
+    pub fn retire_before(&self, unix_ns: i64) -> Result<(), RecordError> {
+        let order = keeper::Order::Retire(unix_ns);
+        self.0.orders.send(order).map_err(|_| RecordError::Closed)
     }
 
     /// The counters now.
@@ -317,9 +321,10 @@ impl Shared {
             | Kind::RequestBody(_)
             | Kind::ResponseBody(_)
             | Kind::Forwarded(_) => true,
-            Kind::Decision(_) | Kind::ResponseHead(_) | Kind::OperationEnd(_) | Kind::FlowEnd(_) => {
-                false
-            }
+            Kind::Decision(_)
+            | Kind::ResponseHead(_)
+            | Kind::OperationEnd(_)
+            | Kind::FlowEnd(_) => false,
         };
         let stop = self.at_quota == AtQuota::Stop || used >= ceiling;
         if stop && goes_on {
@@ -384,5 +389,7 @@ fn start_session(store: &store::Store, log: &mut checkpoint::Log) -> Result<Uuid
 /// Wall clock, nanoseconds since the Unix epoch.
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
 }

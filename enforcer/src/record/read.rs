@@ -101,10 +101,18 @@ impl Transcripts {
             let id = key::index_flow(cf, row)
                 .ok_or_else(|| RecordError::Damaged(format!("{} has a bad key", cf.name())))?;
             let Some(flow) = self.flow(id)? else {
-                return Err(RecordError::Damaged(format!("flow {id} is in an index only")));
+                return Err(RecordError::Damaged(format!(
+                    "flow {id} is in an index only"
+                )));
             };
-            let agent = filter.agent.as_ref().is_none_or(|a| *a == flow.record.agent);
-            let outcome = filter.outcome.as_deref().is_none_or(|o| o == flow.outcome());
+            let agent = filter
+                .agent
+                .as_ref()
+                .is_none_or(|a| *a == flow.record.agent);
+            let outcome = filter
+                .outcome
+                .as_deref()
+                .is_none_or(|o| o == flow.outcome());
             let denied = !filter.denied || flow.counts.denied > 0;
             if agent && outcome && denied && !each(flow)? {
                 break;
@@ -143,14 +151,16 @@ impl Transcripts {
         let mut rows = self.store.rows(Cf::Events, &key::event(flow, 0))?;
         let mut seq = 0_u64;
         loop {
-            let row = rows
-                .next_row()
-                .map_err(|error| RecordError::Damaged(format!("flow {flow} event {seq}: {error}")))?;
+            let row = rows.next_row().map_err(|error| {
+                RecordError::Damaged(format!("flow {flow} event {seq}: {error}"))
+            })?;
             let Some((row, value)) = row.filter(|(row, _)| row.starts_with(flow.as_bytes())) else {
                 return Ok(());
             };
             if key::parse_event(row) != Some((flow, seq)) {
-                return Err(RecordError::Damaged(format!("flow {flow}: event {seq} is missing")));
+                return Err(RecordError::Damaged(format!(
+                    "flow {flow}: event {seq} is missing"
+                )));
             }
             let event = v1::Event::decode(value).map_err(|_| {
                 RecordError::Damaged(format!("flow {flow}: event {seq} cannot be read"))

@@ -97,10 +97,13 @@ fn read(store: &Store, flow: FlowId) -> Result<(Summary, Hash), RecordError> {
             break;
         }
         if seq != summary.counts().events {
-            return Err(damaged(format!("event {} is missing", summary.counts().events)));
+            return Err(damaged(format!(
+                "event {} is missing",
+                summary.counts().events
+            )));
         }
-        let event = v1::Event::decode(value)
-            .map_err(|_| damaged(format!("event {seq} cannot be read")))?;
+        let event =
+            v1::Event::decode(value).map_err(|_| damaged(format!("event {seq} cannot be read")))?;
         last = chain::hash(value);
         summary.add(&event);
     }

@@ -262,7 +262,12 @@ async fn streams_of_one_flow_append_at_once_and_leave_no_gap() {
 async fn a_store_of_another_format_or_key_or_owner_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path()).await;
-    let refused = || Recorder::open(&config(), dir.path()).err().unwrap().to_string();
+    let refused = || {
+        Recorder::open(&config(), dir.path())
+            .err()
+            .unwrap()
+            .to_string()
+    };
     let key = dir.path().join("transcript.key");
     let aside = dir.path().join("aside");
     std::fs::rename(&key, &aside).unwrap();

@@ -129,9 +129,7 @@ impl Writer {
     /// How long nothing needs to be done.
     fn rest(&self) -> Duration {
         let sync = self.unsynced.map(|since| since + SYNC_WITHIN);
-        let head = self
-            .changed()
-            .then(|| self.checkpointed + CHECKPOINT_EVERY);
+        let head = self.changed().then(|| self.checkpointed + CHECKPOINT_EVERY);
         match (sync, head) {
             (None, None) => Duration::from_secs(3_600),
             (Some(at), None) | (None, Some(at)) => at.saturating_duration_since(Instant::now()),
@@ -148,7 +146,10 @@ impl Writer {
         if self.changed() && self.checkpointed.elapsed() >= CHECKPOINT_EVERY {
             self.sign(false);
         }
-        if self.unsynced.is_some_and(|since| since.elapsed() >= SYNC_WITHIN) {
+        if self
+            .unsynced
+            .is_some_and(|since| since.elapsed() >= SYNC_WITHIN)
+        {
             self.sync();
         }
     }
@@ -195,7 +196,9 @@ impl Writer {
         if let Err(error) = &result {
             self.fail(error);
         } else {
-            self.counters.events.fetch_add(appends.len() as u64, Relaxed);
+            self.counters
+                .events
+                .fetch_add(appends.len() as u64, Relaxed);
         }
         self.counters.open.store(self.open.len() as u64, Relaxed);
         self.counters.log.store(self.log.size(), Relaxed);
@@ -238,7 +241,9 @@ impl Writer {
             let marker = key::open_flow(self.session, append.flow);
             if let Some(seal) = &mut record.seal {
                 let leaf = checkpoint::sealed(append.flow, seal.events, &append.hash);
-                seal.leaf = self.log.append(&store, &mut batch, seal.ended_unix_ns, leaf)?;
+                seal.leaf = self
+                    .log
+                    .append(&store, &mut batch, seal.ended_unix_ns, leaf)?;
                 batch.delete_cf(store.cf(Cf::Sessions)?, marker);
                 self.open.remove(&append.flow);
             } else {

@@ -68,7 +68,8 @@ fn killed_at_random_every_acked_event_is_there() {
             for line in lines.lines().map_while(Result::ok) {
                 if let Some(line) = line.strip_prefix("acked ") {
                     let (flow, seq) = line.split_once(' ').unwrap();
-                    let _ = send.send((flow.parse::<FlowId>().unwrap(), seq.parse::<u64>().unwrap()));
+                    let _ =
+                        send.send((flow.parse::<FlowId>().unwrap(), seq.parse::<u64>().unwrap()));
                 }
             }
         });

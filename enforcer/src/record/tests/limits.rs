@@ -29,7 +29,10 @@ async fn at_the_quota_nothing_goes_on_and_what_ends_is_recorded() {
             break;
         }
     }
-    assert!(matches!(refused, Some(RecordError::Full { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Some(RecordError::Full { .. })),
+        "{refused:?}"
+    );
     assert!(recorder.open_flow(start()).await.is_err());
     let deny = v1::Decision {
         verdict: v1::Verdict::Deny.into(),

@@ -64,10 +64,18 @@ async fn an_event_altered_dropped_or_swapped_is_named() {
             store.put(Cf::Events, &at, &altered).unwrap();
         });
         assert!(!report.good);
-        assert!(named(&report, flow, seq), "altered {seq}: {:?}", report.findings);
+        assert!(
+            named(&report, flow, seq),
+            "altered {seq}: {:?}",
+            report.findings
+        );
 
         let report = change(dir.path(), |store| delete(store, Cf::Events, &at));
-        assert!(named(&report, flow, seq), "dropped {seq}: {:?}", report.findings);
+        assert!(
+            named(&report, flow, seq),
+            "dropped {seq}: {:?}",
+            report.findings
+        );
 
         let report = change(dir.path(), |store| {
             store.put(Cf::Events, &at, &original).unwrap();
@@ -83,7 +91,11 @@ async fn an_event_altered_dropped_or_swapped_is_named() {
             store.put(Cf::Events, &b, &first).unwrap();
         };
         let report = change(dir.path(), swap);
-        assert!(named(&report, flow, seq), "swapped {seq}: {:?}", report.findings);
+        assert!(
+            named(&report, flow, seq),
+            "swapped {seq}: {:?}",
+            report.findings
+        );
         assert!(change(dir.path(), swap).good, "control");
     }
 }
@@ -156,7 +168,8 @@ async fn a_dropped_flow_a_cut_tail_and_a_forged_row_are_named() {
     let drop_flow = |store: &Store| {
         for cf in Cf::ALL {
             for (key, _) in rows(store, cf) {
-                let of = key.starts_with(flow.as_bytes()) || key::index_flow(cf, &key) == Some(flow);
+                let of =
+                    key.starts_with(flow.as_bytes()) || key::index_flow(cf, &key) == Some(flow);
                 if of {
                     delete(store, cf, &key);
                 }
@@ -193,22 +206,41 @@ async fn a_dropped_flow_a_cut_tail_and_a_forged_row_are_named() {
 
     // An event added behind the end.
     let report = change(dir.path(), |store| {
-        let last = store.get(Cf::Events, &key::event(flow, 17)).unwrap().unwrap();
+        let last = store
+            .get(Cf::Events, &key::event(flow, 17))
+            .unwrap()
+            .unwrap();
         store.put(Cf::Events, &key::event(flow, 18), &last).unwrap();
     });
-    assert!(report.findings.iter().any(|f| f.seq == Some(18)), "{report:?}");
-    let report = change(dir.path(), |store| delete(store, Cf::Events, &key::event(flow, 18)));
+    assert!(
+        report.findings.iter().any(|f| f.seq == Some(18)),
+        "{report:?}"
+    );
+    let report = change(dir.path(), |store| {
+        delete(store, Cf::Events, &key::event(flow, 18))
+    });
     assert!(report.good, "control");
 
     // A checkpoint dropped.
     let report = change(dir.path(), |store| {
         delete(store, Cf::Checkpoints, &key::checkpoint(0));
     });
-    assert!(report.findings[0].place.contains("checkpoint 0"), "{report:?}");
+    assert!(
+        report.findings[0].place.contains("checkpoint 0"),
+        "{report:?}"
+    );
     assert!(change(dir.path(), put_back).good, "control");
     let known = verify(dir.path()).host_key;
-    assert!(crate::record::verify::verify(&path, Some(&known)).unwrap().good);
-    assert!(!crate::record::verify::verify(&path, Some(&"00".repeat(32))).unwrap().good);
+    assert!(
+        crate::record::verify::verify(&path, Some(&known))
+            .unwrap()
+            .good
+    );
+    assert!(
+        !crate::record::verify::verify(&path, Some(&"00".repeat(32)))
+            .unwrap()
+            .good
+    );
 }
 
 #[tokio::test]

@@ -63,7 +63,9 @@ impl Check<'_> {
         report: &mut Report,
     ) -> Result<bool, RecordError> {
         self.damaged = true;
-        let mut from = after.map(|flow| flow.as_bytes().to_vec()).unwrap_or_default();
+        let mut from = after
+            .map(|flow| flow.as_bytes().to_vec())
+            .unwrap_or_default();
         from.push(0);
         let mut flows = self.store.rows(Cf::Flows, &from)?;
         match flows.next_row() {
@@ -158,7 +160,12 @@ impl Check<'_> {
                     report.open_flows += 1;
                     let marker = [record.session.as_slice(), id.as_bytes()].concat();
                     if self.store.get(Cf::Sessions, &marker)?.is_none() {
-                        report.of("sessions", id, None, "is open and its session does not know it");
+                        report.of(
+                            "sessions",
+                            id,
+                            None,
+                            "is open and its session does not know it",
+                        );
                     }
                 }
             }
@@ -175,7 +182,12 @@ impl Check<'_> {
         for (cf, row) in &check.index {
             *self.expected.entry(*cf).or_default() += 1;
             if self.store.get(*cf, row)?.is_none() && !check.broken() {
-                report.of(cf.name(), id, None, "a row that its events ask for is missing");
+                report.of(
+                    cf.name(),
+                    id,
+                    None,
+                    "a row that its events ask for is missing",
+                );
             }
         }
         Ok(())

@@ -39,7 +39,10 @@ impl Check<'_> {
                 Some(LogKey::Checkpoint(number)) => number,
                 Some(LogKey::Leaf(_)) => break,
                 None => {
-                    report.note("checkpoints", format!("key {} is of no kind", hex::encode(row)));
+                    report.note(
+                        "checkpoints",
+                        format!("key {} is of no kind", hex::encode(row)),
+                    );
                     continue;
                 }
             };
@@ -182,7 +185,13 @@ impl Check<'_> {
             Some(Kind::Retired(retired)) => {
                 let of = self.sealed(retired.leaf)?;
                 if of.is_none_or(|sealed| sealed.flow != retired.flow) || retired.leaf >= at {
-                    report.note(place, format!("retires log entry {}, which is not that flow's seal", retired.leaf));
+                    report.note(
+                        place,
+                        format!(
+                            "retires log entry {}, which is not that flow's seal",
+                            retired.leaf
+                        ),
+                    );
                 }
                 self.retired.insert(retired.leaf);
                 if let Some(flow) = key::parse_flow(&retired.flow)
@@ -200,7 +209,10 @@ impl Check<'_> {
                 if !session.end {
                     report.sessions += 1;
                     if row.and_then(|row| key::parse_number(&row)) != Some(at) {
-                        report.note("sessions", format!("session {id} does not point to log entry {at}"));
+                        report.note(
+                            "sessions",
+                            format!("session {id} does not point to log entry {at}"),
+                        );
                     }
                 }
             }

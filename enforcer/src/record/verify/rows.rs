@@ -95,8 +95,8 @@ impl Check<'_> {
                 Some((id, Some(flow))) => {
                     let record = self.store.get(Cf::Flows, flow.as_bytes())?;
                     let record = record.and_then(|row| v1::FlowRecord::decode(row.as_slice()).ok());
-                    let open = record
-                        .is_some_and(|r| r.seal.is_none() && r.session == id.as_bytes());
+                    let open =
+                        record.is_some_and(|r| r.seal.is_none() && r.session == id.as_bytes());
                     if !open || !value.is_empty() {
                         let what = format!("session {id} has it as open, and it is not");
                         report.of("sessions", flow, None, what);
@@ -144,7 +144,11 @@ fn asked_for(store: &Store, cf: Cf, flow: FlowId) -> Result<HashSet<Vec<u8>>, Re
                 started = event.unix_ns;
             }
             let rows = index::rows(flow, started, &event);
-            all.extend(rows.into_iter().filter(|(of, _)| *of == cf).map(|(_, row)| row));
+            all.extend(
+                rows.into_iter()
+                    .filter(|(of, _)| *of == cf)
+                    .map(|(_, row)| row),
+            );
         }
     }
     Ok(all)
