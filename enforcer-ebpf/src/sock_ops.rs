@@ -40,18 +40,21 @@ fn entry(ctx: &SockOpsContext) -> Option<(u64, *mut SocketEntry)> {
     Some((cookie, SOCKETS.get_ptr_mut(cookie)?))
 }
 
-/// The connection's own end. The context is read field by field, in the width the verifier wants.
+/// The connection's own end. Both forms are read before one is chosen: reads in the two arms of
+/// a branch become one read through a computed pointer, which the verifier refuses.
 #[inline(always)]
 fn local(ops: *mut bpf_sock_ops) -> (Words, u32) {
+    let ip4 = field!(ops, local_ip4);
+    let ip6 = [
+        field!(ops, local_ip6[0]),
+        field!(ops, local_ip6[1]),
+        field!(ops, local_ip6[2]),
+        field!(ops, local_ip6[3]),
+    ];
     let addr = if field!(ops, family) == AF_INET {
-        mapped(field!(ops, local_ip4))
+        mapped(ip4)
     } else {
-        [
-            field!(ops, local_ip6[0]),
-            field!(ops, local_ip6[1]),
-            field!(ops, local_ip6[2]),
-            field!(ops, local_ip6[3]),
-        ]
+        ip6
     };
     (addr, field!(ops, local_port))
 }
