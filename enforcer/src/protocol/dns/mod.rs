@@ -2,8 +2,11 @@
 //!
 //! No question ever leaves the host from here; the daemon's own look-ups of
 //! verified names are `forward::resolve`'s. [`names`] owns the table that makes
-//! every flow have a name, [`codec`] the packets, [`operation`] what is decided
-//! and recorded, [`serve`] the sockets.
+//! every flow have a name, [`codec`] the packets, [`answer`] what is said,
+//! [`rate`] how often.
 
+pub mod answer;
+pub mod codec;
 pub mod name;
 pub mod names;
+pub mod rate;

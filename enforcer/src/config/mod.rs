@@ -1,7 +1,16 @@
 //! `enforcer.toml`: read, checked and turned into a [`Config`] that the rest can trust.
 //!
 //! An unknown key, a wrong type or a value out of its range is an error that
-//! names the file, the line and what would be right.
+//! names the file, the line and what would be right. Nothing here opens anything
+//! but the file itself; a value that passes can still name a file that is not there.
+
+mod check;
+mod defaults;
+mod load;
+#[cfg(test)]
+mod tests;
+
+pub use load::{ConfigError, Problem};
 
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
@@ -52,10 +61,10 @@ pub struct Host {
     /// Name in policy, approvals and transcripts; the system's host name when left out.
     pub name: Option<String>,
     /// Keys, certificates and caches; made with mode 0700.
-    #[serde(default = "data_dir")]
+    #[serde(default = "defaults::data_dir")]
     pub data_dir: PathBuf,
     /// The control socket's directory.
-    #[serde(default = "runtime_dir")]
+    #[serde(default = "defaults::runtime_dir")]
     pub runtime_dir: PathBuf,
 }
 
@@ -211,6 +220,8 @@ pub struct Limits {
     pub idle_ms: u64,
     /// DNS names of one agent that have a synthetic address at once.
     pub names_per_agent: usize,
+    /// DNS questions of one agent per second; twice as many at once after a pause.
+    pub dns_per_second: u32,
 }
 
 /// `enforcer run`.
@@ -231,95 +242,50 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
 }
 
-fn data_dir() -> PathBuf {
-    "/var/lib/enforcer".into()
-}
-
-fn runtime_dir() -> PathBuf {
-    "/run/enforcer".into()
-}
-
-impl Default for Kernel {
-    fn default() -> Self {
-        Self {
-            pin_dir: "/sys/fs/bpf/enforcer".into(),
-            max_flows: 65_536,
-            heartbeat_limit_ms: 5_000,
-            require: Vec::new(),
-        }
+impl Config {
+    /// This host's name in policy, approvals and transcripts. [`Config::load`] fills it in.
+    pub fn host_name(&self) -> &str {
+        self.host.name.as_deref().unwrap_or("localhost")
     }
-}
 
-impl Default for Proxy {
-    fn default() -> Self {
-        Self {
-            port: 15_001,
-            dns_port: 15_053,
-        }
+    /// Where the interception CA's `ca.pem` and `ca.key` are.
+    pub fn ca_dir(&self) -> PathBuf {
+        let dir = self.tls.ca_dir.as_ref().unwrap_or(&self.host.data_dir);
+        dir.clone()
     }
-}
 
-impl Default for Resolver {
-    fn default() -> Self {
-        Self {
-            upstream: Vec::new(),
-            hosts: std::collections::BTreeMap::new(),
-            synthetic_v4: ipnet::Ipv4Net::new_assert([198, 18, 0, 0].into(), 15),
-            synthetic_v6: ipnet::Ipv6Net::new_assert(
-                [0xfd65, 0x6e66, 0x7263, 0, 0, 0, 0, 0].into(),
-                64,
-            ),
-            timeout_ms: 5_000,
-        }
+    /// Where the RocksDB transcripts are.
+    pub fn transcript_dir(&self) -> PathBuf {
+        self.transcript
+            .dir
+            .clone()
+            .unwrap_or_else(|| self.host.data_dir.join("transcripts"))
     }
-}
 
-impl Default for Tls {
-    fn default() -> Self {
-        Self {
-            ca_dir: None,
-            extra_roots: Vec::new(),
-            system_roots: true,
-        }
+    /// Where the certificate for the approval server, its key and the server's CA are.
+    pub fn identity_dir(&self) -> PathBuf {
+        self.server
+            .as_ref()
+            .and_then(|server| server.identity_dir.clone())
+            .unwrap_or_else(|| self.host.data_dir.join("server"))
     }
-}
 
-impl Default for Transcript {
-    fn default() -> Self {
-        Self {
-            dir: None,
-            sync: Sync::Approved,
-            quota_bytes: 10 << 30,
-            at_quota: AtQuota::Stop,
-            retention_days: 30,
-            body_limit: 16 << 20,
-        }
+    /// Where the table of synthetic addresses outlives the daemon.
+    pub fn names_file(&self) -> PathBuf {
+        self.host.data_dir.join("names")
     }
-}
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 8_192,
-            connections_per_agent: 1_024,
-            approval_body: 1 << 20,
-            held: 256,
-            held_per_agent: 32,
-            held_bytes: 64 << 20,
-            header_bytes: 64 << 10,
-            handshake_ms: 10_000,
-            dial_ms: 10_000,
-            idle_ms: 300_000,
-            names_per_agent: 4_096,
-        }
+    /// The daemon's control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.host.runtime_dir.join("control.sock")
     }
-}
 
-impl Default for Run {
-    fn default() -> Self {
-        Self {
-            user: "enforcer-agent".into(),
-            cgroup: None,
-        }
+    /// The governed cgroup that `enforcer run` starts agents in, below the cgroup2 mount.
+    pub fn run_cgroup(&self) -> Option<&str> {
+        let first = self
+            .governed
+            .first()
+            .map(|governed| governed.cgroup.as_str());
+        self.run.cgroup.as_deref().or(first)
     }
 }
