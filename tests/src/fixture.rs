@@ -28,6 +28,9 @@ protocol = "opaque"
 
 /// The rules of the fixture's policy.
 pub const RULES: &str = r#"
+@id("look-up")
+permit (principal, action == Action::"dns.query", resource);
+
 @id("read")
 permit (principal, action in Action::"http.read", resource);
 
