@@ -240,7 +240,8 @@ impl Writer {
             };
             let marker = key::open_flow(self.session, append.flow);
             if let Some(seal) = &mut record.seal {
-                let leaf = checkpoint::sealed(append.flow, seal.events, &append.hash);
+                let leaf =
+                    checkpoint::sealed(append.flow, seal.events, &append.hash, &record.session);
                 seal.leaf = self
                     .log
                     .append(&store, &mut batch, seal.ended_unix_ns, leaf)?;
