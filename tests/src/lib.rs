@@ -7,6 +7,7 @@
 
 pub mod agents;
 pub mod daemon;
+pub mod fixture;
 pub mod origin;
 pub mod probe;
 pub mod servers;

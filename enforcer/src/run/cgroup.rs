@@ -118,18 +118,6 @@ impl RunCgroup {
     }
 }
 
-/// The directory of a governed root.
-pub fn governed_root(governed: &crate::config::Governed) -> io::Result<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mounts")?;
-    let mount = table.lines().find_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let path = fields.next()?;
-        (fields.next()? == "cgroup2").then_some(path)
-    });
-    let mount = mount.ok_or_else(|| io::Error::other("no cgroup2 is mounted"))?;
-    Ok(Path::new(mount).join(governed.cgroup.trim_matches('/')))
-}
-
 /// Removes a cgroup and those that the run made below it, deepest first.
 fn remove_tree(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
