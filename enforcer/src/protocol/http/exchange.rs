@@ -96,9 +96,8 @@ impl HttpExchange {
         let Some(body) = &mut self.body else {
             return Ok(());
         };
-        let mut all = std::iter::once(&mut asked.operation).chain(&mut asked.readings);
         if body.is_end_stream() {
-            all.for_each(|operation| operation.with_body(Bytes::new()));
+            set_body(asked, &Bytes::new());
             return Ok(());
         }
         let limits = &flow.inputs.config.limits;
@@ -128,7 +127,7 @@ impl HttpExchange {
         };
         match read {
             Ok(bytes) => {
-                all.for_each(|operation| operation.with_body(bytes.clone()));
+                set_body(asked, &bytes);
                 self.body = None;
                 Ok(())
             }
@@ -394,6 +393,12 @@ async fn closed(reply: &mut Option<oneshot::Sender<Response<Out>>>) {
     match reply {
         Some(reply) => reply.closed().await,
         None => std::future::pending().await,
+    }
+}
+
+fn set_body(asked: &mut Asked, body: &Bytes) {
+    for operation in std::iter::once(&mut asked.operation).chain(&mut asked.readings) {
+        operation.with_body(body.clone());
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn connection<T, A, F>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Response<Out>, CutOff>> + Send,
+    F: Future<Output = Result<Response<Out>, CutOff>> + Send + 'static,
 {
     let limits = &flow.inputs.config.limits;
     let service = service_fn(answer);
