@@ -47,7 +47,7 @@ impl Fake {
     pub fn new() -> Self {
         let fake = Self(Arc::new_cyclic(|inner: &Weak<Inner>| {
             let inner = Weak::clone(inner);
-            let withdraw = move |id| {
+            let withdraw = move |id, _digest| {
                 if let Some(inner) = inner.upgrade() {
                     Self(inner).set(id, State::Cancelled);
                 }

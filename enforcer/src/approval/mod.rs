@@ -14,9 +14,15 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+pub mod client;
+pub mod convert;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+pub mod identity;
+pub mod join;
 mod table;
+pub mod tls;
+pub mod token;
 
 pub use table::Ticket;
 
@@ -257,6 +263,8 @@ impl From<BadDigest> for ApprovalError {
 /// The way to the people who decide.
 #[derive(Clone, Debug)]
 pub enum Approvals {
+    /// The approval server.
+    Remote(client::Client),
     /// None is configured: everything that needs approval is denied.
     None,
     /// Decisions made by a test.
@@ -269,6 +277,7 @@ impl Approvals {
     /// same digest under the same scopes.
     pub async fn request(&self, ask: Ask) -> Result<Ticket, ApprovalError> {
         match self {
+            Self::Remote(client) => client.request(ask).await,
             Self::None => Err(ApprovalError::NoServer),
             #[cfg(any(test, feature = "testing"))]
             Self::Fake(fake) => fake.request(ask),
@@ -284,6 +293,7 @@ impl Approvals {
         op: OperationId,
     ) -> Result<Claim, ApprovalError> {
         match self {
+            Self::Remote(client) => client.claim(*id, *digest, op).await,
             Self::None => Err(ApprovalError::NoServer),
             #[cfg(any(test, feature = "testing"))]
             Self::Fake(fake) => fake.claim(*id, *digest, op),
@@ -293,6 +303,7 @@ impl Approvals {
     /// Whether the server is there now; when it is not, requests are denied at once.
     pub fn connected(&self) -> bool {
         match self {
+            Self::Remote(client) => client.connected(),
             Self::None => false,
             #[cfg(any(test, feature = "testing"))]
             Self::Fake(fake) => fake.connected(),
@@ -304,6 +315,7 @@ impl Approvals {
     pub fn revoked(&self) -> broadcast::Receiver<ApprovalId> {
         static SILENT: OnceLock<broadcast::Sender<ApprovalId>> = OnceLock::new();
         match self {
+            Self::Remote(client) => client.revoked(),
             Self::None => SILENT.get_or_init(|| broadcast::channel(1).0).subscribe(),
             #[cfg(any(test, feature = "testing"))]
             Self::Fake(fake) => fake.revoked(),
@@ -313,6 +325,7 @@ impl Approvals {
     /// One approval of this host, as the server has it now.
     pub async fn status(&self, id: &ApprovalId) -> Result<View, ApprovalError> {
         match self {
+            Self::Remote(client) => client.status(*id).await,
             Self::None => Err(ApprovalError::NoServer),
             #[cfg(any(test, feature = "testing"))]
             Self::Fake(fake) => fake.status(*id),

@@ -4,6 +4,7 @@
 //! replace a newer one, and it is no source of rights: a claim is.
 
 use super::{ApprovalError, ApprovalId, State, View};
+use crate::operation::Digest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) enum Link {
 }
 
 /// Asks for a pending approval to be withdrawn at its source.
-type Withdraw = Box<dyn Fn(ApprovalId) + Send + Sync>;
+type Withdraw = Box<dyn Fn(ApprovalId, Digest) + Send + Sync>;
 
 pub(super) struct Table {
     entries: Mutex<HashMap<ApprovalId, Entry>>,
@@ -65,6 +66,11 @@ impl Table {
 
     pub(super) fn connected(&self) -> bool {
         *self.link.borrow() == Link::Up
+    }
+
+    pub(super) async fn ready(&self) {
+        // The sender is ours, so the wait ends in no other way.
+        let _ = self.link.subscribe().wait_for(|link| *link == Link::Up).await;
     }
 
     pub(super) fn up(&self) {
@@ -176,6 +182,11 @@ impl Table {
         self.entries().keys().copied().collect()
     }
 
+    /// The server knows it no more: its waiters hear that it is gone.
+    pub(super) fn forget(&self, id: ApprovalId) {
+        self.entries().remove(&id);
+    }
+
     fn release(&self, id: ApprovalId, cancel: bool) {
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(&id) else {
@@ -187,10 +198,11 @@ impl Table {
             && entry.tickets == 0
             && !entry.kept
             && entry.view.borrow().state == State::Pending;
+        let digest = entry.view.borrow().digest;
         drop_if_idle(&mut entries, id);
         drop(entries);
         if withdraw {
-            (self.withdraw)(id);
+            (self.withdraw)(id, digest);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! principal always gets the same [`Judgement`]. Whatever is unknown, missing or
 //! fails is denied. It never approves, forwards, or reads a credential by itself.
 
+mod ask;
 mod bundle;
 mod case;
 mod evaluate;
@@ -23,11 +24,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{Ask, BadAsk};
 pub use bundle::{Bundle, Files};
-pub use case::{Ask, Case, CaseOutcome, Expected};
+pub use case::{Case, CaseOutcome, Expected};
 pub use inject::{InjectError, InjectHeader, SecretSource};
 pub use problem::{Problem, Problems, Severity};
-pub use schema::{SCHEMA, schema_json};
+pub use schema::{SCHEMA, SchemaFault, schema_json};
 pub use scope::Scope;
 pub use starter::starter;
 pub use target::{NamePattern, Target, TlsMode};

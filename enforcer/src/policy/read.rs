@@ -18,17 +18,24 @@ pub(super) struct At<T> {
     pub(super) span: Range<usize>,
 }
 
-/// Parses a whole file; syntax errors are reported and what could be read is kept.
+/// Parses a whole file. After a syntax error nothing of it is kept: what the rest seems to say
+/// would only be reported as further mistakes.
 pub(super) fn parse<'d>(source: &Source<'d>, problems: &mut Problems) -> Spanned<DeTable<'d>> {
     let (table, errors) = DeTable::parse_recoverable(source.text);
+    if errors.is_empty() {
+        return table;
+    }
     for error in errors {
         problems.error(
             (source, &error.span().unwrap_or(0..0)),
-            format!("not valid TOML: {}", error.message().trim().replace('\n', ", ")),
+            format!(
+                "not valid TOML: {}",
+                error.message().trim().replace('\n', ", ")
+            ),
             "mend the syntax; strings are in quotes, lists in [], tables are [[name]]",
         );
     }
-    table
+    Spanned::new(0..0, DeTable::new())
 }
 
 /// One table, read key by key.
@@ -71,7 +78,7 @@ impl<'d> Fields<'d> {
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, want: &str, problems: &mut Problems) {
         problems.error(
             (self.source, &value.span()),
-            format!("`{key}` is a {}", value.get_ref().type_str()),
+            format!("`{key}` cannot be of type {}", value.get_ref().type_str()),
             format!("give {want}"),
         );
     }
@@ -137,7 +144,10 @@ impl<'d> Fields<'d> {
                 span: text.span,
             });
         }
-        let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let known: Vec<String> = words
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect();
         problems.error(
             (self.source, &text.span),
             format!("`{key}` cannot be \"{}\"", text.value),
@@ -147,11 +157,7 @@ impl<'d> Fields<'d> {
     }
 
     /// A list of texts; empty when the key is not there.
-    pub(super) fn texts(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems,
-    ) -> Vec<At<&'d str>> {
+    pub(super) fn texts(&mut self, key: &'static str, problems: &mut Problems) -> Vec<At<&'d str>> {
         let Some(value) = self.take(key) else {
             return Vec::new();
         };
@@ -259,16 +265,17 @@ impl<'d> Fields<'d> {
     }
 
     /// Tables in a list (`[[key]]`, or inline); empty when the key is not there.
-    pub(super) fn tables(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems,
-    ) -> Vec<Fields<'d>> {
+    pub(super) fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Self> {
         let Some(value) = self.take(key) else {
             return Vec::new();
         };
         let Some(items) = value.get_ref().as_array() else {
-            self.wrong(key, value, &format!("a list of tables: [[{key}]]"), problems);
+            self.wrong(
+                key,
+                value,
+                &format!("a list of tables: [[{key}]]"),
+                problems,
+            );
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -365,7 +372,12 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 /// A duration as people write it.
 pub(super) fn in_words(duration: Duration) -> String {
     let millis = duration.as_millis();
-    for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
+    for (unit, name) in [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ] {
         if millis >= unit && millis.is_multiple_of(unit) {
             return format!("{}{name}", millis / unit);
         }

@@ -1,6 +1,5 @@
 //! The Cedar schema: actions, what they belong to, and the types of everything a rule can ask.
 
-use super::problem::nearest;
 use crate::operation::Protocol;
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema, SchemaFragment};
 use std::str::FromStr;
@@ -105,12 +104,6 @@ pub(super) fn http_action(method: &str) -> &'static str {
     }
 }
 
-/// The action or group nearest to a mistyped one.
-pub(super) fn nearest_action(name: &str) -> Option<&'static str> {
-    let groups = ["read", "write", "http.read", "http.write"];
-    nearest(name, ACTIONS.iter().map(|a| a.name).chain(groups))
-}
-
 /// The names of the entity types, parsed once.
 pub(super) struct Types {
     pub(super) agent: EntityTypeName,
@@ -149,6 +142,7 @@ mod tests {
     fn the_table_is_the_schema() {
         let schema = schema().unwrap();
         let types = Types::new().unwrap();
+        let entities = schema.action_entities().unwrap();
         let text = |id: &str| id.to_owned();
         let groups: BTreeSet<String> = schema
             .action_groups()
@@ -162,7 +156,7 @@ mod tests {
         let in_table: BTreeSet<String> = ACTIONS.iter().map(|a| text(a.name)).collect();
         assert_eq!(in_schema, in_table);
         for action in ACTIONS {
-            let ancestors: BTreeSet<String> = schema
+            let ancestors: BTreeSet<String> = entities
                 .ancestors(&uid(&types.action, action.name))
                 .unwrap()
                 .map(|ancestor| text(ancestor.id().unescaped()))

@@ -33,12 +33,14 @@ pub enum Subject {
 /// What policy says about the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// A target has the name, or it is the daemon's own.
+    /// Policy permits the look-up, or it is of the daemon's own.
     Known,
     /// No target has the name.
     Unknown,
-    /// A rule forbids the question.
-    Forbidden(Vec<String>),
+    /// These rules forbid the look-up; none: no rule permits it.
+    Denied(Vec<String>),
+    /// The only rules that permit it ask for an approval, for which no look-up can wait.
+    NeedsApproval(Vec<String>),
 }
 
 /// What is answered, and how it is recorded.
@@ -109,10 +111,23 @@ pub fn plan(
             "enforcer answers no questions of this type or class".to_owned(),
         ),
         (Subject::NotAName(why), _) => refuse("bad-name", PROHIBITED, format!("enforcer: {why}")),
-        (_, Ruling::Forbidden(rules)) => refuse(
+        (_, Ruling::Denied(rules)) if rules.is_empty() => refuse(
+            "policy",
+            PROHIBITED,
+            "enforcer: no rule permits dns.query for this name".to_owned(),
+        ),
+        (_, Ruling::Denied(rules)) => refuse(
             "policy",
             PROHIBITED,
             format!("enforcer: forbidden by rule {}", rules.join(", ")),
+        ),
+        (_, Ruling::NeedsApproval(rules)) => refuse(
+            "policy",
+            PROHIBITED,
+            format!(
+                "enforcer: a look-up cannot wait for the approval of rule {}; permit dns.query",
+                rules.join(", ")
+            ),
         ),
         (_, Ruling::Unknown) => refuse(
             "unknown-target",

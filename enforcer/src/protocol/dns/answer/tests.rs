@@ -86,11 +86,18 @@ fn unknown_and_forbidden_names_say_why() {
     let error = plan.answer.error.unwrap();
     assert_eq!(error.code, 15);
     assert!(error.text.contains("no target in policy"));
-    let plan = decide(&asked, &Ruling::Forbidden(vec!["no-dns".to_owned()]));
-    assert_eq!((plan.allowed, plan.reason), (false, "policy"));
-    let error = plan.answer.error.unwrap();
-    assert_eq!(error.code, 18);
-    assert!(error.text.contains("no-dns"));
+    for (ruling, says) in [
+        (Ruling::Denied(vec!["no-dns".to_owned()]), "no-dns"),
+        (Ruling::Denied(vec![]), "no rule permits dns.query"),
+        (Ruling::NeedsApproval(vec!["ask".to_owned()]), "cannot wait for the approval of rule ask"),
+    ] {
+        let plan = decide(&asked, &ruling);
+        assert_eq!((plan.allowed, plan.reason), (false, "policy"));
+        assert_eq!(plan.answer.code, ResponseCode::Refused);
+        let error = plan.answer.error.unwrap();
+        assert_eq!(error.code, 18);
+        assert!(error.text.contains(says), "{}", error.text);
+    }
 }
 
 #[rstest]
