@@ -24,7 +24,7 @@ const SMALL: u64 = 64 << 10;
 const AT_ONCE: Duration = Duration::from_millis(3);
 
 /// A response that may be delivered.
-pub struct Answer {
+pub(super) struct Answer {
     head: http::response::Parts,
     rest: Rest,
 }
@@ -37,7 +37,7 @@ struct Rest {
 }
 
 /// Checks and masks a response's head. A flaw means that nothing of it may be delivered.
-pub fn prepare(
+pub(super) fn prepare(
     response: Response<Incoming>,
     request: &Parts,
     permit: &Permit,
@@ -86,7 +86,7 @@ fn joined(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
 
 impl Answer {
     /// Delivers it. Dropped halfway it breaks the client's connection off.
-    pub async fn deliver(
+    pub(super) async fn deliver(
         self,
         reply: oneshot::Sender<Response<Out>>,
         version: Version,

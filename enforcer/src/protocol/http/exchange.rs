@@ -28,7 +28,7 @@ const MAX_TRIES: usize = 3;
 
 /// One HTTP request.
 #[derive(Debug)]
-pub struct HttpExchange {
+pub(super) struct HttpExchange {
     place: Place,
     tls: bool,
     parts: Parts,
@@ -42,7 +42,7 @@ pub struct HttpExchange {
 
 impl HttpExchange {
     /// A request that came over a connection to `place`; its answer goes into `reply`.
-    pub fn new(
+    pub(super) fn new(
         flow: &Flow,
         place: Place,
         tls: bool,
