@@ -254,6 +254,9 @@ impl Store {
     }
 }
 
+/// A key and its value.
+pub type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// Rows of a column family, read one by one; damage is an error, not an early end.
 pub struct Rows<'a> {
     store: &'a Store,
@@ -264,7 +267,7 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     /// The next row; `None` at the end. Not an `Iterator`: rows borrow RocksDB's own memory.
-    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>, RecordError> {
+    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, RecordError> {
         if !self.fresh && self.iter.valid() {
             if self.backwards {
                 self.iter.prev();
