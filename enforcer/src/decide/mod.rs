@@ -6,8 +6,6 @@
 mod denial;
 mod holds;
 mod standing;
-#[cfg(test)]
-mod tests;
 
 pub use denial::{Cut, Denial};
 pub use holds::Holds;
