@@ -87,13 +87,7 @@ impl Accept {
     /// As many connections as the configuration's limits allow.
     pub fn new(capture: Arc<Capture>, inputs: Arc<Inputs>) -> Self {
         let places = Places::new(&inputs.config.limits);
-        Self {
-            capture,
-            inputs,
-            sessions: TaskTracker::new(),
-            pulse: Arc::default(),
-            places,
-        }
+        Self { capture, inputs, sessions: TaskTracker::new(), pulse: Arc::default(), places }
     }
 
     /// Accepts until the daemon drains.

@@ -96,11 +96,7 @@ impl Metrics {
             self.not_accepted.clone(),
         );
         registry.register("operations", "Operations by decision", self.operations.clone());
-        registry.register(
-            "operations_ended",
-            "Operations by how they ended",
-            self.ended.clone(),
-        );
+        registry.register("operations_ended", "Operations by how they ended", self.ended.clone());
         registry.register("bytes", "Body bytes carried", self.bytes.clone());
         registry.register("masked_values", "Values masked in responses", self.masked.clone());
         registry.register(
@@ -259,12 +255,7 @@ impl Parts {
             ("kernel_redirected", "TCP connects sent to the proxy", 0_u8),
             ("kernel_dns", "Datagrams sent to the resolver", 1),
         ] {
-            let mut family = encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                MetricType::Counter,
-            )?;
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for row in &rows {
                 let count = if pick == 0 { row.redirected } else { row.dns };
                 let labels = [("agent", agent(row))];

@@ -113,7 +113,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move { accept.run(listener).await });
     }
     tokio::spawn(dns::serve::serve(listeners.dns, Arc::clone(&dns), draining.clone()));
-    let parts = metrics::Parts { capture: Arc::clone(&capture), recorder: recorder.clone(), holds: Arc::clone(&holds), approvals: approvals.clone(), dns };
+    let parts = metrics::Parts {
+        capture: Arc::clone(&capture),
+        recorder: recorder.clone(),
+        holds: Arc::clone(&holds),
+        approvals: approvals.clone(),
+        dns,
+    };
     if let Some(listener) = listeners.metrics {
         let registry = registry(&metrics, parts);
         tokio::spawn(metrics::serve(listener, registry, draining.clone()));
@@ -127,12 +133,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     health.check().await.context("the kernel half does not hold")?;
     tokio::spawn(until(draining.clone(), health.clone().run()));
     let reporter = status::Reporter::new(&inputs, &capture, &health);
-    let control = control::ControlInputs::new(
-        Arc::clone(&config),
-        reporter,
-        health.guard(),
-    );
-    tokio::spawn(control::serve(listeners.control, Arc::new(control), draining.clone().cancelled_owned()));
+    let control = control::ControlInputs::new(Arc::clone(&config), reporter, health.guard());
+    tokio::spawn(control::serve(
+        listeners.control,
+        Arc::new(control),
+        draining.clone().cancelled_owned(),
+    ));
     notify::send("READY=1");
     info!(
         port = config.proxy.port,
@@ -193,12 +199,15 @@ struct Listeners {
 
 impl Listeners {
     async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let at = |what: &'static str, addr: SocketAddr| move || format!("{what} cannot listen on {addr}");
+        let at = |what: &'static str, addr: SocketAddr| {
+            move || format!("{what} cannot listen on {addr}")
+        };
         let mut proxy = Vec::new();
         let mut dns = dns::serve::Sockets::default();
         let mut ipv6 = false;
-        let addresses =
-            accept::loopback(config.proxy.port).into_iter().zip(accept::loopback(config.proxy.dns_port));
+        let addresses = accept::loopback(config.proxy.port)
+            .into_iter()
+            .zip(accept::loopback(config.proxy.dns_port));
         for (proxy_addr, dns_addr) in addresses {
             let listener = match accept::bind(proxy_addr) {
                 // A host without IPv6 has nobody who could be sent there.
@@ -227,7 +236,10 @@ fn no_ipv6(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
 }
 
-fn registry(metrics: &Metrics, parts: metrics::Parts) -> Arc<prometheus_client::registry::Registry> {
+fn registry(
+    metrics: &Metrics,
+    parts: metrics::Parts,
+) -> Arc<prometheus_client::registry::Registry> {
     let mut registry = prometheus_client::registry::Registry::with_prefix("enforcer");
     metrics.register(&mut registry);
     registry.register_collector(Box::new(parts));
@@ -276,7 +288,12 @@ impl Signals {
     }
 
     /// Reloads policy at each hang-up; ends when the daemon shall stop.
-    async fn run(mut self, config: &Config, policy: &watch::Sender<Arc<Bundle>>, metrics: &Metrics) {
+    async fn run(
+        mut self,
+        config: &Config,
+        policy: &watch::Sender<Arc<Bundle>>,
+        metrics: &Metrics,
+    ) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,

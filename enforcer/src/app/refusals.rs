@@ -49,14 +49,7 @@ impl Refusals {
         host: &str,
         layers: Vec<String>,
     ) -> Self {
-        Self {
-            capture,
-            recorder,
-            host: host.to_owned(),
-            layers,
-            seen: HashMap::new(),
-            dropped: 0,
-        }
+        Self { capture, recorder, host: host.to_owned(), layers, seen: HashMap::new(), dropped: 0 }
     }
 
     /// Writes until it is dropped.

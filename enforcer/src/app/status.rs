@@ -3,9 +3,7 @@
 use super::health::Health;
 use crate::capture::Capture;
 use crate::flow::Inputs;
-use crate::run::status::{
-    Counter, LayerStatus, ServerStatus, StatusReport, TranscriptStatus,
-};
+use crate::run::status::{Counter, LayerStatus, ServerStatus, StatusReport, TranscriptStatus};
 use std::sync::Arc;
 use std::time::Instant;
 

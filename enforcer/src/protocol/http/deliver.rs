@@ -150,12 +150,7 @@ impl Answer {
 }
 
 impl Rest {
-    async fn stream(
-        mut self,
-        feed: body::Feed,
-        ledger: &Ledger,
-        hash: &Hash,
-    ) -> Outcome {
+    async fn stream(mut self, feed: body::Feed, ledger: &Ledger, hash: &Hash) -> Outcome {
         let mut trailers = None;
         loop {
             let frame = tokio::select! {

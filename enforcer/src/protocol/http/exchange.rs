@@ -66,8 +66,7 @@ impl HttpExchange {
     fn read(&mut self, flow: &Flow) -> (operation::Read, Option<Flaw>) {
         let bundle = flow.inputs.decider.bundle();
         // A plain connection to an address may name the target's host in `Host` only.
-        if let Ok(authority) =
-            super::authority::of_request(&self.parts.uri, &self.parts.headers)
+        if let Ok(authority) = super::authority::of_request(&self.parts.uri, &self.parts.headers)
             && let Some(place) = self.place.named(&authority.host, &bundle)
         {
             self.place = place;
@@ -88,11 +87,7 @@ impl HttpExchange {
     }
 
     /// Adds what is known of the body; reads all of it where that is needed.
-    async fn read_body(
-        &mut self,
-        flow: &Flow,
-        asked: &mut Asked,
-    ) -> Result<(), Denial> {
+    async fn read_body(&mut self, flow: &Flow, asked: &mut Asked) -> Result<(), Denial> {
         let Some(body) = &mut self.body else {
             return Ok(());
         };
@@ -157,10 +152,7 @@ impl HttpExchange {
             sent.insert(header.name.clone(), value);
         }
         if !permit.masks().is_empty() {
-            sent.insert(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_static(mask::ACCEPT_ENCODING),
-            );
+            sent.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(mask::ACCEPT_ENCODING));
         }
         let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let uri = if http2 {

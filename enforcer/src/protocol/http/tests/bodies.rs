@@ -21,7 +21,8 @@ async fn large_bodies_stream_both_ways() {
         let up = futures_util::stream::repeat(piece.clone())
             .take(CHUNKS)
             .map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-        let request = client.request("PUT", "/count").body(BodyExt::boxed(StreamBody::new(up))).unwrap();
+        let request =
+            client.request("PUT", "/count").body(BodyExt::boxed(StreamBody::new(up))).unwrap();
         assert_eq!(text(client.send(request).await.unwrap()).await, "ok");
         assert_eq!(world.upstream.read(), (CHUNK * CHUNKS) as u64);
 
@@ -84,7 +85,8 @@ async fn trailers_arrive() {
     let response = client.send(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(world.upstream.seen()[0].headers["te"], "trailers");
-    let request = client.request("GET", "/trailers").header("te", "trailers").body(full("")).unwrap();
+    let request =
+        client.request("GET", "/trailers").header("te", "trailers").body(full("")).unwrap();
     let collected = client.send(request).await.unwrap().into_body().collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
 }
@@ -133,7 +135,8 @@ async fn a_client_that_expects_100_is_told_to_go_on_only_when_its_body_is_wanted
     let head = |method: &str, length: usize| {
         format!(
             "{method} / HTTP/1.1\r\nhost: {}:{}\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n",
-            super::NAME, world.upstream.addr.port()
+            super::NAME,
+            world.upstream.addr.port()
         )
     };
     let mut stream = world.connect().await;
@@ -155,7 +158,9 @@ async fn answers_without_a_body_have_none() {
     let world = World::new().await;
     let port = world.upstream.addr.port();
     let ask = |method: &str, path: &str, version: &str| {
-        format!("{method} {path} HTTP/{version}\r\nhost: api.test:{port}\r\nconnection: close\r\n\r\n")
+        format!(
+            "{method} {path} HTTP/{version}\r\nhost: api.test:{port}\r\nconnection: close\r\n\r\n"
+        )
     };
     let head = world.raw(ask("HEAD", "/json", "1.1").as_bytes()).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");

@@ -29,8 +29,14 @@ async fn an_allowed_request_is_recorded_forwarded_and_delivered() {
         assert_eq!(
             world.story().await,
             [
-                "start", "asked http.get", "allow policy", "forwarded", "response 200",
-                "response-body 2", "end complete", "flow complete"
+                "start",
+                "asked http.get",
+                "allow policy",
+                "forwarded",
+                "response 200",
+                "response-body 2",
+                "end complete",
+                "flow complete"
             ],
             "tls: {tls}"
         );
@@ -296,7 +302,9 @@ async fn a_policy_that_forbids_cuts_what_runs_and_one_that_does_not_lets_it() {
     use http_body_util::BodyExt;
     let world = World::new().await;
     let (feed, mut body) = streaming(&world, "GET").await;
-    world.reload(&format!("{RULES}\n@id(\"more\") permit (principal, action == Action::\"http.delete\", resource);"));
+    world.reload(&format!(
+        "{RULES}\n@id(\"more\") permit (principal, action == Action::\"http.delete\", resource);"
+    ));
     feed.send(hyper::body::Frame::data("second".into())).await.unwrap();
     let frame = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "second");

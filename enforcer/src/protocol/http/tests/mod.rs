@@ -21,7 +21,7 @@ use crate::principal::{AgentName, Principal, Process};
 use crate::protocol::dns::names::{Family, Name, Names};
 use crate::protocol::http::Pool;
 use crate::record::read::{Filter, Transcripts};
-use crate::record::{Recorder, RecordError};
+use crate::record::{RecordError, Recorder};
 use crate::tls::{ca::Ca, client::Upstreams, server::Interceptor};
 use bytes::Bytes;
 use enforcer_proto::v1::{self, event::Kind};
@@ -189,7 +189,11 @@ impl World {
     {
         let (sender, connection) = http1::handshake(io).await.unwrap();
         tokio::spawn(connection);
-        Client { sender: Sender::Http1(sender), port: self.upstream.addr.port(), tls: self.upstream.tls }
+        Client {
+            sender: Sender::Http1(sender),
+            port: self.upstream.addr.port(),
+            tls: self.upstream.tls,
+        }
     }
 
     /// An HTTP/2 client; over TLS when the upstream has it.
@@ -207,7 +211,11 @@ impl World {
             tokio::spawn(connection);
             sender
         };
-        Client { sender: Sender::Http2(sender), port: self.upstream.addr.port(), tls: self.upstream.tls }
+        Client {
+            sender: Sender::Http2(sender),
+            port: self.upstream.addr.port(),
+            tls: self.upstream.tls,
+        }
     }
 
     /// TLS to the proxy, trusting its CA.
@@ -258,7 +266,13 @@ impl World {
 
     /// The events of all flows in order, by name.
     async fn story(&self) -> Vec<String> {
-        self.transcripts().await.concat().into_iter().filter_map(|event| event.kind).map(word).collect()
+        self.transcripts()
+            .await
+            .concat()
+            .into_iter()
+            .filter_map(|event| event.kind)
+            .map(word)
+            .collect()
     }
 }
 
@@ -375,7 +389,11 @@ impl Client {
         self.send(request).await.unwrap()
     }
 
-    async fn post(&mut self, target: &str, body: &'static str) -> hyper::Result<Response<Incoming>> {
+    async fn post(
+        &mut self,
+        target: &str,
+        body: &'static str,
+    ) -> hyper::Result<Response<Incoming>> {
         let request = self.request("POST", target).body(full(body)).unwrap();
         self.send(request).await
     }

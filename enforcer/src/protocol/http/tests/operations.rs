@@ -3,20 +3,16 @@ use crate::principal::{AgentName, Principal, Process};
 use crate::protocol::http::operation::{Where, read};
 use http::Request;
 
-const AT: Where<'static> = Where {
-    target: "api",
-    name: "api.test",
-    port: 443,
-    tls: true,
-    ignored: &[],
-    injected: &[],
-};
+const AT: Where<'static> =
+    Where { target: "api", name: "api.test", port: 443, tls: true, ignored: &[], injected: &[] };
 
 fn hash(secret: &[u8]) -> String {
     format!("hmac:{}", secret.len())
 }
 
-fn parts(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> http::request::Parts {
+fn parts(
+    build: impl FnOnce(http::request::Builder) -> http::request::Builder,
+) -> http::request::Parts {
     let builder = Request::builder().uri("/a/b?c=d").header("host", "api.test");
     build(builder).body(()).unwrap().into_parts().0
 }
@@ -75,7 +71,8 @@ fn everything_that_changes_the_effect_is_a_fact() {
 
 #[test]
 fn a_retry_has_the_same_digest_and_another_request_has_not() {
-    let digest = |parts: &http::request::Parts| read(parts, AT, &hash).0.operation.digest(&principal());
+    let digest =
+        |parts: &http::request::Parts| read(parts, AT, &hash).0.operation.digest(&principal());
     let base = digest(&parts(|b| b));
     let same: [fn(http::request::Builder) -> http::request::Builder; 4] = [
         |b| b.header("user-agent", "other"),
@@ -116,7 +113,9 @@ fn a_header_that_the_proxy_sets_is_not_the_agents_to_choose() {
 #[test]
 fn grpc_calls_are_named() {
     let parts = parts(|b| {
-        b.method("POST").uri("/pkg.v1.Users/Delete").header("content-type", "application/grpc+proto")
+        b.method("POST")
+            .uri("/pkg.v1.Users/Delete")
+            .header("content-type", "application/grpc+proto")
     });
     let (read, flaw) = read(&parts, AT, &hash);
     assert_eq!(flaw, None);
@@ -129,7 +128,8 @@ fn grpc_calls_are_named() {
 fn text_that_is_no_text_is_refused() {
     let parts = parts(|b| b.header("x", http::HeaderValue::from_bytes(b"\xff").unwrap()));
     assert_eq!(read(&parts, AT, &hash).1.unwrap().code, "header-character");
-    let parts = self::parts(|b| b.header("x", http::HeaderValue::from_bytes("ü".as_bytes()).unwrap()));
+    let parts =
+        self::parts(|b| b.header("x", http::HeaderValue::from_bytes("ü".as_bytes()).unwrap()));
     assert_eq!(read(&parts, AT, &hash).1, None);
 }
 

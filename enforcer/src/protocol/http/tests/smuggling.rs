@@ -12,10 +12,22 @@ use rstest::rstest;
 #[case::connect("CONNECT evil.test:443 HTTP/1.1\r\nhost: HOST\r\n\r\n", "connect-refused")]
 #[case::connect_here("CONNECT HOST HTTP/1.1\r\nhost: HOST\r\n\r\n", "connect-refused")]
 #[case::trace("TRACE / HTTP/1.1\r\nhost: HOST\r\n\r\n", "trace-refused")]
-#[case::websocket("GET / HTTP/1.1\r\nhost: HOST\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", "upgrade-refused")]
-#[case::upgrade_list("GET / HTTP/1.1\r\nhost: HOST\r\nconnection: upgrade\r\nupgrade: h2c, websocket\r\n\r\n", "upgrade-refused")]
-#[case::connection_names("GET / HTTP/1.1\r\nhost: HOST\r\nconnection: authorization\r\nauthorization: x\r\n\r\n", "connection-names-header")]
-#[case::override_("POST / HTTP/1.1\r\nhost: HOST\r\nx-http-method-override: DELETE\r\ncontent-length: 0\r\n\r\n", "method-override")]
+#[case::websocket(
+    "GET / HTTP/1.1\r\nhost: HOST\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    "upgrade-refused"
+)]
+#[case::upgrade_list(
+    "GET / HTTP/1.1\r\nhost: HOST\r\nconnection: upgrade\r\nupgrade: h2c, websocket\r\n\r\n",
+    "upgrade-refused"
+)]
+#[case::connection_names(
+    "GET / HTTP/1.1\r\nhost: HOST\r\nconnection: authorization\r\nauthorization: x\r\n\r\n",
+    "connection-names-header"
+)]
+#[case::override_(
+    "POST / HTTP/1.1\r\nhost: HOST\r\nx-http-method-override: DELETE\r\ncontent-length: 0\r\n\r\n",
+    "method-override"
+)]
 #[case::dots("GET /a/../secret HTTP/1.1\r\nhost: HOST\r\n\r\n", "path-dot-segments")]
 #[case::encoded_dots("GET /a/%2e%2e/secret HTTP/1.1\r\nhost: HOST\r\n\r\n", "path-dot-segments")]
 #[case::encoded_nul("GET /a%00 HTTP/1.1\r\nhost: HOST\r\n\r\n", "path-character")]
@@ -34,12 +46,18 @@ async fn refused_with_the_reason(#[case] request: &str, #[case] reason: &str) {
 
 /// What is not well-formed is not even answered by the spine.
 #[rstest]
-#[case::two_lengths("PUT / HTTP/1.1\r\nhost: HOST\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd")]
+#[case::two_lengths(
+    "PUT / HTTP/1.1\r\nhost: HOST\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd"
+)]
 #[case::signed_length("PUT / HTTP/1.1\r\nhost: HOST\r\ncontent-length: +3\r\n\r\nabc")]
 #[case::list_of_lengths("PUT / HTTP/1.1\r\nhost: HOST\r\ncontent-length: 3, 4\r\n\r\nabc")]
 #[case::xchunked("PUT / HTTP/1.1\r\nhost: HOST\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n")]
-#[case::chunked_not_last("PUT / HTTP/1.1\r\nhost: HOST\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n")]
-#[case::chunked_in_1_0("PUT / HTTP/1.0\r\nhost: HOST\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")]
+#[case::chunked_not_last(
+    "PUT / HTTP/1.1\r\nhost: HOST\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n"
+)]
+#[case::chunked_in_1_0(
+    "PUT / HTTP/1.0\r\nhost: HOST\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+)]
 #[case::folded("GET / HTTP/1.1\r\nhost: HOST\r\nx: a\r\n b\r\n\r\n")]
 #[case::space_before_colon("GET / HTTP/1.1\r\nhost : HOST\r\n\r\n")]
 #[case::nul_in_name("GET / HTTP/1.1\r\nhost: HOST\r\nx\0: a\r\n\r\n")]
@@ -56,7 +74,10 @@ async fn malformed_is_closed(#[case] request: &str) {
     assert!(world.upstream.seen().is_empty(), "{:?}", world.upstream.seen());
     let story = world.story().await;
     let end = story.last().unwrap();
-    assert!(["flow refused", "flow cut", "flow cancelled", "flow failed"].contains(&end.as_str()), "{story:?}");
+    assert!(
+        ["flow refused", "flow cut", "flow cancelled", "flow failed"].contains(&end.as_str()),
+        "{story:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +94,10 @@ async fn what_hides_behind_a_body_is_a_request_of_its_own() {
     for seen in world.upstream.seen() {
         assert_eq!(seen.line, "PUT /a");
         assert_eq!(seen.body, "");
-        assert!(!seen.headers.contains_key("content-length") || !seen.headers.contains_key("transfer-encoding"));
+        assert!(
+            !seen.headers.contains_key("content-length")
+                || !seen.headers.contains_key("transfer-encoding")
+        );
     }
 }
 

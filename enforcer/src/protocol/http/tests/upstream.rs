@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{CertifiedIssuer, CertificateParams, IsCa, KeyPair};
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -61,7 +61,8 @@ impl Upstream {
                         let shared = Arc::clone(&shared);
                         async move { Ok::<_, Infallible>(answer(&shared, peer, request).await) }
                     });
-                    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let builder =
+                        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     // Connections end as their clients please.
                     let _ = match acceptor {
                         Some(acceptor) => {
