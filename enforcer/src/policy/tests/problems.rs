@@ -254,6 +254,30 @@ fn warnings_do_not_keep_a_bundle_from_use() {
     insta::assert_snapshot!(found);
 }
 
+/// Each of these would end the process, were it parsed.
+#[test]
+fn what_is_too_deep_is_refused_before_it_is_parsed() {
+    for condition in [
+        "(".repeat(20_000) + "true",
+        "!(".repeat(20_000) + "true",
+        "true && ".repeat(20_000) + "true",
+        "context".to_owned() + &".a".repeat(20_000),
+        "if true then true else ".repeat(20_000) + "true",
+    ] {
+        let rules =
+            format!("@id(\"r\") permit (principal, action, resource) when {{ {condition} }};");
+        let found = problems(&files(API, &rules, "", ""));
+        assert!(found.contains("error: "), "{found}");
+    }
+    for targets in [
+        "a.".repeat(20_000) + "a = 1",
+        "a = ".to_owned() + &"[".repeat(20_000),
+    ] {
+        let found = problems(&files(&targets, "", "", &targets));
+        assert!(found.contains("not valid TOML"), "{found}");
+    }
+}
+
 #[test]
 fn an_empty_bundle_denies_all() {
     assert_eq!(problems(&files("", "", "", "")), "ok\n");
