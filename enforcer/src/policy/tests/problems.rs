@@ -20,7 +20,7 @@ fn everything_is_reported_at_once() {
         "[[target]]\nname = \"a\"\nhodl = \"5s\"\n[[target]]\nnames = [\"x.test\"]\nports = [0]\n",
         "permit (principal, action == Action::\"http.gett\", resource);",
         "[[scope]]\nname = \"s\"\nquorum = 0\n",
-        "[[mask]]\nname = \"m\"\ntargets = \"a\"\n",
+        "[[mask]]\nname = \"m\"\ntargets = \"a\"\njson = [\"$.a\"]\n",
     ));
     insta::assert_snapshot!(found);
 }
@@ -201,7 +201,7 @@ json = ["$.a"]
         "mask `tag`: no target has the tag `dev`",
         "mask `tag`: target `raw` has the tag `prod` and is opaque",
         "masks.toml:12:1: error: mask `key`: ",
-        "masks.toml:13:1: error: mask `path`: ",
+        "masks.toml:13:1: error: mask",
         "mask `path` is there twice",
         "masks.toml:19:1: error: `name` is missing",
     ] {
