@@ -212,7 +212,10 @@ pub(super) fn plans(
             Err(what) => {
                 problems.error(
                     (source, &(0..0)),
-                    format!("the masks of target `{}` do not go together: {what}", target.name),
+                    format!(
+                        "the masks of target `{}` do not go together: {what}",
+                        target.name
+                    ),
                     "change the masks that apply to it",
                 );
                 Arc::new(MaskPlan::none())
