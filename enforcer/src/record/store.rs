@@ -153,10 +153,13 @@ impl Store {
             ));
         }
         let mut failed = None;
-        // The daemon may drop a file between our listing and opening it: look again.
-        for _ in 0..5 {
+        // The daemon may flush while we open: a file that was listed is gone, or worse, a log
+        // that was not listed yet. What was opened counts only when the manifest stood still.
+        for _ in 0..20 {
+            let before = manifest(path);
             let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
             match DB::open_cf_with_opts_for_read_only(&options(), path, families, false) {
+                Ok(_) if before != manifest(path) => {}
                 Ok(db) => {
                     let store = Self {
                         db,
@@ -169,7 +172,8 @@ impl Store {
                 Err(error) => failed = Some(RecordError::store(path, "open", &error)),
             }
         }
-        Err(failed.unwrap_or(RecordError::Closed))
+        let busy = || RecordError::file(path, "the store changes faster than it can be opened");
+        Err(failed.unwrap_or_else(busy))
     }
 
     fn check_format(&self, found: &[u8]) -> Result<(), RecordError> {
@@ -289,6 +293,13 @@ impl Rows<'_> {
         self.iter.seek(key);
         self.fresh = true;
     }
+}
+
+/// Which manifest is current, and how long it is: it grows with every flush and compaction.
+fn manifest(path: &Path) -> Option<(String, u64)> {
+    let name = std::fs::read_to_string(path.join("CURRENT")).ok()?;
+    let length = std::fs::metadata(path.join(name.trim_end())).ok()?.len();
+    Some((name, length))
 }
 
 /// Small and strict: a transcript store shares the host with the agents' work.
