@@ -127,7 +127,7 @@ impl Store {
         options.create_missing_column_families(true);
         let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
         let db = DB::open_cf_with_opts(&options, path, families)
-            .map_err(|error| RecordError::store(path, "open", &error))?;
+            .map_err(|error| RecordError::open(path, &error))?;
         let store = Self {
             db,
             path: path.to_owned(),
@@ -146,6 +146,18 @@ impl Store {
 
     /// Opens the store to read, as it is now; a daemon may be writing it.
     pub fn open_read_only(path: &Path) -> Result<Self, RecordError> {
+        Self::read_only(path, &options())
+    }
+
+    /// As [`Store::open_read_only`], past damage in the write-ahead log: what can be read of it is.
+    /// For `verify`, which then says what is missing.
+    pub(crate) fn open_damaged(path: &Path) -> Result<Self, RecordError> {
+        let mut options = options();
+        options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        Self::read_only(path, &options)
+    }
+
+    fn read_only(path: &Path, options: &Options) -> Result<Self, RecordError> {
         if !path.join("CURRENT").exists() {
             return Err(RecordError::file(
                 path,
@@ -158,7 +170,7 @@ impl Store {
         for _ in 0..20 {
             let before = manifest(path);
             let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
-            match DB::open_cf_with_opts_for_read_only(&options(), path, families, false) {
+            match DB::open_cf_with_opts_for_read_only(options, path, families, false) {
                 Ok(_) if before != manifest(path) => {}
                 Ok(db) => {
                     let store = Self {
@@ -169,11 +181,11 @@ impl Store {
                     store.check_format(&found.unwrap_or_default())?;
                     return Ok(store);
                 }
-                Err(error) => failed = Some(RecordError::store(path, "open", &error)),
+                Err(error) => failed = Some(error),
             }
         }
         let busy = || RecordError::file(path, "the store changes faster than it can be opened");
-        Err(failed.unwrap_or_else(busy))
+        Err(failed.map_or_else(busy, |error| RecordError::open(path, &error)))
     }
 
     fn check_format(&self, found: &[u8]) -> Result<(), RecordError> {
