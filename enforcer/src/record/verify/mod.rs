@@ -121,6 +121,11 @@ pub fn verify(path: &Path, key: Option<&str>) -> Result<Report, RecordError> {
         Err(error @ (RecordError::Store { .. } | RecordError::Damaged(_))) => {
             let mut report = Report::default();
             report.note("store", error.to_string());
+            // Past damage in the log files the rest can be read, and says what is missing.
+            match Store::open_damaged(path) {
+                Ok(store) => run(&store, key, &mut report),
+                Err(error) => report.note("store", format!("nothing else can be read: {error}")),
+            }
             Ok(report)
         }
         Err(error) => Err(error),
@@ -130,12 +135,15 @@ pub fn verify(path: &Path, key: Option<&str>) -> Result<Report, RecordError> {
 /// Verifies an open store.
 pub fn verify_store(store: &Store, key: Option<&str>) -> Report {
     let mut report = Report::default();
-    let mut check = Check::new(store);
-    if let Err(error) = check.run(&mut report, key) {
+    run(store, key, &mut report);
+    report
+}
+
+fn run(store: &Store, key: Option<&str>, report: &mut Report) {
+    if let Err(error) = Check::new(store).run(report, key) {
         report.note("store", error.to_string());
     }
     report.good = report.findings_total == 0;
-    report
 }
 
 /// What one pass leaves for the next.
