@@ -28,9 +28,7 @@ impl Wire {
         let (seen, ended) = (Arc::clone(&frames), Arc::clone(&stop));
         let (ready, is_ready) = std::sync::mpsc::channel();
         let sniffer = bench.far_thread(move || {
-            for address in ["0.0.0.0", "::"] {
-                serve(address);
-            }
+            serve();
             let tap = socket(
                 AddressFamily::Packet,
                 SockType::Raw,
@@ -45,18 +43,12 @@ impl Wire {
             while !ended.load(Ordering::Relaxed) {
                 if let Ok(len) = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                     let frame = buffer.get(..len).unwrap_or_default().to_vec();
-                    seen.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(frame);
+                    seen.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
                 }
             }
         });
         is_ready.recv().expect("the tap starts");
-        Self {
-            frames,
-            stop,
-            sniffer: Some(sniffer),
-        }
+        Self { frames, stop, sniffer: Some(sniffer) }
     }
 
     /// Whether a frame with these bytes has left so far.
@@ -84,8 +76,9 @@ impl Wire {
     /// behind it, and the wire keeps order.
     pub fn settle(&self, bench: &Bench) {
         let mark = format!("mark-{:?}", Instant::now());
-        let code =
-            format!("socket(AF_INET, SOCK_DGRAM).sendto({mark:?}.encode(), (FAR4, 9)); print('sent')");
+        let code = format!(
+            "socket(AF_INET, SOCK_DGRAM).sendto({mark:?}.encode(), (FAR4, 9)); print('sent')"
+        );
         said(&mut bench.free(&code));
         assert!(self.waits_for(mark.as_bytes()), "a free datagram crosses the wire");
     }
@@ -100,11 +93,9 @@ impl Drop for Wire {
     }
 }
 
-fn serve(address: &'static str) {
-    // `::` alone would take IPv4 as well where bindv6only is off.
-    let Ok(listener) = TcpListener::bind((address, FAR_PORT)) else {
-        return;
-    };
+/// Accepts on both families and reads to the end.
+fn serve() {
+    let listener = TcpListener::bind(("::", FAR_PORT)).expect("the far port");
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };

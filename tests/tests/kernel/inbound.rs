@@ -40,9 +40,8 @@ fn a_listener_is_out_of_reach() {
         ("AF_INET", "127.0.0.1", "127.0.0.1", false),
         ("AF_INET6", "::", "::1", false),
     ] {
-        let reach = || {
-            said(&mut if far { bench.far(&connect(host)) } else { bench.free(&connect(host)) })
-        };
+        let reach =
+            || said(&mut if far { bench.far(&connect(host)) } else { bench.free(&connect(host)) });
         let code = listen(&file, family, bound);
         let [reached, accepted] = while_listening(bench.governed("a", &code), &file, reach);
         assert_ne!(reached, "ok", "{host}");

@@ -16,7 +16,8 @@ macro_rules! running {
 #[test]
 fn a_connect_arrives_with_its_name_on_it() {
     running!(bench, capture, arrivals);
-    let code = "s = create_connection((FAR4, FAR_PORT)); print(s.getpeername(), s.recv(9), os.getpid())";
+    let code =
+        "s = create_connection((FAR4, FAR_PORT)); print(s.getpeername(), s.recv(9), os.getpid())";
     let words = said(&mut bench.governed("coder/task-fix/run-1", code));
     let pid = words.rsplit(' ').next().unwrap();
     assert_eq!(words, format!("('10.77.0.2', 8080) b'gate' {pid}"));
@@ -81,7 +82,9 @@ fn a_query_comes_back_under_the_address_that_was_asked() {
         ("AF_INET6", "::ffff:10.77.0.2", "10.77.0.2:53", true),
     ] {
         let send = if connected {
-            format!("s.connect(({host:?}, 53)); s.send(b'q'); assert s.getpeername()[:2] == ({host:?}, 53)")
+            format!(
+                "s.connect(({host:?}, 53)); s.send(b'q'); assert s.getpeername()[:2] == ({host:?}, 53)"
+            )
         } else {
             format!("s.sendto(b'q', ({host:?}, 53))")
         };
