@@ -1,1 +1,39 @@
-//! Names of programs, maps and pins, and capacities.
+//! Names of maps and programs, capacities, and the version of what both halves share.
+
+/// Changes whenever a record, a map or the meaning of a code changes. Pinned maps of another
+/// version are never reused.
+pub const ABI_VERSION: u32 = 1;
+
+/// Map: [`crate::settings::Settings`], one entry, written by the daemon.
+pub const SETTINGS: &str = "SETTINGS";
+/// Map: the daemon's last beat, `CLOCK_MONOTONIC` nanoseconds, one entry.
+pub const BEAT: &str = "BEAT";
+/// Map: [`crate::flow::FlowKey`] to [`crate::flow::FlowEntry`].
+pub const FLOWS: &str = "FLOWS";
+/// Map: socket cookie to [`crate::socket::SocketEntry`].
+pub const SOCKETS: &str = "SOCKETS";
+/// Map: cgroup id to [`crate::counters::Counters`].
+pub const COUNTERS: &str = "COUNTERS";
+/// Map: ring buffer of [`crate::event::RefusalRecord`].
+pub const REFUSALS: &str = "REFUSALS";
+/// Map: how many refusals found the ring buffer full, one entry.
+pub const DROPPED: &str = "DROPPED";
+
+/// Every map, for pins and checks.
+pub const MAPS: [&str; 7] = [
+    SETTINGS, BEAT, FLOWS, SOCKETS, COUNTERS, REFUSALS, DROPPED,
+];
+
+/// Sockets that can be redirected at once unless the daemon sets another number.
+pub const MAX_SOCKETS: u32 = 65_536;
+/// What the table of flows holds beyond one entry per socket: connections that clients have
+/// closed before the proxy accepted them. The backlogs of the proxy's listeners bound them.
+pub const FLOW_SLACK: u32 = 32_768;
+/// Cgroups with counters of their own; the rest share [`crate::counters::OTHERS`].
+pub const MAX_COUNTERS: u32 = 8_192;
+/// Bytes of the ring buffer; a power of two.
+pub const REFUSAL_BYTES: u32 = 1 << 20;
+
+/// The loopback interface's index, in every network namespace (net/core/dev.c: the loopback
+/// device is registered first).
+pub const LOOPBACK_IFINDEX: u32 = 1;

@@ -1,2 +1,3 @@
-//! Empty: lets the user half depend on this package for rebuilds only.
+//! Empty: the programs are the binary of this package. The library lets host
+//! tools (fmt, doc, check) see a package that builds everywhere.
 #![no_std]

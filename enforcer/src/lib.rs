@@ -14,6 +14,7 @@ pub mod classify;
 pub mod cli;
 pub mod config;
 pub mod decide;
+pub mod flow;
 pub mod forward;
 pub mod mask;
 pub mod metrics;

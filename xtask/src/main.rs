@@ -1,2 +1,53 @@
-//! tasks
-fn main() {}
+//! Tasks around the build. Plain std and linked without a C toolchain, so that
+//! `cargo xtask` starts on a host that has nothing but rustup; whatever else is
+//! needed it installs itself and says so.
+#![expect(clippy::exit, reason = "the tasks' exit code is the program's")]
+
+mod check;
+mod demo;
+mod exec;
+mod fuzz;
+mod setup;
+mod test;
+
+use std::process::exit;
+
+const USAGE: &str = "\
+cargo xtask <task>
+
+  demo [--interactive]   build and show every guarantee on this machine (as root)
+  test [FILTER]          run every test (as root)
+  lint                   formatting, clippy on both halves, dependency policy
+  ci                     lint, then test
+  fuzz [--secs N]        run every fuzz target for N seconds (default 60)
+  setup                  only install what the other tasks need
+";
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["demo", rest @ ..] => demo::run(rest),
+        ["test", rest @ ..] => test::run(rest),
+        ["lint"] => check::run(),
+        ["ci"] => check::run().and_then(|()| test::run(&[])),
+        ["fuzz"] => fuzz::run(60),
+        ["fuzz", "--secs", secs] => match secs.parse() {
+            Ok(secs) => fuzz::run(secs),
+            Err(_) => Err(format!("--secs takes a number, not `{secs}`")),
+        },
+        ["setup"] => setup::everything(),
+        ["help" | "--help" | "-h"] | [] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            exit(2);
+        }
+    };
+    if let Err(what) = done {
+        eprintln!("xtask: {what}");
+        exit(1);
+    }
+}

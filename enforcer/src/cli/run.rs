@@ -1,12 +1,42 @@
-//! `enforcer run`.
+//! `enforcer run`: a program in its own governed cgroup.
 
+use crate::run::{client, runtime_dir};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `enforcer run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The agent that policy and transcripts know it by [default: program's name and user id]
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// The task that it works on
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Run as this user (root only) [default for root: run.user of the configuration]
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Accept that a program running as root can undo its own confinement
+    #[arg(long)]
+    accept_root: bool,
+    /// The daemon's configuration, for its runtime directory
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not in this build")
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let dir = runtime_dir(args.config.as_deref())?;
+    let argv = args.command.into_iter().map(OsStringExt::into_vec).collect();
+    let mut request = client::request_here(argv)?;
+    request.agent = args.agent.unwrap_or_default();
+    request.task = args.task.unwrap_or_default();
+    request.user = args.user.unwrap_or_default();
+    request.accept_root = args.accept_root;
+    Ok(client::end_like(client::run(&dir, request)?))
 }

@@ -1,12 +1,305 @@
-//! `enforcer server`.
+//! `enforcer server`: run the approval server, and what its machine's root does with it.
 
+use crate::approval::identity::Role;
+use crate::server::audit::Verifier;
+use crate::server::config::{Config, STARTER};
+use crate::server::core::Core;
+use crate::server::service::admin::create_token;
+use crate::server::{self, StartError, store::StoreError};
+use anyhow::{Context as _, bail};
+use clap::{Subcommand, ValueEnum};
+use enforcer_proto::v1;
+use enforcer_proto::v1::admin_client::AdminClient;
+use hyper_util::rt::TokioIo;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::{Channel, Endpoint};
 
 /// Arguments of `enforcer server`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(args_conflicts_with_subcommands = false)]
+pub struct Args {
+    /// The server's configuration
+    #[arg(long, global = true, default_value = "/etc/enforcer/server.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a commented server.toml
+    Init {
+        /// Where
+        #[arg(default_value = "/etc/enforcer")]
+        dir: PathBuf,
+    },
+    /// Make a one-time join token, on the server's machine
+    Token {
+        /// What the joiner becomes
+        #[arg(long)]
+        role: RoleArg,
+        /// The host's or person's name
+        #[arg(long)]
+        name: String,
+        /// A group that the reviewer is in (repeat for more)
+        #[arg(long = "group")]
+        groups: Vec<String>,
+        /// How long the token is good: 90s, 30m, 1h, 2d
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the audit and check its chain, on the server's machine
+    Audit {
+        /// Print JSON, one record a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleArg {
+    Daemon,
+    Reviewer,
+    Admin,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not in this build")
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Init { dir }) = args.command {
+        return init(&dir);
+    }
+    let config = Config::load(&args.config)?;
+    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
+    let done = runtime.block_on(async {
+        match args.command {
+            None => serve(config).await,
+            Some(Command::Token { role, name, groups, ttl, json }) => {
+                let role = match role {
+                    RoleArg::Daemon => Role::Daemon,
+                    RoleArg::Reviewer => Role::Reviewer,
+                    RoleArg::Admin => Role::Admin,
+                };
+                let ask = v1::CreateTokenRequest {
+                    role: role.wire().into(),
+                    name,
+                    groups,
+                    ttl_seconds: ttl.as_secs(),
+                };
+                token(config, ask, json).await
+            }
+            Some(Command::Audit { json }) => audit(config, json).await,
+            Some(Command::Init { .. }) => Ok(()),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn init(dir: &Path) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let path = dir.join("server.toml");
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
+    let mut file = file.with_context(|| path.display().to_string())?;
+    file.write_all(STARTER.as_bytes())?;
+    let path = path.display();
+    println!(
+        "wrote {path}: set `names`, then run `enforcer server --config {path}`\n\
+         and make the first tokens with `enforcer server token --config {path} --role reviewer --name you`"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // Another subscriber may be set already; then its output is the one wanted.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .json()
+        .try_init();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = server::start(config).await?;
+    let stopper = running.stopper();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopper.cancel();
+    });
+    running.ended().await;
+    Ok(())
+}
+
+/// The way to the store: through the server when it runs, else directly.
+enum Way {
+    Server(AdminClient<Channel>),
+    Store(Arc<Core>),
+}
+
+async fn way(config: Config) -> anyhow::Result<Way> {
+    let socket = config.admin_socket();
+    match UnixStream::connect(&socket).await {
+        Ok(_) => {
+            let endpoint = Endpoint::from_static("http://admin");
+            let channel = endpoint.connect_with_connector(Socket(socket)).await?;
+            Ok(Way::Server(AdminClient::new(channel)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            bail!("{}: only root on the server's machine may do this", socket.display())
+        }
+        Err(_) => match server::open(config) {
+            Ok(core) => Ok(Way::Store(core)),
+            Err(StartError::Store(StoreError::Locked(_))) => {
+                bail!("the server runs but does not answer at {}", socket.display())
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+async fn token(config: Config, ask: v1::CreateTokenRequest, json: bool) -> anyhow::Result<()> {
+    let made = make_token(config, ask).await?;
+    if json {
+        let value = serde_json::json!({
+            "token": made.token,
+            "expires_unix_ms": made.expires_unix_ms,
+        });
+        println!("{value}");
+    } else {
+        println!("{}", made.token);
+    }
+    Ok(())
+}
+
+/// Makes a join token on the server's machine, whether the server runs or not.
+pub async fn make_token(
+    config: Config,
+    ask: v1::CreateTokenRequest,
+) -> anyhow::Result<v1::CreateTokenResponse> {
+    let made = match way(config).await? {
+        Way::Server(mut client) => client.create_token(ask).await.map(tonic::Response::into_inner),
+        Way::Store(core) => {
+            let actor = format!("local/{}", nix::unistd::getuid());
+            create_token(&core, &actor, ask).await
+        }
+    };
+    made.map_err(|status| anyhow::anyhow!("{}", status.message()))
+}
+
+async fn audit(config: Config, json: bool) -> anyhow::Result<()> {
+    let mut printer = Printer { json, verifier: Verifier::default() };
+    match way(config).await? {
+        Way::Server(mut client) => {
+            let records = client.audit(v1::AuditRequest { after: 0 }).await;
+            let mut records = records.map_err(|s| anyhow::anyhow!("{}", s.message()))?.into_inner();
+            while let Some(record) = records.message().await? {
+                printer.print(&record)?;
+            }
+        }
+        Way::Store(core) => {
+            let mut after = 0;
+            loop {
+                let page = core.store.audit(after, 500).await?;
+                let Some(last) = page.last() else { break };
+                after = last.seq;
+                page.iter().try_for_each(|record| printer.print(record))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Printer {
+    json: bool,
+    verifier: Verifier,
+}
+
+impl Printer {
+    fn print(&mut self, record: &v1::AuditRecord) -> anyhow::Result<()> {
+        self.verifier.next(record)?;
+        let v1::AuditRecord { seq, unix_ms, code, actor, subject, detail, prev } = record;
+        let line = if self.json {
+            let prev = hex::encode(prev);
+            serde_json::json!({
+                "seq": seq, "unix_ms": unix_ms, "code": code, "actor": actor,
+                "subject": subject, "detail": detail, "prev": prev,
+            })
+            .to_string()
+        } else {
+            use super::approvals::text;
+            let [actor, subject, detail] = [actor, subject, detail].map(|t| text::line(t));
+            format!("{seq} {} {code} {actor} {subject} {detail}", text::time(*unix_ms))
+        };
+        writeln!(io::stdout(), "{line}")?;
+        Ok(())
+    }
+}
+
+/// Reads `90s`, `30m`, `1h`, `2d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.split_at_checked(text.len().saturating_sub(1)).and_then(|(number, unit)| {
+        let unit = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit)
+    });
+    match seconds {
+        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err("a number with s, m, h or d, such as 90s or 1h".to_owned()),
+    }
+}
+
+/// Connects to the admin socket.
+#[derive(Clone)]
+struct Socket(PathBuf);
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<UnixStream>>> + Send>>;
+
+impl tower_service::Service<http::Uri> for Socket {
+    type Response = TokioIo<UnixStream>;
+    type Error = io::Error;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        let path = self.0.clone();
+        Box::pin(async move { Ok(TokioIo::new(UnixStream::connect(path).await?)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("90s", Some(90)), ("1h", Some(3600)), ("2d", Some(172_800))] {
+            assert_eq!(duration(text).ok().map(|d| d.as_secs()), seconds);
+        }
+        for text in ["", "h", "0s", "1", "1w", "-1h", "1é", "99999999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,1 +1,395 @@
-//! (see the crate's documentation)
+//! Transcripts: what happened, in order, recorded before it happens and provable after.
+//!
+//! A [`Recorder`] owns the store and its one writer thread. A [`FlowLog`] is one
+//! flow's transcript: events without gaps, each bound to the one before. An
+//! append returns when its event is in the log; an append that fails means the
+//! flow must stop. Nothing here is lossy: a full queue makes the caller wait.
+//! `docs/transcripts.md` describes the format.
+
+use crate::config::{self, AtQuota, Sync};
+use enforcer_proto::v1::{self, event::Kind};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use uuid::Uuid;
+
+mod body;
+pub mod chain;
+mod checkpoint;
+pub mod convert;
+mod error;
+mod flow;
+pub mod index;
+mod keeper;
+pub mod key;
+mod keys;
+pub mod merkle;
+pub mod read;
+mod recover;
+pub mod store;
+pub mod summary;
+pub mod verify;
+pub mod view;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::RecordError;
+pub use flow::FlowLog;
+
+use writer::Message;
+
+/// Bytes that may wait for the writer; past it appends wait.
+const QUEUE_BYTES: usize = 16 << 20;
+/// What an event takes in the queue beside its payload.
+const EVENT_OVERHEAD: usize = 512;
+
+/// Identifies one flow (UUIDv7, so ids sort by time).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(pub Uuid);
+
+impl FlowId {
+    /// A new id.
+    #[expect(
+        clippy::new_without_default,
+        reason = "each value is new, so there is no default"
+    )]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// Its 16 bytes, as they stand in keys.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for FlowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for FlowId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// How sure an event must be before its append returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// In the log: it survives the daemon, and within 100 ms the machine.
+    Logged,
+    /// On disk, where `transcript.sync` asks for it: what a person approved.
+    Synced,
+}
+
+/// Counters of the recorder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events written since the start.
+    pub events: u64,
+    /// Batches that they were written in.
+    pub batches: u64,
+    /// Syncs to disk.
+    pub syncs: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Bytes on disk, as the quota counts them.
+    pub disk_bytes: u64,
+    /// The quota.
+    pub quota_bytes: u64,
+    /// Flows that are open.
+    pub open_flows: u64,
+    /// Entries of the log of sealed flows.
+    pub log_entries: u64,
+    /// Heads signed since the start.
+    pub checkpoints: u64,
+    /// Flows sealed at the start because an earlier run had left them open.
+    pub recovered: u64,
+    /// Flows removed by retention since the start.
+    pub retired: u64,
+    /// Why nothing can be recorded any more, when that is so.
+    pub failed: Option<String>,
+}
+
+#[derive(Default)]
+struct Counters {
+    events: AtomicU64,
+    batches: AtomicU64,
+    syncs: AtomicU64,
+    bytes: AtomicU64,
+    /// Bytes written since the store was last measured, and what was measured.
+    grown: AtomicU64,
+    on_disk: AtomicU64,
+    open: AtomicU64,
+    log: AtomicU64,
+    checkpoints: AtomicU64,
+    retired: AtomicU64,
+    failed: OnceLock<Arc<str>>,
+}
+
+impl Counters {
+    fn failure(&self) -> Option<Arc<str>> {
+        self.failed.get().map(Arc::clone)
+    }
+
+    fn used(&self) -> u64 {
+        self.on_disk.load(Relaxed) + self.grown.load(Relaxed)
+    }
+}
+
+/// What all flows share.
+struct Shared {
+    queue: std::sync::mpsc::Sender<Message>,
+    orders: std::sync::mpsc::Sender<keeper::Order>,
+    room: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    session: Uuid,
+    recovered: u64,
+    sync: Sync,
+    quota: u64,
+    at_quota: AtQuota,
+    body_limit: u64,
+    hash_key: keys::HashKey,
+}
+
+/// The handle to the store's one writer thread.
+#[derive(Clone)]
+pub struct Recorder(Arc<Shared>);
+
+impl Recorder {
+    /// Opens the store, seals what an earlier run left open, and starts the writer. Reads the
+    /// disk: call it at the start, not from async work.
+    pub fn open(cfg: &config::Transcript, data_dir: &Path) -> Result<Self, RecordError> {
+        let keys = keys::HostKeys::open(data_dir)?;
+        let store = Arc::new(store::Store::open(&store_dir(cfg, data_dir))?);
+        own(&store, &keys)?;
+        let mut log = checkpoint::Log::load(&store)?;
+        let recovered = recover::run(&store, &mut log)?;
+        let session = start_session(&store, &mut log)?;
+        let counters = Arc::new(Counters::default());
+        keeper::measure(store.path(), &counters);
+        let hash_key = keys.hash_key();
+        let (queue, messages) = std::sync::mpsc::channel();
+        let (orders, told) = std::sync::mpsc::channel();
+        let keeper = keeper::Keeper {
+            store: Arc::clone(&store),
+            counters: Arc::clone(&counters),
+            writer: queue.clone(),
+            retention_ns: retention_ns(cfg.retention_days),
+            orders: told,
+        };
+        let writer =
+            writer::Writer::new(store, keys, log, session, Arc::clone(&counters), messages);
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let started = thread("record-keeper").spawn(move || keeper.run());
+        let keeper = started.map_err(|error| RecordError::file(data_dir, error))?;
+        let stop = orders.clone();
+        thread("record-writer")
+            .spawn(move || {
+                let shutdown = writer.run();
+                // Both hold the store: it is closed when both have ended.
+                let _ = stop.send(keeper::Order::Stop);
+                let _ = keeper.join();
+                if let Some(done) = shutdown {
+                    let _ = done.send(());
+                }
+            })
+            .map_err(|error| RecordError::file(data_dir, error))?;
+        Ok(Self(Arc::new(Shared {
+            queue,
+            orders,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            counters,
+            session,
+            recovered,
+            sync: cfg.sync,
+            quota: cfg.quota_bytes,
+            at_quota: cfg.at_quota,
+            body_limit: cfg.body_limit,
+            hash_key,
+        })))
+    }
+
+    /// Begins a flow's transcript; its first event is in the log when this returns.
+    pub async fn open_flow(&self, start: v1::FlowStart) -> Result<FlowLog, RecordError> {
+        let log = FlowLog::new(Arc::clone(&self.0));
+        log.append(None, Kind::FlowStart(start), Durability::Logged)
+            .await?;
+        Ok(log)
+    }
+
+    /// Records a flow that is already over (a refusal in the kernel, a DNS answer) and waits once.
+    pub async fn whole_flow(
+        &self,
+        start: v1::FlowStart,
+        events: Vec<(Option<crate::operation::OperationId>, Kind)>,
+        end: v1::FlowEnd,
+    ) -> Result<FlowId, RecordError> {
+        let log = FlowLog::new(Arc::clone(&self.0));
+        let mut all = vec![(None, Kind::FlowStart(start))];
+        all.extend(events);
+        all.push((None, Kind::FlowEnd(end)));
+        log.append_all(all, Durability::Logged).await?;
+        Ok(log.id())
+    }
+
+    /// A secret as it may be recorded: `hmac:` and 32 hex digits under the host's key, so that
+    /// equal secrets can be told on one host and none can be read.
+    pub fn keyed_hash(&self, secret: &[u8]) -> String {
+        self.0.hash_key.hash(secret)
+    }
+
+    /// Writes what is queued, signs the head, and closes the store. Flows that are still open
+    /// are sealed as recovered at the next start.
+    pub async fn shutdown(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.queue.send(Message::Shutdown(done)).is_ok() {
+            // An error means that the writer was already gone.
+            let _ = wait.await;
+        }
+    }
+
+    /// Starts to remove flows that were sealed before a moment (ns since the Unix epoch), beside
+    /// what the configured retention removes by itself. The log keeps a tombstone of each.
+    pub fn retire_before(&self, unix_ns: i64) -> Result<(), RecordError> {
+        let order = keeper::Order::Retire(unix_ns);
+        self.0.orders.send(order).map_err(|_| RecordError::Closed)
+    }
+
+    /// The counters now.
+    pub fn stats(&self) -> Stats {
+        let c = &self.0.counters;
+        Stats {
+            events: c.events.load(Relaxed),
+            batches: c.batches.load(Relaxed),
+            syncs: c.syncs.load(Relaxed),
+            bytes: c.bytes.load(Relaxed),
+            disk_bytes: c.used(),
+            quota_bytes: self.0.quota,
+            open_flows: c.open.load(Relaxed),
+            log_entries: c.log.load(Relaxed),
+            checkpoints: c.checkpoints.load(Relaxed),
+            recovered: self.0.recovered,
+            retired: c.retired.load(Relaxed),
+            failed: c.failure().map(|why| why.to_string()),
+        }
+    }
+}
+
+impl Shared {
+    fn sync(&self, durability: Durability) -> bool {
+        match self.sync {
+            Sync::Always => true,
+            Sync::Approved => durability == Durability::Synced,
+            Sync::Interval => false,
+        }
+    }
+
+    /// Waits for room in the queue.
+    async fn room(&self, payload: usize) -> Result<OwnedSemaphorePermit, RecordError> {
+        let bytes = (payload + EVENT_OVERHEAD).min(QUEUE_BYTES);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+        room.map_err(|_| RecordError::Closed)
+    }
+
+    /// Whether an event may be recorded, and how much of its body. At the quota what would go
+    /// on is refused, and what ends a flow is still recorded.
+    fn admit(&self, kind: &Kind) -> Result<u64, RecordError> {
+        if let Some(failure) = self.counters.failure() {
+            return Err(RecordError::Failed(failure));
+        }
+        let used = self.counters.used();
+        if used < self.quota {
+            return Ok(self.body_limit);
+        }
+        // Without bodies the store grows slowly, but not without end.
+        let ceiling = self.quota.saturating_add(self.quota / 4);
+        let goes_on = match kind {
+            Kind::FlowStart(_)
+            | Kind::OperationAsked(_)
+            | Kind::RequestBody(_)
+            | Kind::ResponseBody(_)
+            | Kind::Forwarded(_) => true,
+            Kind::Decision(_)
+            | Kind::ResponseHead(_)
+            | Kind::OperationEnd(_)
+            | Kind::FlowEnd(_) => false,
+        };
+        let stop = self.at_quota == AtQuota::Stop || used >= ceiling;
+        if stop && goes_on {
+            return Err(RecordError::Full {
+                used,
+                quota: self.quota,
+            });
+        }
+        Ok(0)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Nobody can append any more: the writer signs the head and ends.
+        let _ = self.queue.send(Message::Shutdown(oneshot::channel().0));
+    }
+}
+
+/// Where the store of a configuration is.
+pub fn store_dir(cfg: &config::Transcript, data_dir: &Path) -> PathBuf {
+    let default = || data_dir.join("transcripts");
+    cfg.dir.clone().unwrap_or_else(default)
+}
+
+fn retention_ns(days: u32) -> Option<i64> {
+    (days > 0).then(|| i64::from(days) * 86_400_000_000_000)
+}
+
+/// Binds a new store to the host key; a store of another key is refused, since its earlier
+/// heads could not be told from forged ones.
+fn own(store: &store::Store, keys: &keys::HostKeys) -> Result<(), RecordError> {
+    match store.get(store::Cf::Meta, store::meta::KEY)? {
+        Some(found) if found == keys.public() => Ok(()),
+        Some(_) => Err(RecordError::file(
+            store.path(),
+            "is signed by another host key; restore that key as transcript.key in the data \
+             directory, or move the store away to begin a new one",
+        )),
+        None => store.put(store::Cf::Meta, store::meta::KEY, keys.public()),
+    }
+}
+
+/// Notes in the log that the daemon writes from here on.
+fn start_session(store: &store::Store, log: &mut checkpoint::Log) -> Result<Uuid, RecordError> {
+    let session = Uuid::now_v7();
+    let mut batch = rocksdb::WriteBatch::default();
+    let leaf = writer::session_leaf(session, false);
+    let index = log.append(store, &mut batch, now_ns(), leaf)?;
+    log.save(store, &mut batch)?;
+    let sessions = store.cf(store::Cf::Sessions)?;
+    batch.put_cf(sessions, session.as_bytes(), index.to_be_bytes());
+    let mut options = rocksdb::WriteOptions::default();
+    options.set_sync(true);
+    store
+        .db()
+        .write_opt(batch, &options)
+        .map_err(|error| store.error("write", &error))?;
+    Ok(session)
+}
+
+/// Wall clock, nanoseconds since the Unix epoch.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
+}

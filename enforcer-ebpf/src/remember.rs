@@ -1,0 +1,87 @@
+//! What is kept of a redirected call, and its verdict.
+
+use crate::caller::{self, Caller};
+use crate::ctx::{self, Endpoint, Family};
+use crate::maps::SOCKETS;
+use crate::refuse::{Refused, refuse};
+use crate::{ALLOW, DENY};
+use aya_ebpf::programs::SockAddrContext;
+use enforcer_common::event::{Hook, Reason};
+use enforcer_common::flow::{FlowEntry, FlowKey};
+use enforcer_common::matching::{TCP, UDP, bytes};
+use enforcer_common::socket::{SocketEntry, UNKEYED};
+
+/// Remembers, under the socket's cookie, who calls and where to.
+///
+/// A datagram socket that is already known keeps the place that its flow has in the table of
+/// flows; a stream socket starts afresh.
+#[inline(always)]
+pub fn remember(
+    ctx: &SockAddrContext,
+    netns: u64,
+    caller: &Caller,
+    to: Endpoint,
+    protocol: u32,
+) -> Result<(), Reason> {
+    let cookie = ctx::cookie(ctx);
+    let flow = FlowEntry {
+        cookie,
+        cgroup: caller.cgroup,
+        boot_ns: caller.boot_ns,
+        orig_addr: bytes(&to.addr),
+        orig_port: to.port,
+        tgid: caller.tgid,
+        tid: caller.tid,
+        uid: caller.uid,
+        gid: caller.gid,
+        pad: 0,
+        comm: caller.comm,
+    };
+    let protocol = if protocol == UDP { UDP } else { TCP };
+    if protocol == UDP
+        && let Some(known) = SOCKETS.get_ptr_mut(cookie)
+    {
+        // SAFETY: a live map value. Only this socket's own calls write it; a torn read mixes two
+        // destinations of one socket, and the resolver treats all destinations alike.
+        unsafe { (*known).flow = flow };
+        return Ok(());
+    }
+    let entry = SocketEntry {
+        flow,
+        key: FlowKey {
+            netns,
+            addr: [0; 16],
+            port: 0,
+            protocol,
+        },
+        protocol,
+        state: UNKEYED,
+    };
+    SOCKETS.insert(cookie, entry, 0).map_err(|_| Reason::Full)
+}
+
+/// Turns a hook's result into its verdict; a refusal is counted and sent up.
+#[inline(always)]
+pub fn verdict(
+    ctx: &SockAddrContext,
+    family: Family,
+    hook: Hook,
+    result: Result<(), Reason>,
+) -> i32 {
+    let Err(reason) = result else { return ALLOW };
+    let asked = ctx::endpoint(ctx, family);
+    let (kind, protocol) = ctx::kind(ctx);
+    refuse(
+        &caller::current(),
+        &Refused {
+            hook,
+            reason,
+            cookie: ctx::cookie(ctx),
+            addr: asked.addr,
+            port: asked.port,
+            protocol,
+            detail: kind,
+        },
+    );
+    DENY
+}

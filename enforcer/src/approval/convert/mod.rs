@@ -1,0 +1,293 @@
+//! Between the wire's messages and our own types.
+//!
+//! A missing field or an unknown enum value is an error, never a default. The
+//! one check that server, daemon and reviewer's tool share is here:
+//! [`checked_operation`] rebuilds the operation from what is shown, checks its
+//! body and recomputes the digest.
+
+use super::{ApprovalId, Ask, Scope, State, View};
+use crate::operation::{self, Digest, Fact, Operation, Protocol};
+use crate::principal::{AgentName, Principal};
+use bytes::Bytes;
+use enforcer_proto::v1;
+use sha2::{Digest as _, Sha256};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A message that cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConvertError {
+    /// A field is not there.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A field has a value that means nothing here.
+    #[error("{0} is not valid")]
+    Invalid(&'static str),
+    /// The facts are not in ascending order by name, each once.
+    #[error("the facts are not in order, or one is there twice")]
+    FactOrder,
+    /// The body is not the one that the facts speak of.
+    #[error("the body does not have the length and hash that the facts state")]
+    Body,
+    /// The body was not read before the decision.
+    #[error("an operation whose body streams cannot be approved: nobody can see it whole")]
+    Streamed,
+    /// The digest is not that of the facts.
+    #[error("the digest is not the one of the facts shown")]
+    Digest,
+}
+
+/// The message that puts an operation before people.
+pub fn request(ask: Ask) -> v1::ApprovalRequest {
+    let digest = ask.digest.to_string();
+    v1::ApprovalRequest {
+        principal: Some(principal(&ask.principal)),
+        operation: Some(operation(&ask.operation, &digest)),
+        digest,
+        scopes: ask.scopes.iter().map(scope).collect(),
+        policy: ask.policy,
+        body: ask.operation.body.unwrap_or_default(),
+    }
+}
+
+fn scope(scope: &Scope) -> v1::Scope {
+    v1::Scope {
+        name: scope.name.clone(),
+        reviewers: scope.reviewers.clone(),
+        quorum: scope.quorum,
+        deny_threshold: scope.deny_threshold,
+        request_ttl_seconds: scope.request_ttl.as_secs(),
+        grant_ttl_seconds: scope.grant_ttl.as_secs(),
+        uses: scope.uses,
+        reason_required: scope.reason_required,
+    }
+}
+
+/// A scope as the daemon sent it.
+pub fn scope_from(scope: &v1::Scope) -> Scope {
+    Scope {
+        name: scope.name.clone(),
+        reviewers: scope.reviewers.clone(),
+        quorum: scope.quorum,
+        deny_threshold: scope.deny_threshold,
+        request_ttl: Duration::from_secs(scope.request_ttl_seconds),
+        grant_ttl: Duration::from_secs(scope.grant_ttl_seconds),
+        uses: scope.uses,
+        reason_required: scope.reason_required,
+    }
+}
+
+fn principal(principal: &Principal) -> v1::Principal {
+    let process = &principal.process;
+    let exe = process
+        .exe
+        .as_deref()
+        .map(|exe| exe.to_string_lossy().into_owned());
+    v1::Principal {
+        host: principal.host.clone(),
+        agent: principal.agent.to_string(),
+        task: principal.task.clone().unwrap_or_default(),
+        cgroup: principal.cgroup.clone(),
+        pid: process.pid,
+        uid: process.uid,
+        gid: process.gid,
+        start_ticks: process.start_ticks,
+        comm: process.comm.clone(),
+        exe: exe.unwrap_or_default(),
+        exe_sha256: process.exe_sha256.clone().unwrap_or_default(),
+        argv: process.argv.clone(),
+    }
+}
+
+fn operation(op: &Operation, digest: &str) -> v1::OperationAsked {
+    v1::OperationAsked {
+        digest: digest.to_owned(),
+        target: op.target.clone(),
+        name: op.name.clone(),
+        port: u32::from(op.port),
+        protocol: op.protocol.as_str().to_owned(),
+        action: op.action.clone(),
+        resource: op.resource.clone(),
+        facts: op.facts().iter().map(fact).collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn fact((name, value): &(String, Fact)) -> v1::Fact {
+    use v1::fact::Value;
+    let value = match value {
+        Fact::Number(number) => Value::Number(*number),
+        Fact::Flag(flag) => Value::Flag(*flag),
+        Fact::Text(text) => Value::Text(text.clone()),
+        Fact::List(items) => Value::List(v1::TextList {
+            items: items.clone(),
+        }),
+    };
+    v1::Fact {
+        name: name.clone(),
+        value: Some(value),
+    }
+}
+
+/// The operation and its digest, recomputed from everything that the request shows.
+///
+/// # Errors
+/// When a part is missing, or body, facts and digest do not belong together.
+pub fn checked_operation(
+    request: &v1::ApprovalRequest,
+) -> Result<(Operation, Digest), ConvertError> {
+    let asked = request
+        .operation
+        .as_ref()
+        .ok_or(ConvertError::Missing("operation"))?;
+    let principal = request
+        .principal
+        .as_ref()
+        .ok_or(ConvertError::Missing("principal"))?;
+    let agent =
+        AgentName::parse(&principal.agent).ok_or(ConvertError::Invalid("principal.agent"))?;
+    let task = (!principal.task.is_empty()).then_some(principal.task.as_str());
+    let op = operation_from(asked, request.body.clone())?;
+    let stated = Digest::from_str(&request.digest).map_err(|_| ConvertError::Invalid("digest"))?;
+    let computed = operation::digest(agent.as_str(), task, &op);
+    if computed != stated || asked.digest != request.digest {
+        return Err(ConvertError::Digest);
+    }
+    Ok((op, computed))
+}
+
+fn operation_from(asked: &v1::OperationAsked, body: Bytes) -> Result<Operation, ConvertError> {
+    let protocol = protocol_from(&asked.protocol)?;
+    let port = u16::try_from(asked.port).map_err(|_| ConvertError::Invalid("operation.port"))?;
+    let resource = asked.resource.clone();
+    let mut op = Operation::new(
+        &asked.target,
+        &asked.name,
+        port,
+        protocol,
+        &asked.action,
+        resource,
+    );
+    if !asked.facts.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(ConvertError::FactOrder);
+    }
+    for fact in &asked.facts {
+        op.fact(&fact.name, fact_from(fact)?);
+    }
+    check_body(&op, &body)?;
+    if op.get("body.sha256").is_some() {
+        op.body = Some(body);
+    }
+    Ok(op)
+}
+
+fn check_body(op: &Operation, body: &Bytes) -> Result<(), ConvertError> {
+    if op
+        .get("http.body")
+        .is_some_and(|body| *body == Fact::from("streamed"))
+    {
+        return Err(ConvertError::Streamed);
+    }
+    let length = i64::try_from(body.len()).map_err(|_| ConvertError::Body)?;
+    let fits = match (op.get("body.length"), op.get("body.sha256")) {
+        (None, None) => body.is_empty(),
+        (Some(Fact::Number(stated)), Some(Fact::Text(hash))) => {
+            *stated == length && *hash == hex::encode(Sha256::digest(body))
+        }
+        _ => false,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(ConvertError::Body)
+    }
+}
+
+fn protocol_from(name: &str) -> Result<Protocol, ConvertError> {
+    [Protocol::Dns, Protocol::Http, Protocol::Opaque]
+        .into_iter()
+        .find(|protocol| protocol.as_str() == name)
+        .ok_or(ConvertError::Invalid("operation.protocol"))
+}
+
+fn fact_from(fact: &v1::Fact) -> Result<Fact, ConvertError> {
+    use v1::fact::Value;
+    match fact
+        .value
+        .as_ref()
+        .ok_or(ConvertError::Missing("a fact's value"))?
+    {
+        Value::Number(number) => Ok(Fact::Number(*number)),
+        Value::Flag(flag) => Ok(Fact::Flag(*flag)),
+        Value::Text(text) => Ok(Fact::Text(text.clone())),
+        Value::List(list) => Ok(Fact::List(list.items.clone())),
+    }
+}
+
+/// The daemon's view of an approval that the server sent.
+///
+/// # Errors
+/// When an id, a digest or the state means nothing here.
+pub fn view(approval: &v1::Approval) -> Result<View, ConvertError> {
+    let id =
+        ApprovalId::from_str(&approval.id).map_err(|_| ConvertError::Invalid("approval.id"))?;
+    let request = approval
+        .request
+        .as_ref()
+        .ok_or(ConvertError::Missing("approval.request"))?;
+    let digest = Digest::from_str(&request.digest)
+        .map_err(|_| ConvertError::Invalid("approval.request.digest"))?;
+    Ok(View {
+        id,
+        state: state(approval)?,
+        digest,
+        created_unix_ms: approval.created_unix_ms,
+        expires_unix_ms: approval.expires_unix_ms,
+        uses_left: approval.uses_left,
+        revision: approval.revision,
+    })
+}
+
+fn state(approval: &v1::Approval) -> Result<State, ConvertError> {
+    let state =
+        v1::State::try_from(approval.state).map_err(|_| ConvertError::Invalid("approval.state"))?;
+    match state {
+        v1::State::Unspecified => Err(ConvertError::Missing("approval.state")),
+        v1::State::Pending => Ok(State::Pending),
+        v1::State::Approved => Ok(State::Approved {
+            by: voters(approval, true),
+        }),
+        v1::State::Denied => Ok(State::Denied {
+            by: voters(approval, false),
+            reason: reasons(approval),
+        }),
+        v1::State::Expired => Ok(State::Expired),
+        v1::State::Cancelled => Ok(State::Cancelled),
+        v1::State::Spent => Ok(State::Spent),
+        v1::State::Revoked => Ok(State::Revoked),
+    }
+}
+
+/// The distinct people that voted that way, in the order of their votes.
+pub fn voters(approval: &v1::Approval, approve: bool) -> Vec<String> {
+    let mut people: Vec<String> = Vec::new();
+    for vote in approval.votes.iter().filter(|vote| vote.approve == approve) {
+        if !people.contains(&vote.person) {
+            people.push(vote.person.clone());
+        }
+    }
+    people
+}
+
+fn reasons(approval: &v1::Approval) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for vote in approval.votes.iter().filter(|vote| !vote.approve) {
+        if !vote.reason.is_empty() && !reasons.contains(&vote.reason.as_str()) {
+            reasons.push(&vote.reason);
+        }
+    }
+    reasons.join("; ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The cgroup2 tree: where it is mounted, the governed roots, and from an id to a path.
+
+use super::error::CaptureError;
+use super::sys;
+use crate::config::Governed;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Paths that are remembered before the table starts afresh.
+const KNOWN_PATHS: usize = 4_096;
+
+/// Where cgroup2 is mounted, from `/proc/self/mounts` (hybrid hosts have it below
+/// `/sys/fs/cgroup`).
+pub fn cgroup2_mount() -> Result<PathBuf, CaptureError> {
+    let mounts = "/proc/self/mounts";
+    let text = fs::read_to_string(mounts).map_err(CaptureError::file("reading", mounts))?;
+    find_mount(&text).ok_or(CaptureError::NoCgroup2)
+}
+
+fn find_mount(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(unescape(path)))
+    })
+}
+
+/// `/proc/self/mounts` writes space, tab, newline and backslash as octal.
+fn unescape(path: &str) -> String {
+    path.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
+}
+
+/// The directory of a governed cgroup, whether it exists or not.
+pub fn governed_root(governed: &Governed) -> Result<PathBuf, CaptureError> {
+    Ok(cgroup2_mount()?.join(relative(&governed.cgroup)?))
+}
+
+/// The configured path without its leading slash; never the tree's own root, never upwards.
+fn relative(path: &str) -> Result<PathBuf, CaptureError> {
+    let bad = |reason| CaptureError::BadRoot {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut clean = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(bad("may not contain `..`"));
+            }
+        }
+    }
+    if clean.as_os_str().is_empty() {
+        return Err(bad(
+            "is the root of all cgroups, and with it the daemon's; name one below it",
+        ));
+    }
+    Ok(clean)
+}
+
+/// A governed root that exists and is held open.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// Its path below the mount, with a leading slash.
+    pub(super) path: String,
+    /// Its directory.
+    pub(super) dir: PathBuf,
+    /// Its id, which is the directory's inode number.
+    pub(super) id: u64,
+    /// Keeps it from becoming another cgroup unnoticed.
+    pub(super) fd: File,
+}
+
+impl Root {
+    /// Opens the governed cgroup, and makes it when it is missing.
+    pub(super) fn open(governed: &Governed) -> Result<Self, CaptureError> {
+        let relative = relative(&governed.cgroup)?;
+        let dir = cgroup2_mount()?.join(&relative);
+        fs::create_dir_all(&dir).map_err(CaptureError::file("making the cgroup", &dir))?;
+        let fd = File::open(&dir).map_err(CaptureError::file("opening the cgroup", &dir))?;
+        let meta = fd
+            .metadata()
+            .map_err(CaptureError::file("reading the cgroup", &dir))?;
+        Ok(Self {
+            path: format!("/{}", relative.display()),
+            dir,
+            id: meta.ino(),
+            fd,
+        })
+    }
+
+    /// Whether the path still is the cgroup that was opened.
+    pub(super) fn alive(&self) -> bool {
+        fs::metadata(&self.dir).is_ok_and(|meta| meta.ino() == self.id)
+    }
+}
+
+/// Refuses a daemon that is inside one of the roots.
+pub(super) fn refuse_inside(roots: &[Root]) -> Result<(), CaptureError> {
+    let file = "/proc/self/cgroup";
+    let text = fs::read_to_string(file).map_err(CaptureError::file("reading", file))?;
+    let own = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("/");
+    match roots.iter().find(|root| below(own, &root.path).is_some()) {
+        Some(root) => Err(CaptureError::Inside {
+            own: own.to_owned(),
+            root: root.path.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What is left of `path` below `root`: empty for the root itself, `None` outside.
+pub(super) fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(root)?;
+    match rest.strip_prefix('/') {
+        Some(rest) => Some(rest),
+        None => rest.is_empty().then_some(rest),
+    }
+}
+
+/// From cgroup ids to paths. An id is never used again and a cgroup cannot be renamed, so what
+/// was found once stays right, also after the cgroup is gone.
+#[derive(Debug)]
+pub(super) struct Paths {
+    mount: File,
+    mount_path: PathBuf,
+    known: Mutex<HashMap<u64, String>>,
+}
+
+impl Paths {
+    pub(super) fn new() -> Result<Self, CaptureError> {
+        let mount_path = cgroup2_mount()?;
+        let mount =
+            File::open(&mount_path).map_err(CaptureError::file("opening", &mount_path))?;
+        Ok(Self {
+            mount,
+            mount_path,
+            known: Mutex::default(),
+        })
+    }
+
+    /// The path below the mount, with a leading slash.
+    pub(super) fn path(&self, id: u64) -> Option<String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = known.get(&id) {
+            return Some(path.clone());
+        }
+        let path = self.read(id)?;
+        if known.len() >= KNOWN_PATHS {
+            known.clear();
+        }
+        known.insert(id, path.clone());
+        Some(path)
+    }
+
+    /// Whether the cgroup still exists.
+    pub(super) fn alive(&self, id: u64) -> bool {
+        self.read(id).is_some()
+    }
+
+    fn read(&self, id: u64) -> Option<String> {
+        let dir = sys::cgroup_by_id(self.mount.as_fd(), id).ok()?;
+        let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let full = fs::read_link(link).ok()?;
+        // A removed cgroup that something still holds reads "... (deleted)".
+        fs::metadata(&full).ok()?;
+        let path = full.strip_prefix(&self.mount_path).ok()?.to_str()?;
+        Some(format!("/{path}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_wherever_it_is() {
+        let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(
+            find_mount(hybrid),
+            Some("/sys/fs/cgroup/unified".into())
+        );
+        assert_eq!(
+            find_mount("none /mnt/with\\040space cgroup2 rw 0 0"),
+            Some("/mnt/with space".into())
+        );
+        assert_eq!(find_mount("cgroup2 /x tmpfs rw 0 0\nshort"), None);
+    }
+
+    #[test]
+    fn a_root_is_below_the_mount_and_not_the_mount() {
+        assert_eq!(
+            relative("/agents.slice").unwrap(),
+            PathBuf::from("agents.slice")
+        );
+        assert_eq!(relative("a//b/./c/").unwrap(), PathBuf::from("a/b/c"));
+        for bad in ["/", "", ".", "/a/../..", ".."] {
+            assert!(relative(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn below_is_by_component() {
+        assert_eq!(below("/agents/a/task-x", "/agents"), Some("a/task-x"));
+        assert_eq!(below("/agents", "/agents"), Some(""));
+        assert_eq!(below("/agents2/a", "/agents"), None);
+        assert_eq!(below("/", "/agents"), None);
+    }
+}

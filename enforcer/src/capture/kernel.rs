@@ -1,0 +1,183 @@
+//! The real capture: the kernel half, installed and pinned.
+
+use super::cgroup::{Root, refuse_inside};
+use super::counters::{CounterRow, Ledger};
+use super::error::CaptureError;
+use super::events::{Refusal, Stream};
+use super::flows::{Tables, address};
+use super::identity::Identities;
+use super::loader::{self, Attached};
+use super::pins::Pins;
+use super::{Captured, Layer, sys};
+use crate::config::Config;
+use enforcer_common::flow::FlowEntry;
+use enforcer_common::settings::Settings;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often old entries are swept, at most.
+const SWEEP_EVERY_NS: u64 = 10_000_000_000;
+
+/// The installed kernel half. Dropping it changes nothing in the kernel: the programs stay
+/// attached, and refuse as soon as the beat is stale.
+pub struct Kernel {
+    tables: Tables,
+    identities: Identities,
+    attached: Vec<Attached>,
+    roots: Vec<Root>,
+    pins: Pins,
+    netns: u64,
+    ledger: Ledger,
+    refusals: Stream,
+    swept: AtomicU64,
+}
+
+impl Kernel {
+    /// Makes the governed roots, loads, attaches and pins; or adopts what is pinned.
+    pub(super) fn install(cfg: &Config) -> Result<Self, CaptureError> {
+        if let Some(missing) = cfg.kernel.require.first() {
+            return Err(CaptureError::Layer(missing.clone()));
+        }
+        let roots = cfg
+            .governed
+            .iter()
+            .map(Root::open)
+            .collect::<Result<Vec<_>, _>>()?;
+        refuse_inside(&roots)?;
+        let netns = sys::netns_cookie()
+            .map_err(CaptureError::system("reading the network namespace's cookie"))?;
+        let host = match &cfg.host.name {
+            Some(name) => name.clone(),
+            None => nix::unistd::gethostname()
+                .map_err(|e| CaptureError::system("reading the host's name")(e.into()))?
+                .to_string_lossy()
+                .into_owned(),
+        };
+        let paths = roots.iter().map(|root| root.path.clone()).collect();
+        let identities = Identities::new(host, paths)?;
+        let pins = Pins::at(&cfg.kernel.pin_dir);
+        let (tables, attached) = loader::install(&pins, &roots, cfg.kernel.max_flows)?;
+        tables.configure(Settings {
+            netns,
+            heartbeat_limit_ns: cfg.kernel.heartbeat_limit_ms.saturating_mul(1_000_000),
+            proxy_port: cfg.proxy.port.into(),
+            dns_port: cfg.proxy.dns_port.into(),
+        })?;
+        let kernel = Self {
+            tables,
+            identities,
+            attached,
+            roots,
+            pins,
+            netns,
+            ledger: Ledger::default(),
+            refusals: Stream::default(),
+            swept: AtomicU64::new(0),
+        };
+        kernel.verify_attached()?;
+        Ok(kernel)
+    }
+
+    pub(super) fn take_tcp(&self, peer: SocketAddr) -> Option<Captured> {
+        self.captured(&self.tables.take_tcp(self.netns, peer)?)
+    }
+
+    pub(super) fn peek_udp(&self, peer: SocketAddr) -> Option<Captured> {
+        self.captured(&self.tables.peek_udp(self.netns, peer)?)
+    }
+
+    fn captured(&self, entry: &FlowEntry) -> Option<Captured> {
+        let Some(principal) = self.identities.principal(entry) else {
+            tracing::warn!(
+                cgroup = entry.cgroup,
+                pid = entry.tgid,
+                "a captured flow belongs to no agent; it is closed"
+            );
+            return None;
+        };
+        Some(Captured {
+            principal,
+            orig: address(entry.orig_addr, entry.orig_port)?,
+            cookie: entry.cookie,
+        })
+    }
+
+    pub(super) fn beat(&self) {
+        let now = sys::monotonic_ns();
+        if let Err(error) = self.tables.beat(now) {
+            tracing::error!(%error, "writing the heartbeat; governed processes are refused");
+        }
+        let last = self.swept.load(Ordering::Relaxed);
+        if now.saturating_sub(last) > SWEEP_EVERY_NS
+            && self
+                .swept
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.tables.sweep(sys::boottime_ns());
+        }
+    }
+
+    pub(super) fn counters(&self) -> Vec<CounterRow> {
+        self.ledger.read(&self.tables, &self.identities)
+    }
+
+    pub(super) async fn next_refusal(&self) -> Refusal {
+        self.refusals.next(&self.tables, &self.identities).await
+    }
+
+    /// Asks the kernel, not our own memory, for every program on every root.
+    pub(super) fn verify_attached(&self) -> Result<(), CaptureError> {
+        for root in &self.roots {
+            for attached in &self.attached {
+                if let Err(reason) = self.verify(root, attached) {
+                    return Err(CaptureError::Detached {
+                        hook: attached.program.name,
+                        root: root.path.clone(),
+                        reason,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verify(&self, root: &Root, attached: &Attached) -> Result<(), String> {
+        if !root.alive() {
+            return Err("the cgroup was removed".into());
+        }
+        let kind = attached.program.attach_type;
+        let ids = sys::effective(root.fd.as_fd(), kind).map_err(|e| e.to_string())?;
+        if !ids.contains(&attached.id) {
+            return Err("it does not run for the cgroup".into());
+        }
+        let pin = self.pins.links_of(root.id).join(attached.program.name);
+        let info = sys::pinned(&pin)
+            .and_then(|link| sys::link_info(link.as_fd()))
+            .map_err(|e| format!("{}: {e}", pin.display()))?;
+        if info.program != attached.id || info.cgroup != root.id {
+            return Err(format!("{} holds something else", pin.display()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn layers(&self) -> Vec<Layer> {
+        let roots: Vec<&str> = self.roots.iter().map(|root| root.path.as_str()).collect();
+        let cgroup = Layer {
+            name: "cgroup",
+            holds: self.verify_attached().is_ok(),
+            detail: format!(
+                "{} programs on {}",
+                self.attached.len(),
+                roots.join(", ")
+            ),
+        };
+        let absent = |name| Layer {
+            name,
+            holds: false,
+            detail: "not installed".into(),
+        };
+        vec![cgroup, absent("unix"), absent("lsm")]
+    }
+}

@@ -1,0 +1,151 @@
+//! What `/proc` says of a process that the kernel half named.
+//!
+//! A pid can belong to somebody else by the time it is looked up. A process
+//! that started after the recorded call is somebody else, and so is one that
+//! started anew while it was read: nothing is taken from those.
+
+use super::exe::Hashes;
+use crate::principal::Process;
+use enforcer_common::flow::FlowEntry;
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs::{self, File};
+use std::io::Read as _;
+
+/// Bytes of an argument vector that are kept.
+const MAX_ARGV: u64 = 4 << 10;
+
+/// Reads the process behind a flow.
+pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
+    let known = Process {
+        pid: entry.tgid,
+        uid: entry.uid,
+        gid: entry.gid,
+        comm: comm(&entry.comm),
+        ..Process::default()
+    };
+    let Some(start) = start_ticks(entry.tgid) else {
+        return known;
+    };
+    if ticks_to_ns(start) > u128::from(entry.boot_ns) {
+        return known;
+    }
+    let (exe, exe_sha256) = hashes.of(entry.tgid);
+    let argv = argv(entry.tgid);
+    if start_ticks(entry.tgid) != Some(start) {
+        return known;
+    }
+    Process {
+        start_ticks: start,
+        exe,
+        exe_sha256,
+        argv,
+        ..known
+    }
+}
+
+/// The command name of a record.
+pub(super) fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn ticks_to_ns(ticks: u64) -> u128 {
+    let hz = sysconf(SysconfVar::CLK_TCK)
+        .ok()
+        .flatten()
+        .and_then(|hz| u128::try_from(hz).ok())
+        .filter(|hz| *hz > 0)
+        .unwrap_or(100);
+    u128::from(ticks) * 1_000_000_000 / hz
+}
+
+fn start_ticks(pid: u32) -> Option<u64> {
+    parse_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)). The name in field 2 may hold spaces and
+/// parentheses, so counting starts after the last one.
+fn parse_start(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(19)?.parse().ok()
+}
+
+fn argv(pid: u32) -> Vec<String> {
+    let mut bytes = Vec::new();
+    let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) else {
+        return Vec::new();
+    };
+    // What was read before an error is what there is.
+    let _read = file.take(MAX_ARGV).read_to_end(&mut bytes);
+    split_argv(&bytes)
+}
+
+fn split_argv(bytes: &[u8]) -> Vec<String> {
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes
+        .split(|b| *b == 0)
+        .map(|arg| String::from_utf8_lossy(arg).into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sys;
+    use super::*;
+
+    fn entry(boot_ns: u64) -> FlowEntry {
+        let mut comm = [0; 16];
+        comm[..4].copy_from_slice(b"test");
+        FlowEntry {
+            cookie: 1,
+            cgroup: 2,
+            boot_ns,
+            orig_addr: [0; 16],
+            orig_port: 443,
+            tgid: std::process::id(),
+            tid: 0,
+            uid: 5,
+            gid: 6,
+            pad: 0,
+            comm,
+        }
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 2 3";
+        assert_eq!(parse_start(stat), Some(98_765));
+        assert_eq!(parse_start("42 (x"), None);
+        assert_eq!(parse_start("42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn own_process_is_read() {
+        let process = read(&entry(sys::boottime_ns()), &Hashes::default());
+        assert_eq!(process.comm, "test");
+        assert_eq!((process.uid, process.gid), (5, 6));
+        assert!(process.start_ticks > 0);
+        assert!(process.exe.is_some() && process.exe_sha256.is_some());
+        assert!(!process.argv.is_empty());
+    }
+
+    #[test]
+    fn a_process_younger_than_the_call_is_somebody_else() {
+        let process = read(&entry(1), &Hashes::default());
+        assert_eq!(process.pid, std::process::id());
+        assert_eq!(process.start_ticks, 0);
+        assert_eq!((process.exe, process.exe_sha256), (None, None));
+        assert!(process.argv.is_empty());
+    }
+
+    #[test]
+    fn arguments_are_split_at_their_ends() {
+        assert_eq!(split_argv(b"curl\0-s\0\0x\0"), ["curl", "-s", "", "x"]);
+        assert!(split_argv(b"").is_empty());
+        assert!(split_argv(b"\0").is_empty());
+        assert_eq!(split_argv(b"\xff\0"), ["\u{fffd}"]);
+    }
+}

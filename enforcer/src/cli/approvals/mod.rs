@@ -1,0 +1,288 @@
+//! `enforcer approvals`: see what waits, decide, take back.
+//!
+//! What is shown is what is hashed: the digest is computed here from the parts
+//! on the screen, and it is that digest that the vote names.
+
+use super::REFUSED;
+use super::join::default_dir;
+use crate::approval::join;
+use crate::approval::{convert, tls};
+use anyhow::{Context as _, bail};
+use clap::{Subcommand, ValueEnum};
+use enforcer_proto::v1;
+use enforcer_proto::v1::review_client::ReviewClient;
+use enforcer_proto::v1::watch_event::Event;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+mod json;
+mod show;
+pub mod text;
+
+/// Arguments of `enforcer approvals`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The approval server, when it is not the one that was joined
+    #[arg(long, global = true, env = "ENFORCER_SERVER")]
+    server: Option<String>,
+    /// The directory with the certificate; `~/.config/enforcer` when left out
+    #[arg(long, global = true, env = "ENFORCER_IDENTITY")]
+    identity: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What waits for a decision, and what was decided
+    List {
+        /// Only these states (repeat for more); all when left out
+        #[arg(long = "state")]
+        states: Vec<StateArg>,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One approval, with everything that is hashed
+    Show {
+        /// Its id
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Approve a request, after looking at it
+    Approve {
+        /// Its id
+        id: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON
+        #[arg(long, requires = "yes")]
+        json: bool,
+    },
+    /// Deny a request
+    Deny {
+        /// Its id
+        id: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a grant back; what runs on it is cut
+    Revoke {
+        /// Its id
+        id: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What waits, then every change, a line each
+    Watch {
+        /// Print JSON, one approval a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StateArg {
+    Pending,
+    Approved,
+    Denied,
+    Expired,
+    Cancelled,
+    Spent,
+    Revoked,
+}
+
+impl StateArg {
+    fn wire(self) -> v1::State {
+        match self {
+            Self::Pending => v1::State::Pending,
+            Self::Approved => v1::State::Approved,
+            Self::Denied => v1::State::Denied,
+            Self::Expired => v1::State::Expired,
+            Self::Cancelled => v1::State::Cancelled,
+            Self::Spent => v1::State::Spent,
+            Self::Revoked => v1::State::Revoked,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(command(args)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => match error.downcast_ref::<Told>() {
+            Some(Told(status)) if status.code() == Code::PermissionDenied => {
+                eprintln!("enforcer: {}", status.message());
+                Ok(ExitCode::from(REFUSED))
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+/// What the server said.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", told(.0))]
+struct Told(Status);
+
+fn told(status: &Status) -> String {
+    match status.code() {
+        Code::Unavailable | Code::Unknown => {
+            format!("the approval server cannot be reached: {}", join::words(status))
+        }
+        _ => text::line(status.message()),
+    }
+}
+
+type Client = ReviewClient<Channel>;
+
+async fn command(args: Args) -> anyhow::Result<()> {
+    let dir = match args.identity {
+        Some(dir) => dir,
+        None => default_dir()?,
+    };
+    let (_, channel) = join::open(&dir, args.server.as_deref()).await?;
+    let mut client = ReviewClient::new(channel).max_decoding_message_size(tls::MAX_ANSWER);
+    match args.command {
+        Command::List { states, limit, json } => list(&mut client, &states, limit, json).await,
+        Command::Show { id, json } => {
+            let approval = fetch(&mut client, id).await?;
+            print_one(&approval, json)
+        }
+        Command::Approve { id, reason, yes, json } => {
+            approve(&mut client, id, reason, yes, json).await
+        }
+        Command::Deny { id, reason, json } => {
+            let approval = fetch(&mut client, id).await?;
+            let digest = approval.request.map(|request| request.digest).unwrap_or_default();
+            let vote = v1::DecideRequest { id: approval.id, approve: false, reason, digest };
+            let answer = client.decide(vote).await.map_err(Told)?.into_inner();
+            print_outcome(&answer, json)
+        }
+        Command::Revoke { id, reason, json } => {
+            let answer = client.revoke(v1::RevokeRequest { id, reason }).await;
+            print_outcome(&answer.map_err(Told)?.into_inner(), json)
+        }
+        Command::Watch { json } => watch(&mut client, json).await,
+    }
+}
+
+async fn fetch(client: &mut Client, id: String) -> anyhow::Result<v1::Approval> {
+    Ok(client.show(v1::GetRequest { id }).await.map_err(Told)?.into_inner())
+}
+
+async fn list(
+    client: &mut Client,
+    states: &[StateArg],
+    limit: u32,
+    json: bool,
+) -> anyhow::Result<()> {
+    let states = states.iter().map(|state| state.wire().into()).collect();
+    let answer = client.list(v1::ListRequest { states, limit }).await;
+    let approvals = answer.map_err(Told)?.into_inner().approvals;
+    let mut out = io::stdout().lock();
+    if json {
+        let all: Vec<_> = approvals.iter().map(|approval| json::approval(approval, false)).collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        return Ok(());
+    }
+    let now = crate::server::clock::wall();
+    for approval in &approvals {
+        writeln!(out, "{}", show::summary(approval, now))?;
+    }
+    Ok(())
+}
+
+async fn approve(
+    client: &mut Client,
+    id: String,
+    reason: String,
+    yes: bool,
+    json: bool,
+) -> anyhow::Result<()> {
+    let approval = fetch(client, id).await?;
+    let request = approval.request.as_ref().context("the server sent no request")?;
+    // Nothing cut or changed can be approved: the digest must come out of what is here.
+    let (_, digest) = convert::checked_operation(request)
+        .context("this cannot be approved, because it cannot be shown whole")?;
+    if !yes {
+        if !io::stdin().is_terminal() {
+            bail!("there is no terminal to ask at: look at it with `show`, then say --yes");
+        }
+        io::stdout().write_all(show::whole(&approval).as_bytes())?;
+        print!("\nApprove exactly this? Type yes: ");
+        io::stdout().flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        if answer.trim() != "yes" {
+            bail!("nothing was decided");
+        }
+    }
+    let vote = v1::DecideRequest {
+        id: approval.id,
+        approve: true,
+        reason,
+        digest: digest.to_string(),
+    };
+    let answer = client.decide(vote).await.map_err(Told)?.into_inner();
+    print_outcome(&answer, json)
+}
+
+async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {
+    let news = client.watch(v1::WatchRequest {}).await;
+    let mut news = news.map_err(Told)?.into_inner();
+    while let Some(event) = news.message().await.map_err(Told)? {
+        let Some(Event::Approval(approval)) = event.event else {
+            continue;
+        };
+        let line = if json {
+            json::approval(&approval, false).to_string()
+        } else {
+            show::summary(&approval, crate::server::clock::wall())
+        };
+        let mut out = io::stdout().lock();
+        writeln!(out, "{line}")?;
+        out.flush()?;
+    }
+    bail!("the server ended the stream")
+}
+
+fn print_one(approval: &v1::Approval, json: bool) -> anyhow::Result<()> {
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&json::approval(approval, true))?)
+    } else {
+        show::whole(approval)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn print_outcome(approval: &v1::Approval, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_one(approval, true);
+    }
+    let state = show::state(approval);
+    writeln!(io::stdout(), "{} {state}", text::line(&approval.id))?;
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Text that others wrote, made safe to show: it cannot move the cursor, change
+//! direction, hide, or pretend to be a line of ours.
+
+use std::fmt::Write as _;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Columns of a line of foreign text; a terminal must not wrap it, or the rest would stand at
+/// the margin like our own words.
+const WIDTH: usize = 76;
+
+/// Characters with no shape of their own, or that change how others show (Unicode categories
+/// Cf, Zl, Zp, fillers, variation selectors, tags), besides the controls.
+const HIDDEN: [(u32, u32); 19] = [
+    (0x00ad, 0x00ad),
+    (0x034f, 0x034f),
+    (0x061c, 0x061c),
+    (0x115f, 0x1160),
+    (0x17b4, 0x17b5),
+    (0x180b, 0x180f),
+    (0x200b, 0x200f),
+    (0x2028, 0x202e),
+    (0x2060, 0x206f),
+    (0x3164, 0x3164),
+    (0xd800, 0xf8ff),
+    (0xfe00, 0xfe0f),
+    (0xfeff, 0xfeff),
+    (0xffa0, 0xffa0),
+    (0xfff0, 0xfffb),
+    (0x1_bca0, 0x1_bca3),
+    (0x1_d173, 0x1_d17a),
+    (0xe_0000, 0xe_0fff),
+    (0xf_0000, 0x10_ffff),
+];
+
+fn push(out: &mut String, c: char) {
+    let code = u32::from(c);
+    // The mark's own bracket too, so that a mark in the text cannot be forged.
+    let marked = c.is_control()
+        || c == '‹'
+        || HIDDEN.iter().any(|(from, to)| (*from..=*to).contains(&code));
+    if marked {
+        // Writing into a string does not fail.
+        let _ = write!(out, "‹U+{code:04X}›");
+    } else {
+        out.push(c);
+    }
+}
+
+/// One line: every control, line end and hidden character as a mark.
+pub fn line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| push(&mut out, c));
+    out
+}
+
+/// One line of at most so many characters, for listings; a cut one ends in `…`.
+pub fn short(text: &str, most: usize) -> String {
+    let whole = line(text);
+    if whole.chars().count() <= most {
+        return whole;
+    }
+    let mut cut: String = whole.chars().take(most.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// Several lines, each behind `margin`, none wider than the terminal. Line ends and tabs are
+/// kept, everything else that does not show is a mark.
+pub fn block(text: &str, margin: &str) -> String {
+    let mut out = String::new();
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+        row(&mut out, &line.replace('\t', "    "), margin);
+    }
+    out
+}
+
+/// One line that may be too long for the terminal, continued below; line ends and tabs are marks.
+pub fn wrapped(text: &str, margin: &str) -> String {
+    let mut out = String::new();
+    row(&mut out, text, margin);
+    out
+}
+
+fn row(out: &mut String, line: &str, margin: &str) {
+    out.push_str(margin);
+    out.push_str("| ");
+    let mut columns = 0;
+    let mut shown = String::new();
+    for c in line.chars() {
+        shown.clear();
+        push(&mut shown, c);
+        // Characters outside ASCII can be two columns wide.
+        let width: usize = shown.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
+        if columns + width > WIDTH {
+            out.push('\n');
+            out.push_str(margin);
+            out.push_str("> ");
+            columns = 0;
+        }
+        out.push_str(&shown);
+        columns += width;
+    }
+    out.push('\n');
+}
+
+/// Bytes as hexadecimal with their ASCII beside, 16 a line.
+pub fn hex_block(bytes: &[u8], margin: &str) -> String {
+    let mut out = String::new();
+    for (at, row) in bytes.chunks(16).enumerate() {
+        let hex: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        let printable = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+        let ascii: String =
+            row.iter().map(|byte| if printable(byte) { char::from(*byte) } else { '.' }).collect();
+        let _ = writeln!(out, "{margin}{:08x}  {:<47}  {ascii}", at * 16, hex.join(" "));
+    }
+    out
+}
+
+/// A time in UTC (RFC 3339). Milliseconds since the Unix epoch.
+pub fn time(unix_ms: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(unix_ms.div_euclid(1000))
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| unix_ms.to_string())
+}
+
+/// A span in the two largest units. Milliseconds.
+pub fn span(ms: i64) -> String {
+    let seconds = ms.max(0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nothing_foreign_acts() {
+        let cases = [
+            ("plain", "plain"),
+            ("\x1b[2J", "‹U+001B›[2J"),
+            ("a\nstate: approved", "a‹U+000A›state: approved"),
+            ("\u{202e}txt", "‹U+202E›txt"),
+            ("\u{9b}31m", "‹U+009B›31m"),
+            ("zero\u{200b}width", "zero‹U+200B›width"),
+            ("‹U+000A›", "‹U+2039›U+000A›"),
+            ("Grüße 日本", "Grüße 日本"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(line(text), shown);
+        }
+    }
+
+    #[test]
+    fn blocks_keep_their_margin() {
+        let long = "x".repeat(WIDTH + 3);
+        let shown = block(&format!("{{\n\t\"a\": 1\r\n}}\n{long}"), "  ");
+        let whole = "x".repeat(WIDTH);
+        assert_eq!(
+            shown,
+            format!("  | {{\n  |     \"a\": 1‹U+000D›\n  | }}\n  | {whole}\n  > xxx\n")
+        );
+    }
+
+    #[test]
+    fn bytes() {
+        assert_eq!(hex_block(b"\x00A~\xff", ""), format!("00000000  {:<47}  .A~.\n", "00 41 7e ff"));
+    }
+
+    #[test]
+    fn spans() {
+        for (ms, text) in [(-5, "0s"), (59_999, "59s"), (61_000, "1m01s"), (3_600_000, "1h00m"), (90_000_000, "1d01h")] {
+            assert_eq!(span(ms), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_of_a_block_is_ours(text in any::<String>()) {
+            for line in block(&text, "  ").lines() {
+                prop_assert!(line.starts_with("  | ") || line.starts_with("  > "));
+                prop_assert!(!line.chars().any(char::is_control));
+            }
+        }
+
+        #[test]
+        fn two_texts_never_show_the_same(a in "[‹›U+0A\n\u{202e}x]{0,8}", b in "[‹›U+0A\n\u{202e}x]{0,8}") {
+            prop_assert_eq!(line(&a) == line(&b), a == b);
+        }
+    }
+}

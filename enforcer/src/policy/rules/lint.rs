@@ -1,0 +1,114 @@
+//! Finds comparisons that type-check and can still never be true.
+//!
+//! Works on Cedar's JSON form of a rule, where every comparison has a known shape.
+
+use super::Rule;
+use crate::policy::problem::{Problems, Source};
+use cedar_policy::Policy;
+use serde_json::Value;
+
+/// The names of all attributes that a rule's conditions mention.
+pub(super) fn attributes(policy: &Policy) -> Vec<String> {
+    let mut names = Vec::new();
+    // A rule that Cedar cannot print is taken to mention all that costs something.
+    let Ok(json) = policy.to_json() else {
+        return ["body_length", "body_sha256", "headers"]
+            .map(str::to_owned)
+            .to_vec();
+    };
+    walk(&json, &mut |node| {
+        if let Some(name) = node.get("attr").and_then(Value::as_str) {
+            names.push(name.to_owned());
+        }
+    });
+    names
+}
+
+/// Reports comparisons of `rule` that can never be true.
+pub(super) fn check(source: &Source<'_>, rule: &Rule, problems: &mut Problems) {
+    let Ok(json) = rule.policy.to_json() else {
+        return;
+    };
+    walk(&json, &mut |node| {
+        if let Some((what, help)) = fault(node) {
+            problems.error(
+                (source, &rule.span),
+                format!("rule `{}`: {what}", rule.id),
+                help,
+            );
+        }
+    });
+}
+
+fn walk(node: &Value, see: &mut impl FnMut(&Value)) {
+    see(node);
+    match node {
+        Value::Array(items) => items.iter().for_each(|item| walk(item, see)),
+        Value::Object(fields) => fields.values().for_each(|value| walk(value, see)),
+        _ => {}
+    }
+}
+
+/// What can never be true about one node, and what to write instead.
+fn fault(node: &Value) -> Option<(String, &'static str)> {
+    for operator in ["hasTag", "getTag"] {
+        if let Some(name) = node.get(operator).and_then(|n| text(n.get("right")?))
+            && name.bytes().any(|b| b.is_ascii_uppercase())
+        {
+            return Some((
+                format!("no header is named {name:?}"),
+                "write header names in lower case",
+            ));
+        }
+    }
+    let equal = node.get("==").or_else(|| node.get("!="))?;
+    let (left, right) = (equal.get("left")?, equal.get("right")?);
+    let (attribute, value) = match (attribute(left), text(right)) {
+        (Some(attribute), Some(value)) => (attribute, value),
+        _ => (attribute(right)?, text(left)?),
+    };
+    let upper = value.bytes().any(|b| b.is_ascii_uppercase());
+    let lower = value.bytes().any(|b| b.is_ascii_lowercase());
+    let (never, help) = match attribute {
+        "method" => (lower, "write methods in capitals"),
+        "scheme" => (
+            !["http", "https"].contains(&value),
+            "a scheme is \"http\" or \"https\"",
+        ),
+        "host" => (upper, "write host names in lower case"),
+        "protocol" => (
+            !["http", "opaque"].contains(&value),
+            "a protocol is \"http\" or \"opaque\"",
+        ),
+        "path" => (
+            !value.starts_with('/') && value != "*",
+            "a path begins with `/`",
+        ),
+        "exe" => (
+            !value.starts_with('/'),
+            "an executable's path begins with `/`",
+        ),
+        "exe_sha256" | "body_sha256" => (
+            value.len() != 64 || upper || hex::decode(value).is_err(),
+            "a SHA-256 is 64 hexadecimal digits in lower case",
+        ),
+        _ => return None,
+    };
+    never.then(|| (format!("`{attribute}` is never {value:?}"), help))
+}
+
+/// The attribute that a node takes of the context, principal or resource.
+///
+/// The agent's `host` is the configured name, which is not lower-cased, so only
+/// the context's counts.
+fn attribute(node: &Value) -> Option<&str> {
+    let access = node.get(".")?;
+    let name = access.get("attr")?.as_str()?;
+    let of = access.get("left")?.get("Var")?.as_str()?;
+    (name != "host" || of == "context").then_some(name)
+}
+
+/// The text of a literal.
+fn text(node: &Value) -> Option<&str> {
+    node.get("Value")?.as_str()
+}

@@ -1,0 +1,50 @@
+//! The policy guide's examples are one bundle, and it does what the guide says.
+
+use super::*;
+
+const GUIDE: &str = include_str!("../../../../docs/policy.md");
+
+/// The fenced blocks that begin with the name of a file.
+fn examples() -> Files {
+    GUIDE
+        .split("\n```")
+        .skip(1)
+        .step_by(2)
+        .map(|block| {
+            let (_, text) = block.split_once('\n').unwrap();
+            let first = text.lines().next().unwrap();
+            let file = first.trim_start_matches(['#', '/', ' ']);
+            (file.to_owned(), text.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn its_examples_hold() {
+    let files = examples();
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "masks.toml",
+            "rules.cedar",
+            "scopes.toml",
+            "targets.toml",
+            "tests/billing.toml"
+        ]
+    );
+    let bundle = Bundle::from_files(&files).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(bundle.warnings().is_empty(), "{}", bundle.warnings());
+    assert!(bundle.cases().len() >= 5);
+    for case in bundle.cases() {
+        let outcome = bundle.run(case).unwrap();
+        assert!(outcome.passed, "{}: {:#?}", case.name, outcome.judgement);
+    }
+}
+
+#[test]
+fn it_names_every_action() {
+    for action in schema::ACTIONS {
+        assert!(GUIDE.contains(action.name), "{}", action.name);
+    }
+}

@@ -1,0 +1,173 @@
+//! The daemon's own address for agents: `http://enforcer.internal/`.
+//!
+//! An agent learns here who it is, what a refusal means and how its approvals
+//! stand. It can ask; nothing here decides, and nothing here speaks of another
+//! agent's affairs.
+
+use super::body::{CutOff, Out};
+use super::refuse::{PROBLEM, answer};
+use super::serve::{Speaks, connection};
+use super::{authority, refuse};
+use crate::approval::{ApprovalId, View};
+use crate::flow::{Flow, Outcome};
+use crate::protocol::dns::names::INTERNAL_NAME;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+/// The longest that a look at an approval waits for a change. Seconds.
+const MAX_WAIT: u64 = 55;
+/// How often a waiting look asks.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+const JSON: &str = "application/json";
+
+/// Serves an agent that speaks to the daemon itself.
+pub async fn serve<T>(flow: &Arc<Flow>, speaks: Speaks, io: T) -> Outcome
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handle = move |request: Request<Incoming>| {
+        let flow = Arc::clone(flow);
+        async move {
+            let _running = flow.activity.operation();
+            Ok::<_, CutOff>(respond(&flow, &request).await)
+        }
+    };
+    connection(flow, speaks, io, handle).await
+}
+
+async fn respond(flow: &Flow, request: &Request<Incoming>) -> Response<Out> {
+    let for_us = authority::of_request(request.uri(), request.headers())
+        .is_ok_and(|authority| authority.host == INTERNAL_NAME);
+    if !for_us {
+        return problem(StatusCode::MISDIRECTED_REQUEST, "this address is enforcer.internal alone");
+    }
+    let path = request.uri().path();
+    let get = request.method() == Method::GET || request.method() == Method::HEAD;
+    match path {
+        "/v1/whoami" if get => json_answer(&whoami(flow)),
+        "/v1/manifest" if get => json_answer(&manifest()),
+        "/ca.pem" if get => {
+            let pem = flow.inputs.interceptor.ca().ca_pem().to_owned();
+            answer(StatusCode::OK, "application/x-pem-file", pem)
+        }
+        _ => match path.strip_prefix("/v1/approvals/") {
+            Some(id) if get => approval(flow, id, request.uri().query()).await,
+            _ => problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/manifest"),
+        },
+    }
+}
+
+fn whoami(flow: &Flow) -> Value {
+    let principal = &flow.principal;
+    json!({
+        "host": principal.host,
+        "agent": principal.agent.as_str(),
+        "task": principal.task,
+        "process": {
+            "pid": principal.process.pid,
+            "uid": principal.process.uid,
+            "exe": principal.process.exe,
+        },
+        "policy": flow.inputs.decider.bundle().version(),
+    })
+}
+
+/// What refusals mean, for an agent that reads one.
+fn manifest() -> Value {
+    json!({
+        "about": "Every connection from here passes Enforcer. Each operation is allowed by policy, \
+                  approved by people, or refused; a refusal says why.",
+        "refusal": {
+            "http": "403 application/problem+json (RFC 9457) with the member `enforcer`",
+            "grpc": "status 7 PERMISSION_DENIED",
+            "dns": "REFUSED with an extended error (RFC 8914)",
+        },
+        "reasons": {
+            "policy": "no rule allows this, or a rule forbids it; do something else",
+            "unknown-target": "policy does not know this name and port",
+            "approval-pending": "people were asked; send the same request again later, or follow status_url",
+            "approval-denied": "people said no; the detail says why",
+            "approval-expired": "nobody decided in time; the same request asks anew",
+            "approval-revoked": "the approval was taken back",
+            "held-limit": "too many requests wait for people; send it again later",
+            "server-unreachable": "the approval server cannot be reached; send it again later",
+            "body-too-large": "people cannot be shown so large a body; send less",
+            "name-mismatch": "Host, TLS name and address must be the same",
+            "upgrade-refused": "WebSocket and other upgrades are not carried",
+            "unmaskable": "the answer could not be read to mask it, so it is withheld",
+        },
+        "approvals": format!("http://{INTERNAL_NAME}/v1/approvals/{{id}}?wait=30"),
+        "ca": format!("http://{INTERNAL_NAME}/ca.pem"),
+    })
+}
+
+/// One approval of this agent, at once or when it changes.
+async fn approval(flow: &Flow, id: &str, query: Option<&str>) -> Response<Out> {
+    let decider = &flow.inputs.decider;
+    let unknown = || problem(StatusCode::NOT_FOUND, "no approval of this agent has that id");
+    let Ok(id) = id.parse::<ApprovalId>() else {
+        return unknown();
+    };
+    if !decider.holds().is_asker(&id, &flow.principal.agent) {
+        return unknown();
+    }
+    let wait = query.and_then(|query| {
+        url::form_urlencoded::parse(query.as_bytes())
+            .find(|(name, _)| name == "wait")
+            .and_then(|(_, seconds)| seconds.parse::<u64>().ok())
+    });
+    let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or(0).min(MAX_WAIT));
+    let _held = flow.activity.hold();
+    loop {
+        match decider.approvals().status(&id).await {
+            Ok(view) => {
+                let now = Instant::now();
+                let pending = view.state == crate::approval::State::Pending;
+                if !pending || now >= deadline || flow.inputs.draining.is_cancelled() {
+                    return json_answer(&state(&view));
+                }
+                tokio::time::sleep(LOOKS_EVERY.min(deadline - now)).await;
+            }
+            Err(crate::approval::ApprovalError::Unknown) => return unknown(),
+            Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        }
+    }
+}
+
+fn state(view: &View) -> Value {
+    use crate::approval::State;
+    let reason = match &view.state {
+        State::Denied { reason, .. } => Some(reason.as_str()),
+        _ => None,
+    };
+    json!({
+        "approval": view.id.to_string(),
+        "state": view.state.as_str(),
+        "reason": reason,
+        "digest": view.digest.to_string(),
+        "created_unix_ms": view.created_unix_ms,
+        "expires_unix_ms": view.expires_unix_ms,
+        "uses_left": view.uses_left,
+        "status_url": refuse::status_url(&view.id.to_string()),
+    })
+}
+
+fn json_answer(value: &Value) -> Response<Out> {
+    answer(StatusCode::OK, JSON, value.to_string())
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response<Out> {
+    let title = status.canonical_reason().unwrap_or("Problem");
+    let problem = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    answer(status, PROBLEM, problem.to_string())
+}

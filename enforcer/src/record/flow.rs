@@ -1,0 +1,195 @@
+//! The handle that a flow's work holds: gives each event its place in the chain.
+//!
+//! Sequence, `prev` and hash are made here, in the caller, under the flow's own
+//! lock, and the event is queued before the lock is let go; so the writer never
+//! hashes, and the queue has each flow's events in order.
+
+use super::body::Bodies;
+use super::chain::{self, Hash};
+use super::error::RecordError;
+use super::summary::{self, Summary};
+use super::writer::{Append, Message};
+use super::{Durability, FlowId, Shared, index, now_ns};
+use crate::operation::OperationId;
+use enforcer_proto::v1::{self, event::Kind};
+use prost::Message as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// The transcript of one flow. Clones are the same transcript; streams of one
+/// connection append at the same time.
+#[derive(Clone)]
+pub struct FlowLog(Arc<Inner>);
+
+struct Inner {
+    id: FlowId,
+    recorder: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+struct State {
+    next: u64,
+    prev: Hash,
+    bodies: Bodies,
+    summary: Summary,
+    record: v1::FlowRecord,
+    ended: bool,
+}
+
+/// What one event waits for.
+type Waiting = oneshot::Receiver<Result<(), RecordError>>;
+
+impl FlowLog {
+    pub(super) fn new(recorder: Arc<Shared>) -> Self {
+        let id = FlowId::new();
+        Self(Arc::new(Inner {
+            id,
+            recorder,
+            state: Mutex::new(State {
+                next: 0,
+                prev: chain::start(id),
+                bodies: Bodies::default(),
+                summary: Summary::default(),
+                record: v1::FlowRecord::default(),
+                ended: false,
+            }),
+        }))
+    }
+
+    /// The flow's id.
+    pub fn id(&self) -> FlowId {
+        self.0.id
+    }
+
+    /// Records an event and gives its sequence number, once it is in the log (and, for
+    /// [`Durability::Synced`], on disk as the configuration says).
+    ///
+    /// The recorder keeps count of bodies: of a [`v1::Body`] only `data` and `last` are the
+    /// caller's; pieces of one body must come in order. A piece past `body_limit` is counted
+    /// and hashed and leaves no event of its own.
+    ///
+    /// Dropping the future takes nothing back: an event that was queued is recorded.
+    /// Every error means that the flow must stop.
+    pub async fn append(
+        &self,
+        operation: Option<OperationId>,
+        kind: Kind,
+        durability: Durability,
+    ) -> Result<u64, RecordError> {
+        self.append_all(vec![(operation, kind)], durability).await
+    }
+
+    /// Records several events in order and waits once; gives the last one's sequence number.
+    pub async fn append_all(
+        &self,
+        events: Vec<(Option<OperationId>, Kind)>,
+        durability: Durability,
+    ) -> Result<u64, RecordError> {
+        let sync = self.0.recorder.sync(durability);
+        let mut waiting = None;
+        let mut seq = 0;
+        for (operation, kind) in events {
+            let room = self.0.recorder.room(kind.encoded_len()).await?;
+            let (at, ack) = self.0.queue(operation, kind, sync, Some(room))?;
+            seq = at;
+            // What comes later in the queue is written later: the last ack stands for all.
+            waiting = ack.or(waiting);
+        }
+        if let Some(ack) = waiting {
+            ack.await.map_err(|_| RecordError::Closed)??;
+        }
+        Ok(seq)
+    }
+
+    /// Seals the flow: nothing can be added after. The number of operations is filled in here.
+    pub async fn end(&self, end: v1::FlowEnd) -> Result<(), RecordError> {
+        self.append(None, Kind::FlowEnd(end), Durability::Logged)
+            .await
+            .map(|_| ())
+    }
+}
+
+impl Inner {
+    fn queue(
+        &self,
+        operation: Option<OperationId>,
+        kind: Kind,
+        sync: bool,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<(u64, Option<Waiting>), RecordError> {
+        let limit = self.recorder.admit(&kind)?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.ended || (state.next == 0) != matches!(kind, Kind::FlowStart(_)) {
+            return Err(RecordError::Ended);
+        }
+        let operation = operation.map(|id| id.0.as_bytes().to_vec());
+        let operation = operation.unwrap_or_default();
+        let Some(mut kind) = state.bodies.admit(&operation, kind, limit) else {
+            return Ok((state.next.saturating_sub(1), None));
+        };
+        if let Kind::FlowEnd(end) = &mut kind {
+            end.operations = state.summary.operations();
+        }
+        let event = v1::Event {
+            seq: state.next,
+            unix_ns: now_ns(),
+            prev: state.prev.to_vec(),
+            operation,
+            kind: Some(kind),
+        };
+        let value = event.encode_to_vec();
+        let hash = chain::hash(&value);
+        state.summary.add(&event);
+        let record = match &event.kind {
+            Some(Kind::FlowStart(start)) => {
+                let session = self.recorder.session.as_bytes();
+                state.record = summary::open_record(start, event.unix_ns, session);
+                Some(state.record.clone())
+            }
+            Some(Kind::FlowEnd(_)) => {
+                state.ended = true;
+                Some(v1::FlowRecord {
+                    seal: Some(state.summary.seal(&hash, 0)),
+                    ..state.record.clone()
+                })
+            }
+            _ => None,
+        };
+        let (ack, waiting) = oneshot::channel();
+        let append = Append {
+            flow: self.id,
+            seq: event.seq,
+            hash,
+            index: index::rows(self.id, state.record.started_unix_ns, &event),
+            value,
+            record,
+            sync,
+            ack: Some(ack),
+            room,
+        };
+        self.recorder
+            .queue
+            .send(Message::Append(Box::new(append)))
+            .map_err(|_| RecordError::Closed)?;
+        state.next += 1;
+        state.prev = hash;
+        Ok((event.seq, Some(waiting)))
+    }
+}
+
+impl Drop for Inner {
+    /// Work that was dropped or panicked leaves a sealed flow that says so.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.ended || state.next == 0 {
+            return;
+        }
+        let end = Kind::FlowEnd(v1::FlowEnd {
+            outcome: "cut".to_owned(),
+            error: "the daemon dropped the flow without closing its record".to_owned(),
+            operations: 0,
+        });
+        // Nobody is left to tell; a store that cannot be written recovers the flow when opened.
+        let _ = self.queue(None, end, false, None);
+    }
+}

@@ -1,0 +1,325 @@
+//! The RocksDB store: column families, options, opening to write or to read.
+//!
+//! Opening to read changes nothing on disk, so that it works beside the running
+//! daemon and on evidence that must stay as it is.
+
+use super::error::RecordError;
+use rocksdb::{ColumnFamily, DB, DBCompressionType, DBRecoveryMode, Options, ReadOptions};
+use std::path::{Path, PathBuf};
+
+/// The format that this version writes and reads (`meta`, key `format`).
+pub const FORMAT: &[u8] = b"1";
+
+/// Keys of `meta`.
+pub mod meta {
+    /// The store's format version.
+    pub const FORMAT: &[u8] = b"format";
+    /// The public half of the host key that signs checkpoints (32 bytes, Ed25519).
+    pub const KEY: &[u8] = b"host-key";
+    /// The log's frontier (`Frontier`).
+    pub const FRONTIER: &[u8] = b"frontier";
+    /// The number of the last checkpoint, big endian.
+    pub const CHECKPOINT: &[u8] = b"checkpoint";
+}
+
+/// A column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cf {
+    /// Format version, host key, head of the log.
+    Meta,
+    /// Runs of the daemon, and the flows that each left open.
+    Sessions,
+    /// One row per flow.
+    Flows,
+    /// One row per event.
+    Events,
+    /// Flows by start.
+    IndexTime,
+    /// Flows by agent and start.
+    IndexAgent,
+    /// Flows by target and start.
+    IndexTarget,
+    /// Operations by digest.
+    IndexDigest,
+    /// Decisions by approval.
+    IndexApproval,
+    /// Operations by id.
+    IndexOperation,
+    /// The log and its signed heads.
+    Checkpoints,
+}
+
+impl Cf {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Meta,
+        Self::Sessions,
+        Self::Flows,
+        Self::Events,
+        Self::IndexTime,
+        Self::IndexAgent,
+        Self::IndexTarget,
+        Self::IndexDigest,
+        Self::IndexApproval,
+        Self::IndexOperation,
+        Self::Checkpoints,
+    ];
+
+    /// The indexes.
+    pub const INDEXES: [Self; 6] = [
+        Self::IndexTime,
+        Self::IndexAgent,
+        Self::IndexTarget,
+        Self::IndexDigest,
+        Self::IndexApproval,
+        Self::IndexOperation,
+    ];
+
+    /// Its name in RocksDB.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Sessions => "sessions",
+            Self::Flows => "flows",
+            Self::Events => "events",
+            Self::IndexTime => "index_time",
+            Self::IndexAgent => "index_agent",
+            Self::IndexTarget => "index_target",
+            Self::IndexDigest => "index_digest",
+            Self::IndexApproval => "index_approval",
+            Self::IndexOperation => "index_operation",
+            Self::Checkpoints => "checkpoints",
+        }
+    }
+}
+
+/// An open store.
+pub struct Store {
+    db: DB,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store to write, and makes it when there is none.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| RecordError::file(path, error))?;
+        if path.join("CURRENT").exists() {
+            // Never add our column families to somebody else's database.
+            let found = DB::list_cf(&Options::default(), path)
+                .map_err(|error| RecordError::store(path, "open", &error))?;
+            let ours = |name: &String| {
+                name == "default" || Cf::ALL.iter().any(|cf| cf.name() == name.as_str())
+            };
+            if let Some(name) = found.iter().find(|name| !ours(name)) {
+                return Err(RecordError::Format {
+                    path: path.to_owned(),
+                    found: format!("column family {name}"),
+                });
+            }
+        }
+        let mut options = options();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
+        let db = DB::open_cf_with_opts(&options, path, families)
+            .map_err(|error| RecordError::store(path, "open", &error))?;
+        let store = Self {
+            db,
+            path: path.to_owned(),
+        };
+        match store.get(Cf::Meta, meta::FORMAT)? {
+            Some(found) => store.check_format(&found)?,
+            None => {
+                if store.first(Cf::Events)?.is_some() || store.first(Cf::Checkpoints)?.is_some() {
+                    return Err(RecordError::Damaged("meta has no format version".into()));
+                }
+                store.put(Cf::Meta, meta::FORMAT, FORMAT)?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// Opens the store to read, as it is now; a daemon may be writing it.
+    pub fn open_read_only(path: &Path) -> Result<Self, RecordError> {
+        if !path.join("CURRENT").exists() {
+            return Err(RecordError::file(
+                path,
+                "no transcript store is here (no CURRENT file); name one with --store",
+            ));
+        }
+        let mut failed = None;
+        // The daemon may drop a file between our listing and opening it: look again.
+        for _ in 0..5 {
+            let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
+            match DB::open_cf_with_opts_for_read_only(&options(), path, families, false) {
+                Ok(db) => {
+                    let store = Self {
+                        db,
+                        path: path.to_owned(),
+                    };
+                    let found = store.get(Cf::Meta, meta::FORMAT)?;
+                    store.check_format(&found.unwrap_or_default())?;
+                    return Ok(store);
+                }
+                Err(error) => failed = Some(RecordError::store(path, "open", &error)),
+            }
+        }
+        Err(failed.unwrap_or(RecordError::Closed))
+    }
+
+    fn check_format(&self, found: &[u8]) -> Result<(), RecordError> {
+        if found == FORMAT {
+            return Ok(());
+        }
+        Err(RecordError::Format {
+            path: self.path.clone(),
+            found: String::from_utf8_lossy(found).into_owned(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn error(&self, action: &'static str, error: &rocksdb::Error) -> RecordError {
+        RecordError::store(&self.path, action, error)
+    }
+
+    pub(crate) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    pub(crate) fn cf(&self, cf: Cf) -> Result<&ColumnFamily, RecordError> {
+        self.db
+            .cf_handle(cf.name())
+            .ok_or_else(|| RecordError::Damaged(format!("column family {} is missing", cf.name())))
+    }
+
+    /// One row.
+    pub fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, RecordError> {
+        self.db
+            .get_cf(self.cf(cf)?, key)
+            .map_err(|error| self.error("read", &error))
+    }
+
+    pub(crate) fn put(&self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
+        self.db
+            .put_cf(self.cf(cf)?, key, value)
+            .map_err(|error| self.error("write", &error))
+    }
+
+    fn first(&self, cf: Cf) -> Result<Option<Vec<u8>>, RecordError> {
+        let mut rows = self.rows(cf, b"")?;
+        Ok(rows.next_row()?.map(|(key, _)| key.to_vec()))
+    }
+
+    /// Rows from `from` on, in key order.
+    pub fn rows(&self, cf: Cf, from: &[u8]) -> Result<Rows<'_>, RecordError> {
+        let mut iter = self.raw(cf)?;
+        iter.seek(from);
+        Ok(Rows {
+            store: self,
+            iter,
+            backwards: false,
+            fresh: true,
+        })
+    }
+
+    /// Rows from `from` (inclusive) backwards; the last row of all when `None`.
+    pub fn rows_back(&self, cf: Cf, from: Option<&[u8]>) -> Result<Rows<'_>, RecordError> {
+        let mut iter = self.raw(cf)?;
+        match from {
+            Some(key) => iter.seek_for_prev(key),
+            None => iter.seek_to_last(),
+        }
+        Ok(Rows {
+            store: self,
+            iter,
+            backwards: true,
+            fresh: true,
+        })
+    }
+
+    fn raw(&self, cf: Cf) -> Result<rocksdb::DBRawIterator<'_>, RecordError> {
+        let mut options = ReadOptions::default();
+        options.set_verify_checksums(true);
+        options.fill_cache(false);
+        Ok(self.db.raw_iterator_cf_opt(self.cf(cf)?, options))
+    }
+}
+
+/// Rows of a column family, read one by one; damage is an error, not an early end.
+pub struct Rows<'a> {
+    store: &'a Store,
+    iter: rocksdb::DBRawIterator<'a>,
+    backwards: bool,
+    fresh: bool,
+}
+
+impl Rows<'_> {
+    /// The next row; `None` at the end. Not an `Iterator`: rows borrow RocksDB's own memory.
+    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>, RecordError> {
+        if !self.fresh && self.iter.valid() {
+            if self.backwards {
+                self.iter.prev();
+            } else {
+                self.iter.next();
+            }
+        }
+        self.fresh = false;
+        if !self.iter.valid() {
+            self.iter
+                .status()
+                .map_err(|error| self.store.error("read", &error))?;
+        }
+        Ok(self.iter.item())
+    }
+
+    /// Goes on at `key`; also after an error.
+    pub fn seek(&mut self, key: &[u8]) {
+        self.iter.seek(key);
+        self.fresh = true;
+    }
+}
+
+/// Small and strict: a transcript store shares the host with the agents' work.
+fn options() -> Options {
+    let mut options = Options::default();
+    options.set_paranoid_checks(true);
+    // A record cut short at the end of the log was never acked and is dropped; damage
+    // anywhere else refuses to open rather than silently losing what follows it.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_db_write_buffer_size(32 << 20);
+    options.set_max_total_wal_size(64 << 20);
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+fn family(cf: Cf) -> Options {
+    let mut options = Options::default();
+    options.set_paranoid_checks(true);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    let buffer = match cf {
+        Cf::Events => 16 << 20,
+        _ => 2 << 20,
+    };
+    options.set_write_buffer_size(buffer);
+    options.set_max_write_buffer_number(2);
+    let mut table = rocksdb::BlockBasedOptions::default();
+    table.set_block_size(16 << 10);
+    // Transcripts are written once and rarely read: reading goes past the cache.
+    table.set_block_cache(&rocksdb::Cache::new_lru_cache(1 << 20));
+    options.set_block_based_table_factory(&table);
+    options
+}

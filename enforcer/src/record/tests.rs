@@ -1,0 +1,286 @@
+//! Suites over the whole store.
+
+use super::{Durability, FlowLog, Recorder};
+use crate::config::Transcript;
+use crate::operation::{Operation, OperationId, Protocol};
+use crate::principal::{AgentName, Principal, Process};
+use bytes::Bytes;
+use enforcer_proto::v1::{self, event::Kind};
+use std::path::{Path, PathBuf};
+
+mod crash;
+mod limits;
+mod tamper;
+
+/// The configuration of a store in `dir`.
+fn config() -> Transcript {
+    Transcript {
+        quota_bytes: 1 << 40,
+        ..Transcript::default()
+    }
+}
+
+fn open(dir: &Path) -> Recorder {
+    Recorder::open(&config(), dir).unwrap()
+}
+
+fn store(dir: &Path) -> PathBuf {
+    super::store_dir(&config(), dir)
+}
+
+fn principal() -> Principal {
+    Principal {
+        host: "host-1".into(),
+        agent: AgentName::parse("builder").unwrap(),
+        task: Some("docs".into()),
+        cgroup: "/agents.slice/builder/task-docs".into(),
+        process: Process {
+            pid: 42,
+            comm: "curl".into(),
+            argv: vec!["curl".into(), "https://api.test/".into()],
+            ..Process::default()
+        },
+    }
+}
+
+fn start() -> v1::FlowStart {
+    v1::FlowStart {
+        principal: Some((&principal()).into()),
+        orig_addr: "198.18.0.7".into(),
+        orig_port: 443,
+        transport: "tcp".into(),
+        name: "api.test".into(),
+        target: "api".into(),
+        version: "test".into(),
+        policy: "sha256:0123456789ab".into(),
+        layers: vec!["cgroup".into()],
+        refusal: None,
+    }
+}
+
+fn end() -> v1::FlowEnd {
+    v1::FlowEnd {
+        outcome: "complete".into(),
+        ..v1::FlowEnd::default()
+    }
+}
+
+fn body(data: &[u8], last: bool) -> v1::Body {
+    v1::Body {
+        data: Bytes::copy_from_slice(data),
+        last,
+        ..v1::Body::default()
+    }
+}
+
+/// The events of one POST that a person approved.
+fn exchange(path: &str, sent: &[u8], answer: &[u8]) -> Vec<(Option<OperationId>, Kind)> {
+    let url = format!("https://api.test{path}");
+    let mut op = Operation::new("api", "api.test", 443, Protocol::Http, "http.post", url);
+    op.fact("http.method", "POST");
+    op.fact("http.scheme", "https");
+    op.fact("http.authority", "api.test");
+    op.fact("http.path", path);
+    op.fact("http.query", "q=1&r=a%20b");
+    op.fact("http.header.content-type", "application/json");
+    op.with_body(Bytes::copy_from_slice(sent));
+    let asked = super::convert::asked(&op, &principal(), Vec::new());
+    let decision = v1::Decision {
+        verdict: v1::Verdict::Allow.into(),
+        reason: "policy".into(),
+        rules: vec!["post-docs".into()],
+        approval: "0192f0c1-0000-7000-8000-000000000001".into(),
+        scope: "writes".into(),
+        decided_by: vec!["alice".into()],
+        held_ms: 1_200,
+        ..v1::Decision::default()
+    };
+    let head = v1::ResponseHead {
+        status: 200,
+        headers: vec![v1::Header {
+            name: "content-type".into(),
+            value: "application/json".into(),
+        }],
+        version: "HTTP/1.1".into(),
+        synthetic: false,
+    };
+    let end = v1::OperationEnd {
+        outcome: "complete".into(),
+        request_bytes: sent.len() as u64,
+        response_bytes: answer.len() as u64,
+        masked: vec![v1::MaskCount {
+            rule: "email".into(),
+            count: 2,
+        }],
+        ..v1::OperationEnd::default()
+    };
+    let half = answer.len() / 2;
+    [
+        Kind::OperationAsked(asked),
+        Kind::RequestBody(body(sent, true)),
+        Kind::Decision(decision),
+        Kind::Forwarded(v1::Forwarded {
+            upstream: "10.0.0.5:443".into(),
+            tls_version: "TLSv1.3".into(),
+            alpn: "http/1.1".into(),
+            ..v1::Forwarded::default()
+        }),
+        Kind::ResponseHead(head),
+        Kind::ResponseBody(body(&answer[..half], false)),
+        Kind::ResponseBody(body(&answer[half..], true)),
+        Kind::OperationEnd(end),
+    ]
+    .map(|kind| (Some(op.id), kind))
+    .into()
+}
+
+async fn fill(log: &FlowLog, path: &str) {
+    let events = exchange(path, b"{\"a\":1}", b"{\"mail\":\"[masked]\"}");
+    log.append_all(events, Durability::Synced).await.unwrap();
+}
+
+/// Three sealed flows, and one that an earlier run left open.
+async fn sample(dir: &Path) {
+    let recorder = open(dir);
+    for n in 0..3 {
+        let log = recorder.open_flow(start()).await.unwrap();
+        fill(&log, &format!("/v1/docs/{n}")).await;
+        fill(&log, &format!("/v1/more/{n}")).await;
+        log.end(end()).await.unwrap();
+    }
+    let left = recorder.open_flow(start()).await.unwrap();
+    fill(&left, "/v1/left").await;
+    recorder.shutdown().await;
+    drop(left);
+    let recorder = open(dir);
+    assert_eq!(recorder.stats().recovered, 1);
+    recorder.shutdown().await;
+}
+
+fn verify(dir: &Path) -> super::verify::Report {
+    super::verify::verify(&store(dir), None).unwrap()
+}
+
+#[tokio::test]
+async fn a_store_that_was_only_written_verifies_and_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path()).await;
+    let report = verify(dir.path());
+    assert_eq!(report.findings, []);
+    assert!(report.good);
+    assert_eq!((report.flows, report.open_flows), (4, 0));
+    assert_eq!(report.operations, 7);
+    assert_eq!(report.sessions, 2);
+    assert_eq!(report.unsigned_entries, 0);
+    let all = super::read::Transcripts::open(&store(dir.path())).unwrap();
+    let mut outcomes = Vec::new();
+    let filter = super::read::Filter {
+        agent: Some("builder".into()),
+        target: Some("api".into()),
+        ..Default::default()
+    };
+    all.flows(&filter, |flow| {
+        outcomes.push(flow.outcome().to_owned());
+        Ok(true)
+    })
+    .unwrap();
+    assert_eq!(outcomes, ["recovered", "complete", "complete", "complete"]);
+    let found = all.find("0192f0c1-0000-7000-8000-000000000001").unwrap();
+    assert_eq!(found.len(), 7);
+    let operation = found[0].operation.unwrap().to_string();
+    assert_eq!(all.find(&operation).unwrap(), [found[0].clone()]);
+}
+
+#[tokio::test]
+async fn reading_changes_nothing_on_disk_and_works_beside_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = open(dir.path());
+    let log = recorder.open_flow(start()).await.unwrap();
+    fill(&log, "/live").await;
+    let files = || {
+        let mut all: Vec<_> = std::fs::read_dir(store(dir.path()))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().len()))
+            .collect();
+        all.sort();
+        all
+    };
+    let before = files();
+    let report = verify(dir.path());
+    assert_eq!(report.findings, []);
+    assert_eq!((report.flows, report.open_flows, report.events), (1, 1, 9));
+    assert_eq!(files(), before);
+    log.end(end()).await.unwrap();
+    assert!(log.end(end()).await.is_err());
+    recorder.shutdown().await;
+    assert!(recorder.open_flow(start()).await.is_err());
+    assert!(verify(dir.path()).good);
+}
+
+#[tokio::test]
+async fn a_flow_that_is_dropped_is_sealed_as_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = open(dir.path());
+    let log = recorder.open_flow(start()).await.unwrap();
+    fill(&log, "/x").await;
+    let id = log.id();
+    drop(log);
+    recorder.shutdown().await;
+    let all = super::read::Transcripts::open(&store(dir.path())).unwrap();
+    assert_eq!(all.flow(id).unwrap().unwrap().outcome(), "cut");
+    assert!(verify(dir.path()).good);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_one_flow_append_at_once_and_leave_no_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = open(dir.path());
+    let log = recorder.open_flow(start()).await.unwrap();
+    let mut streams = tokio::task::JoinSet::new();
+    for n in 0..32 {
+        let log = log.clone();
+        streams.spawn(async move {
+            for (op, kind) in exchange(&format!("/{n}"), b"{}", &[b'x'; 2_000]) {
+                log.append(op, kind, Durability::Logged).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = streams.join_next().await {
+        done.unwrap();
+    }
+    log.end(end()).await.unwrap();
+    let stats = recorder.stats();
+    assert_eq!(stats.events, 32 * 8 + 2);
+    recorder.shutdown().await;
+    let report = verify(dir.path());
+    assert_eq!(report.findings, []);
+    assert_eq!(report.operations, 32);
+}
+
+#[tokio::test]
+async fn a_store_of_another_format_or_key_or_owner_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path()).await;
+    let refused = || {
+        Recorder::open(&config(), dir.path())
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    let key = dir.path().join("transcript.key");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&key, &aside).unwrap();
+    assert!(refused().contains("another host key"), "{}", refused());
+    std::fs::rename(&aside, &key).unwrap();
+    let held = open(dir.path());
+    assert!(refused().contains("lock"), "{}", refused());
+    held.shutdown().await;
+    let writable = super::store::Store::open(&store(dir.path())).unwrap();
+    let format = super::store::meta::FORMAT;
+    writable.put(super::store::Cf::Meta, format, b"2").unwrap();
+    drop(writable);
+    assert!(refused().contains("format \"2\""), "{}", refused());
+    assert!(super::verify::verify(&store(dir.path()), None).is_err());
+    assert!(super::read::Transcripts::open(dir.path()).is_err());
+}

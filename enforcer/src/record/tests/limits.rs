@@ -1,0 +1,138 @@
+//! Quota, body limit and retention.
+
+use super::{body, config, end, exchange, fill, start, store, verify};
+use crate::config::{AtQuota, Transcript};
+use crate::record::read::Transcripts;
+use crate::record::view::Assembler;
+use crate::record::{Durability, RecordError, Recorder};
+use enforcer_proto::v1::{self, event::Kind};
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn at_the_quota_nothing_goes_on_and_what_ends_is_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript {
+        quota_bytes: 2 << 20,
+        ..config()
+    };
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let log = recorder.open_flow(start()).await.unwrap();
+    let mut refused = None;
+    for n in 0..200 {
+        for (op, kind) in exchange(&format!("/{n}"), &[b'{'; 40_000], b"") {
+            if let Err(error) = log.append(op, kind, Durability::Logged).await {
+                refused = Some(error);
+                break;
+            }
+        }
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert!(
+        matches!(refused, Some(RecordError::Full { .. })),
+        "{refused:?}"
+    );
+    assert!(recorder.open_flow(start()).await.is_err());
+    let deny = v1::Decision {
+        verdict: v1::Verdict::Deny.into(),
+        reason: "record-failed".into(),
+        ..v1::Decision::default()
+    };
+    log.append(None, Kind::Decision(deny), Durability::Logged)
+        .await
+        .unwrap();
+    log.end(end()).await.unwrap();
+    recorder.shutdown().await;
+    assert_eq!(verify(dir.path()).findings, []);
+}
+
+#[tokio::test]
+async fn at_the_quota_truncate_leaves_bodies_out_and_keeps_length_and_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript {
+        quota_bytes: 1 << 20,
+        at_quota: AtQuota::Truncate,
+        ..config()
+    };
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let log = recorder.open_flow(start()).await.unwrap();
+    for n in 0..40 {
+        let events = exchange(&format!("/{n}"), &[b'{'; 40_000], b"answer");
+        log.append_all(events, Durability::Logged).await.unwrap();
+    }
+    log.end(end()).await.unwrap();
+    recorder.shutdown().await;
+    assert_eq!(verify(dir.path()).findings, []);
+    let all = Transcripts::open(&store(dir.path())).unwrap();
+    let mut assembler = Assembler::default();
+    let mut last = None;
+    all.events(log.id(), |event| {
+        last = assembler.add(event).or(last.take());
+        Ok(true)
+    })
+    .unwrap();
+    let last = last.unwrap();
+    assert!(last.request.truncated && last.request.data.is_empty());
+    assert_eq!(last.request.length(), 40_000);
+}
+
+#[tokio::test]
+async fn a_body_past_its_limit_is_cut_and_says_its_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript {
+        body_limit: 1_000,
+        ..config()
+    };
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let log = recorder.open_flow(start()).await.unwrap();
+    let events = exchange("/", b"{}", &[b'y'; 5_000]);
+    let op = events[0].0;
+    log.append_all(events, Durability::Logged).await.unwrap();
+    for n in 0..5 {
+        let piece = Kind::ResponseBody(body(&[b'z'; 400], n == 4));
+        log.append(op, piece, Durability::Logged).await.unwrap();
+    }
+    log.end(end()).await.unwrap();
+    recorder.shutdown().await;
+    let report = verify(dir.path());
+    assert_eq!(report.findings, []);
+    // Of the five pieces the fourth left nothing.
+    assert_eq!(report.events, 1 + 8 + 4 + 1);
+}
+
+#[tokio::test]
+async fn what_retention_removes_stays_proved() {
+    let dir = tempfile::tempdir().unwrap();
+    let keep = super::open(dir.path());
+    for _ in 0..3 {
+        let log = keep.open_flow(start()).await.unwrap();
+        fill(&log, "/old").await;
+        log.end(end()).await.unwrap();
+    }
+    keep.shutdown().await;
+    // The same store, looked at as it will be in 31 days.
+    let store_path = store(dir.path());
+    let later = crate::record::now_ns() + 1;
+    let recorder = super::open(dir.path());
+    let open = recorder.open_flow(start()).await.unwrap();
+    recorder.retire_before(later).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while recorder.stats().retired < 3 {
+        assert!(Instant::now() < until, "{:?}", recorder.stats());
+        tokio::task::yield_now().await;
+    }
+    open.end(end()).await.unwrap();
+    recorder.shutdown().await;
+    let report = crate::record::verify::verify(&store_path, None).unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!((report.retired, report.flows), (3, 1));
+    let all = Transcripts::open(&store_path).unwrap();
+    let mut left = 0;
+    all.flows(&Default::default(), |_| {
+        left += 1;
+        Ok(true)
+    })
+    .unwrap();
+    assert_eq!(left, 1);
+}

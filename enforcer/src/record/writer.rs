@@ -1,0 +1,368 @@
+//! The one thread that writes: takes what is queued, writes it as one batch, acks it.
+//!
+//! Order in the queue is order on disk, and a batch is whole or not there, so a
+//! flow never has a gap. After a write or a sync that failed nothing more is
+//! written: what is on disk is then unknown until the store is opened again.
+
+use super::chain::Hash;
+use super::checkpoint::{self, Log};
+use super::error::RecordError;
+use super::keys::HostKeys;
+use super::store::{Cf, Store};
+use super::{Counters, FlowId, key, now_ns};
+use enforcer_proto::v1;
+use prost::Message as _;
+use rocksdb::{WriteBatch, WriteOptions};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
+
+/// What was written and not synced is synced after this long; the promise is 100 ms.
+const SYNC_WITHIN: Duration = Duration::from_millis(50);
+/// How often the log's head is signed while it changes.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// Bounds of one batch.
+const BATCH_EVENTS: usize = 4_096;
+const BATCH_BYTES: usize = 8 << 20;
+
+/// What waits to hear that an event is recorded.
+pub(super) type Ack = oneshot::Sender<Result<(), RecordError>>;
+
+/// One event, ready to be written.
+pub(super) struct Append {
+    pub(super) flow: FlowId,
+    pub(super) seq: u64,
+    pub(super) hash: Hash,
+    pub(super) value: Vec<u8>,
+    pub(super) index: Vec<(Cf, Vec<u8>)>,
+    /// The flow's row, with its first event (open) and its last (sealed, place in the log unset).
+    pub(super) record: Option<v1::FlowRecord>,
+    pub(super) sync: bool,
+    pub(super) ack: Option<Ack>,
+    /// Its share of the queue, given back when it is written.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+/// A sealed flow whose time is over.
+pub(super) struct Retire {
+    pub(super) flow: FlowId,
+    pub(super) leaf: u64,
+    pub(super) index: Vec<(Cf, Vec<u8>)>,
+    pub(super) done: std::sync::mpsc::Sender<()>,
+}
+
+/// What the writer is told.
+pub(super) enum Message {
+    Append(Box<Append>),
+    Retire(Retire),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// How far a flow that is not sealed has come.
+struct Head {
+    events: u64,
+    last: Hash,
+    grown: bool,
+}
+
+/// The thread's state.
+pub(super) struct Writer {
+    pub(super) store: Arc<Store>,
+    pub(super) keys: HostKeys,
+    pub(super) log: Log,
+    pub(super) session: Uuid,
+    pub(super) counters: Arc<Counters>,
+    pub(super) queue: Receiver<Message>,
+    open: HashMap<FlowId, Head>,
+    /// When the oldest write that is not synced was made.
+    unsynced: Option<Instant>,
+    checkpointed: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(
+        store: Arc<Store>,
+        keys: HostKeys,
+        log: Log,
+        session: Uuid,
+        counters: Arc<Counters>,
+        queue: Receiver<Message>,
+    ) -> Self {
+        Self {
+            store,
+            keys,
+            log,
+            session,
+            counters,
+            queue,
+            open: HashMap::new(),
+            unsynced: None,
+            checkpointed: Instant::now(),
+        }
+    }
+
+    /// Runs until told to shut down, or until nobody is left to tell.
+    pub(super) fn run(mut self) -> Option<oneshot::Sender<()>> {
+        loop {
+            let first = match self.queue.recv_timeout(self.rest()) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.close();
+                    return None;
+                }
+            };
+            if let Some(first) = first
+                && let Some(shutdown) = self.take(first)
+            {
+                self.close();
+                return Some(shutdown);
+            }
+            self.tick();
+        }
+    }
+
+    /// How long nothing needs to be done.
+    fn rest(&self) -> Duration {
+        let sync = self.unsynced.map(|since| since + SYNC_WITHIN);
+        let head = self.changed().then(|| self.checkpointed + CHECKPOINT_EVERY);
+        match (sync, head) {
+            (None, None) => Duration::from_secs(3_600),
+            (Some(at), None) | (None, Some(at)) => at.saturating_duration_since(Instant::now()),
+            (Some(a), Some(b)) => a.min(b).saturating_duration_since(Instant::now()),
+        }
+    }
+
+    fn changed(&self) -> bool {
+        self.counters.failure().is_none()
+            && (self.log.uncovered() || self.open.values().any(|head| head.grown))
+    }
+
+    fn tick(&mut self) {
+        if self.changed() && self.checkpointed.elapsed() >= CHECKPOINT_EVERY {
+            self.sign(false);
+        }
+        if self
+            .unsynced
+            .is_some_and(|since| since.elapsed() >= SYNC_WITHIN)
+        {
+            self.sync();
+        }
+    }
+
+    /// Takes what is queued behind `first` and writes it; a shutdown ends the batch.
+    fn take(&mut self, first: Message) -> Option<oneshot::Sender<()>> {
+        let mut appends = Vec::new();
+        let mut retired = Vec::new();
+        let mut shutdown = None;
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Append(append) => {
+                    bytes += append.value.len();
+                    appends.push(append);
+                }
+                Message::Retire(retire) => retired.push(retire),
+                Message::Shutdown(done) => {
+                    shutdown = Some(done);
+                    break;
+                }
+            }
+            if appends.len() + retired.len() >= BATCH_EVENTS || bytes >= BATCH_BYTES {
+                break;
+            }
+            next = self.queue.try_recv().ok();
+        }
+        self.commit(appends, &retired);
+        shutdown
+    }
+
+    fn commit(&mut self, mut appends: Vec<Box<Append>>, retired: &[Retire]) {
+        if appends.is_empty() && retired.is_empty() {
+            return;
+        }
+        let sync = appends.iter().any(|append| append.sync);
+        let result = match self.counters.failure() {
+            Some(failure) => Err(RecordError::Failed(failure)),
+            None => self
+                .batch(&mut appends, retired)
+                .and_then(|batch| self.write(batch, sync)),
+        };
+        if let Err(error) = &result {
+            self.fail(error);
+        } else {
+            self.counters
+                .events
+                .fetch_add(appends.len() as u64, Relaxed);
+        }
+        self.counters.open.store(self.open.len() as u64, Relaxed);
+        self.counters.log.store(self.log.size(), Relaxed);
+        for append in appends {
+            drop(append.room);
+            if let Some(ack) = append.ack {
+                // Nobody waits when the flow was dropped meanwhile; the event is recorded all the same.
+                let _ = ack.send(result.clone());
+            }
+        }
+        for retire in retired {
+            let _ = retire.done.send(());
+        }
+    }
+
+    fn batch(
+        &mut self,
+        appends: &mut [Box<Append>],
+        retired: &[Retire],
+    ) -> Result<WriteBatch, RecordError> {
+        let store = Arc::clone(&self.store);
+        let mut batch = WriteBatch::default();
+        let events = store.cf(Cf::Events)?;
+        let before = self.log.size();
+        for append in appends.iter_mut() {
+            batch.put_cf(events, key::event(append.flow, append.seq), &append.value);
+            append.value = Vec::new();
+            for (cf, row) in &append.index {
+                batch.put_cf(store.cf(*cf)?, row, b"");
+            }
+            let head = Head {
+                events: append.seq + 1,
+                last: append.hash,
+                grown: true,
+            };
+            let Some(record) = &mut append.record else {
+                self.open.insert(append.flow, head);
+                continue;
+            };
+            let marker = key::open_flow(self.session, append.flow);
+            if let Some(seal) = &mut record.seal {
+                let leaf = checkpoint::sealed(append.flow, seal.events, &append.hash);
+                seal.leaf = self
+                    .log
+                    .append(&store, &mut batch, seal.ended_unix_ns, leaf)?;
+                batch.delete_cf(store.cf(Cf::Sessions)?, marker);
+                self.open.remove(&append.flow);
+            } else {
+                batch.put_cf(store.cf(Cf::Sessions)?, marker, b"");
+                self.open.insert(append.flow, head);
+            }
+            let row = append.flow.as_bytes();
+            batch.put_cf(store.cf(Cf::Flows)?, row, record.encode_to_vec());
+        }
+        for retire in retired {
+            self.retire(&mut batch, retire)?;
+        }
+        if self.log.size() != before {
+            self.log.save(&store, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    fn retire(&mut self, batch: &mut WriteBatch, retire: &Retire) -> Result<(), RecordError> {
+        let leaf = v1::leaf::Kind::Retired(v1::RetiredLeaf {
+            flow: retire.flow.as_bytes().to_vec(),
+            leaf: retire.leaf,
+        });
+        self.log.append(&self.store, batch, now_ns(), leaf)?;
+        batch.delete_cf(self.store.cf(Cf::Flows)?, retire.flow.as_bytes());
+        for (cf, row) in &retire.index {
+            batch.delete_cf(self.store.cf(*cf)?, row);
+        }
+        let from = key::event(retire.flow, 0);
+        let last = key::event(retire.flow, u64::MAX);
+        let events = self.store.cf(Cf::Events)?;
+        batch.delete_range_cf(events, from.as_slice(), last.as_slice());
+        Ok(())
+    }
+
+    fn write(&mut self, batch: WriteBatch, sync: bool) -> Result<(), RecordError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        let bytes = batch.size_in_bytes() as u64;
+        self.store
+            .db()
+            .write_opt(batch, &options)
+            .map_err(|error| self.store.error("write", &error))?;
+        self.counters.batches.fetch_add(1, Relaxed);
+        self.counters.bytes.fetch_add(bytes, Relaxed);
+        self.counters.grown.fetch_add(bytes, Relaxed);
+        if sync {
+            self.counters.syncs.fetch_add(1, Relaxed);
+            self.unsynced = None;
+        } else {
+            self.unsynced.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) {
+        self.unsynced = None;
+        if self.counters.failure().is_some() {
+            return;
+        }
+        let synced = self.store.db().flush_wal(true);
+        match synced.map_err(|error| self.store.error("sync", &error)) {
+            Ok(()) => {
+                self.counters.syncs.fetch_add(1, Relaxed);
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Signs the head of the log, with the open flows that grew; `end` closes the session first.
+    fn sign(&mut self, end: bool) {
+        self.checkpointed = Instant::now();
+        if let Err(error) = self.try_sign(end) {
+            self.fail(&error);
+        }
+    }
+
+    fn try_sign(&mut self, end: bool) -> Result<(), RecordError> {
+        let store = Arc::clone(&self.store);
+        let mut batch = WriteBatch::default();
+        if end {
+            let leaf = session_leaf(self.session, true);
+            self.log.append(&store, &mut batch, now_ns(), leaf)?;
+            self.log.save(&store, &mut batch)?;
+        }
+        let mut open = Vec::new();
+        for (flow, head) in self.open.iter_mut().filter(|(_, head)| head.grown) {
+            head.grown = false;
+            open.push(v1::OpenFlow {
+                flow: flow.as_bytes().to_vec(),
+                events: head.events,
+                last: head.last.to_vec(),
+            });
+        }
+        self.log
+            .checkpoint(&store, &mut batch, &self.keys, now_ns(), open)?;
+        self.write(batch, true)?;
+        self.counters.checkpoints.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn fail(&self, error: &RecordError) {
+        if self.counters.failed.set(error.to_string().into()).is_ok() {
+            tracing::error!(%error, "transcripts cannot be written; nothing is forwarded until a restart");
+        }
+    }
+
+    fn close(&mut self) {
+        if self.counters.failure().is_none() {
+            self.sign(true);
+        }
+    }
+}
+
+/// The entry of a daemon's start or end.
+pub(super) fn session_leaf(session: Uuid, end: bool) -> v1::leaf::Kind {
+    v1::leaf::Kind::Session(v1::SessionLeaf {
+        session: session.as_bytes().to_vec(),
+        end,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}

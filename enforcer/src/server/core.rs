@@ -1,0 +1,209 @@
+//! What the services share: who calls, and the one way a record changes.
+
+use super::audit::{Code, Entry};
+use super::ca::Ca;
+use super::clock::Clock;
+use super::config::Config;
+use super::expiry::Expiry;
+use super::hub::Hub;
+use super::limits::Rate;
+use super::metrics::Metrics;
+use super::model::{Millis, Record};
+use super::store::{Store, StoreError};
+use crate::approval::identity::{Holder, Role, Subject};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status};
+use uuid::Uuid;
+
+/// How often a change is tried again when another came first. Each time one of the racers
+/// gets through, so this is the number of racers, not of failures.
+const RACERS: usize = 1024;
+
+/// Joins a second from one address, and at once.
+const JOINS: (u32, u32) = (1, 30);
+
+/// Everything that the services stand on.
+pub struct Core {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Who hears of changes.
+    pub hub: Hub,
+    /// What ends when.
+    pub expiry: Expiry,
+    /// The time.
+    pub clock: Clock,
+    /// The configuration.
+    pub config: Config,
+    /// The CA.
+    pub ca: Ca,
+    /// The counters.
+    pub metrics: Metrics,
+    /// The end.
+    pub stop: CancellationToken,
+    calls: Rate<Subject>,
+    joins: Rate<IpAddr>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}
+
+/// Who calls, verified.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The certificate's holder.
+    pub subject: Subject,
+    /// The groups it is in.
+    pub groups: Vec<String>,
+    /// When its certificate ends.
+    pub until: Millis,
+}
+
+/// What a step does to a record: the next one with what goes on record, or nothing.
+pub type Change = Option<(Record, Vec<Entry>)>;
+
+/// The answer for everything that is not there or is not the caller's to see.
+pub fn unknown() -> Status {
+    Status::not_found("no such approval")
+}
+
+/// The answer for a role that may not.
+pub fn forbidden() -> Status {
+    Status::permission_denied("this certificate may not do that")
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store did not answer");
+        Self::unavailable("the server's store failed")
+    }
+}
+
+impl Core {
+    /// Puts the parts together.
+    pub fn new(store: Arc<dyn Store>, clock: Clock, config: Config, ca: Ca) -> Self {
+        let limits = config.limits;
+        Self {
+            store,
+            hub: Hub::default(),
+            expiry: Expiry::default(),
+            clock,
+            ca,
+            metrics: Metrics::default(),
+            stop: CancellationToken::new(),
+            calls: Rate::new(limits.calls_per_second, limits.calls_burst),
+            joins: Rate::new(JOINS.0, JOINS.1),
+            config,
+        }
+    }
+
+    /// The verified caller, if it has one of these roles, has joined, and is not too fast.
+    ///
+    /// # Errors
+    /// With what the caller is told.
+    pub async fn caller<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Caller, Status> {
+        let needed = || Status::unauthenticated("a client certificate of this server is needed");
+        // The handshake verified the chain; what it says is read here.
+        let chain = request.peer_certs().ok_or_else(needed)?;
+        let holder = chain
+            .first()
+            .and_then(|leaf| Holder::read(leaf))
+            .ok_or_else(needed)?;
+        let now = self.clock.now();
+        let until = holder.not_after.saturating_mul(1000);
+        if now >= until || now < holder.not_before.saturating_mul(1000) {
+            return Err(Status::unauthenticated(
+                "the client certificate is not good at this time",
+            ));
+        }
+        if !self.calls.allows(holder.subject.clone(), now) {
+            self.metrics.limited.inc();
+            return Err(Status::resource_exhausted(
+                "too many calls; try again later",
+            ));
+        }
+        let subject = holder.subject;
+        let member = self.store.member(&subject).await?;
+        let allowed = roles.contains(&subject.role());
+        match member {
+            Some(member) if allowed => Ok(Caller {
+                subject,
+                groups: member.groups,
+                until,
+            }),
+            _ => {
+                let entry = Entry::new(Code::AccessRefused, subject.to_string(), "", "role");
+                self.note(entry).await?;
+                Err(forbidden())
+            }
+        }
+    }
+
+    /// Whether that address may try a token now.
+    pub fn may_join(&self, from: Option<IpAddr>) -> bool {
+        let allowed = from.is_some_and(|from| self.joins.allows(from, self.clock.now()));
+        if !allowed {
+            self.metrics.limited.inc();
+        }
+        allowed
+    }
+
+    /// Puts something on record that changes nothing else.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note(&self, entry: Entry) -> Result<(), StoreError> {
+        self.metrics.event(entry.code);
+        self.store.note(entry, self.clock.now()).await
+    }
+
+    /// Changes a record by a pure step, as often as it takes to be first; then tells everybody.
+    /// The step sees the record as stored, and the time.
+    ///
+    /// # Errors
+    /// What the step says, [`unknown`], or that the store failed.
+    pub async fn transition<T>(
+        &self,
+        id: Uuid,
+        step: impl Fn(&Record, Millis) -> Result<(Change, T), Status>,
+    ) -> Result<(Record, T), Status> {
+        for _ in 0..RACERS {
+            let record = self.store.get(id).await?.ok_or_else(unknown)?;
+            let now = self.clock.now();
+            let (change, done) = step(&record, now)?;
+            let Some((next, audit)) = change else {
+                return Ok((record, done));
+            };
+            let codes: Vec<Code> = audit.iter().map(|entry| entry.code).collect();
+            let revision = record.revision;
+            if self
+                .store
+                .update(next.clone(), revision, audit, now)
+                .await?
+            {
+                codes.into_iter().for_each(|code| self.metrics.event(code));
+                self.tell(next.clone());
+                return Ok((next, done));
+            }
+        }
+        Err(Status::unavailable("too many changes at once"))
+    }
+
+    /// Tells everybody about a change that is on disk.
+    pub fn tell(&self, record: Record) {
+        self.expiry.schedule(&record);
+        self.hub.publish(&Arc::new(record));
+    }
+}
+
+/// Reads an approval's id; a bad one is answered like an unknown one.
+///
+/// # Errors
+/// [`unknown`].
+pub fn id(text: &str) -> Result<Uuid, Status> {
+    Uuid::try_parse(text).map_err(|_| unknown())
+}

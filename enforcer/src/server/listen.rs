@@ -1,0 +1,169 @@
+//! The one listener: TLS 1.3 with a client certificate that is verified when it
+//! is shown. Who may do what without one is decided by each method.
+
+use super::ca::Current;
+use crate::approval::tls;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
+
+/// Time for a handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Handshakes at once: those that nobody vouches for yet.
+const HANDSHAKES: usize = 512;
+
+/// A pause after the system could not accept (out of descriptors), so that it is not asked in a
+/// tight loop.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// TLS as the server speaks it.
+///
+/// # Errors
+/// When the CA's certificate cannot be used.
+pub fn tls_config(
+    ca: &CertificateDer<'static>,
+    current: Arc<Current>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone())?;
+    let provider = tls::provider();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(current);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would carry an earlier certificate's authority past its end.
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Connections that finished their handshake, until `stop`.
+pub fn incoming(
+    listener: TcpListener,
+    config: ServerConfig,
+    connections: usize,
+    stop: CancellationToken,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (ready, stream) = mpsc::channel(64);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let connections = Arc::new(Semaphore::new(connections));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((tcp, peer)) = accepted else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let slots = (
+                Arc::clone(&connections).try_acquire_owned(),
+                Arc::clone(&handshakes).try_acquire_owned(),
+            );
+            let (Ok(connection), Ok(handshake)) = slots else {
+                tracing::warn!(%peer, "too many connections; this one is closed");
+                continue;
+            };
+            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            tokio::spawn(async move {
+                let shaken = shake(acceptor, tcp).await;
+                drop(handshake);
+                match shaken {
+                    Ok(tls) => {
+                        let _ = ready
+                            .send(Ok(Connection {
+                                tls,
+                                _slot: connection,
+                            }))
+                            .await;
+                    }
+                    Err(error) => tracing::debug!(%peer, %error, "no handshake"),
+                }
+            });
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+async fn shake(acceptor: TlsAcceptor, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    tcp.set_nodelay(true)?;
+    tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// One connection and its slot.
+#[derive(Debug)]
+pub struct Connection {
+    tls: TlsStream<TcpStream>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.tls.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}

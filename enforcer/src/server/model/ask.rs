@@ -1,0 +1,118 @@
+//! A new request: its rules, its times, and whether one that is there answers it.
+
+use super::{Millis, Phase, Record};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+/// A scope's rule, as it was asked under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The scope's name.
+    pub scope: String,
+    /// Groups that may decide; empty: any reviewer.
+    pub reviewers: Vec<String>,
+    /// Distinct people that must approve; at least 1.
+    pub quorum: u32,
+    /// Distinct people that must deny to deny; at least 1.
+    pub deny_threshold: u32,
+    /// How long a request waits. Milliseconds.
+    pub request_ttl: Millis,
+    /// How long a grant is good. Milliseconds.
+    pub grant_ttl: Millis,
+    /// How many uses a grant has; at least 1.
+    pub uses: u32,
+    /// Whether a vote must say why.
+    pub reason_required: bool,
+}
+
+/// Identical requests have the same key: host, digest and rules. The rules are part of it so
+/// that a grant given under weaker ones never answers a request under stricter ones.
+pub fn fold_key(host: &str, digest: &str, rules: &[Rule]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(b"enforcer approval fold v1\0");
+    let mut text = |part: &str| {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    };
+    text(host);
+    text(digest);
+    for rule in rules {
+        text(&rule.scope);
+        text(&rule.reviewers.len().to_string());
+        rule.reviewers.iter().for_each(|group| text(group));
+        let Rule {
+            quorum,
+            deny_threshold,
+            request_ttl,
+            grant_ttl,
+            uses,
+            ..
+        } = rule;
+        text(&format!(
+            "{quorum} {deny_threshold} {request_ttl} {grant_ttl} {uses}"
+        ));
+        text(if rule.reason_required { "reason" } else { "" });
+    }
+    hash.finalize().into()
+}
+
+/// What a request finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A pending one takes it in: the record to keep.
+    Folded(Box<Record>),
+    /// A grant with uses left, or a denial that still stands: nothing to keep.
+    Found,
+    /// Nothing: a new one is needed.
+    None,
+}
+
+impl Record {
+    /// A new pending request under at least one rule.
+    pub fn new(
+        id: Uuid,
+        (host, agent): (&str, &str),
+        digest: &str,
+        rules: Vec<Rule>,
+        excluded: Vec<String>,
+        now: Millis,
+    ) -> Self {
+        let ttl = rules.iter().map(|rule| rule.request_ttl).min().unwrap_or(0);
+        Self {
+            id,
+            host: host.to_owned(),
+            agent: agent.to_owned(),
+            digest: digest.to_owned(),
+            rules,
+            excluded,
+            phase: Phase::Pending,
+            created: now,
+            pending_until: now.saturating_add(ttl),
+            decided: 0,
+            grant_until: 0,
+            ended: 0,
+            votes: Vec::new(),
+            uses: Vec::new(),
+            revoked_by: None,
+            revision: 1,
+            asked: 1,
+        }
+    }
+
+    /// Whether this record (found under the same fold key) answers another request. A denial
+    /// stands for `denied_for`, so that asking again at once does not wear people down.
+    pub fn answers(&self, denied_for: Millis, now: Millis) -> Answer {
+        let current = self.at(now);
+        match current.phase {
+            Phase::Pending => {
+                let mut next = current;
+                next.asked = next.asked.saturating_add(1);
+                next.revision += 1;
+                Answer::Folded(Box::new(next))
+            }
+            Phase::Approved => Answer::Found,
+            Phase::Denied if now < current.ended.saturating_add(denied_for) => Answer::Found,
+            _ => Answer::None,
+        }
+    }
+}

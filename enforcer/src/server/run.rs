@@ -1,0 +1,238 @@
+//! Puts the server together and runs it.
+
+use super::ca::{Ca, CaError, Current};
+use super::clock::Clock;
+use super::config::Config;
+use super::core::Core;
+use super::service::{admin, approvals, enrollment, review};
+use super::store::rocks::Rocks;
+use super::store::{Store as _, StoreError};
+use super::{expiry, listen, metrics};
+use arc_swap::ArcSwap;
+use enforcer_proto::v1::admin_server::AdminServer;
+use enforcer_proto::v1::approvals_server::ApprovalsServer;
+use enforcer_proto::v1::enrollment_server::EnrollmentServer;
+use enforcer_proto::v1::review_server::ReviewServer;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+/// How often the server's own certificate is made anew.
+const OWN_CERTIFICATE: Duration = Duration::from_secs(86_400);
+
+/// Time for calls under way when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The CA.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// TLS.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A directory, socket or address.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn at(what: impl ToString) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.to_string();
+    move |source| StartError::Io { what, source }
+}
+
+/// Opens store and CA without serving anything, for commands on the server's machine.
+///
+/// # Errors
+/// When one of them cannot be opened; [`StoreError::Locked`] while a server runs on it.
+pub fn open(config: Config) -> Result<Arc<Core>, StartError> {
+    open_at(config, None)
+}
+
+pub(super) fn open_at(config: Config, clock: Option<Clock>) -> Result<Arc<Core>, StartError> {
+    let dir = &config.data_dir;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.map_err(at(dir.display()))?;
+    let store = Rocks::open(&config.store_dir())?;
+    let ca = Ca::open(&config.ca_dir())?;
+    let clock = clock.unwrap_or_else(|| Clock::system(store.last_time()));
+    Ok(Arc::new(Core::new(Arc::new(store), clock, config, ca)))
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    core: Arc<Core>,
+    tasks: JoinSet<()>,
+    socket: PathBuf,
+}
+
+/// Starts serving.
+///
+/// # Errors
+/// When it cannot: store, CA, address or socket.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    start_at(config, None).await
+}
+
+pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Running, StartError> {
+    let core = open_at(config, clock)?;
+    let config = core.config.clone();
+    for record in core.store.live(None).await? {
+        core.expiry.schedule(&record);
+    }
+    let first = Arc::new(core.ca.server(&config.names, core.clock.now())?);
+    let current = Arc::new(Current(ArcSwap::new(first)));
+    let tls = listen::tls_config(core.ca.certificate(), Arc::clone(&current))?;
+
+    // Everything that can fail is bound before anything is served.
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(at(config.listen))?;
+    let address = listener.local_addr().map_err(at(config.listen))?;
+    let socket = config.admin_socket();
+    let admin_listener = bind_private(&socket)?;
+    let metrics_listener = match config.metrics.listen {
+        Some(listen) => Some(TcpListener::bind(listen).await.map_err(at(listen))?),
+        None => None,
+    };
+
+    let stop = core.stop.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(expiry::run(Arc::clone(&core), stop.clone()));
+    tasks.spawn(renew_own(Arc::clone(&core), current));
+    tasks.spawn(serve_admin(Arc::clone(&core), admin_listener));
+    if let Some(listener) = metrics_listener {
+        tasks.spawn(metrics::serve(listener, Arc::clone(&core), stop.clone()));
+    }
+    let incoming = listen::incoming(listener, tls, config.limits.connections, stop);
+    tasks.spawn(serve(Arc::clone(&core), incoming));
+    tracing::info!(%address, "the approval server runs");
+    Ok(Running {
+        address,
+        core,
+        tasks,
+        socket,
+    })
+}
+
+async fn serve(
+    core: Arc<Core>,
+    incoming: tokio_stream::wrappers::ReceiverStream<io::Result<listen::Connection>>,
+) {
+    let limit = core.config.limits.message_bytes;
+    let stop = core.stop.clone();
+    let served = Server::builder()
+        .max_concurrent_streams(256)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(
+            EnrollmentServer::new(enrollment::Service(Arc::clone(&core)))
+                .max_decoding_message_size(64 << 10),
+        )
+        .add_service(
+            ApprovalsServer::new(approvals::Service(Arc::clone(&core)))
+                .max_decoding_message_size(limit),
+        )
+        .add_service(
+            ReviewServer::new(review::Service(Arc::clone(&core)))
+                .max_decoding_message_size(64 << 10),
+        )
+        .add_service(AdminServer::new(admin::Service(core)).max_decoding_message_size(64 << 10))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the server ended");
+    }
+}
+
+async fn serve_admin(core: Arc<Core>, listener: UnixListener) {
+    let stop = core.stop.clone();
+    let served = Server::builder()
+        .add_service(AdminServer::new(admin::Service(core)))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin socket ended");
+    }
+}
+
+/// A socket of mode 0600 in a directory of mode 0700. The store's lock says that no other
+/// server is here, so a socket that is there is left over.
+fn bind_private(path: &Path) -> Result<UnixListener, StartError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(at(path.display())(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(at(path.display()))?;
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, private).map_err(at(path.display()))?;
+    Ok(listener)
+}
+
+async fn renew_own(core: Arc<Core>, current: Arc<Current>) {
+    loop {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            () = tokio::time::sleep(OWN_CERTIFICATE) => {}
+        }
+        match core.ca.server(&core.config.names, core.clock.now()) {
+            Ok(renewed) => current.0.store(Arc::new(renewed)),
+            Err(error) => tracing::error!(%error, "the server's own certificate was not renewed"),
+        }
+    }
+}
+
+impl Running {
+    /// What the services stand on.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// A token that stops it.
+    pub fn stopper(&self) -> CancellationToken {
+        self.core.stop.clone()
+    }
+
+    /// Waits until it ended, by itself or by its stopper; then calls under way get a little
+    /// time. The store is closed when this returns.
+    pub async fn ended(mut self) {
+        self.core.stop.cancelled().await;
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("calls under way were cut");
+        }
+        self.tasks.shutdown().await;
+        let _ = std::fs::remove_file(&self.socket);
+    }
+
+    /// Stops it and waits for its end.
+    pub async fn stop(self) {
+        self.core.stop.cancel();
+        self.ended().await;
+    }
+}

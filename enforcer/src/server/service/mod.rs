@@ -1,0 +1,7 @@
+//! One file for each gRPC service. Each method first says who may call it.
+
+pub mod admin;
+pub mod approvals;
+pub mod enrollment;
+pub mod review;
+mod watch;

@@ -1,0 +1,362 @@
+//! The embedded store: RocksDB behind a single writer with group commit.
+//!
+//! Column families: `meta` (format), `approvals` (id -> record, JSON),
+//! `requests` and `bodies` (id -> what was asked), `live` (id -> host), `fold`
+//! (fold key -> id), `tokens`, `members`, `audit` (number -> record).
+
+use super::{Ask, Asked, JoinToken, Member, Store, StoreError, Wanted};
+use crate::approval::identity::Subject;
+use crate::server::audit::{Entry, Head};
+use crate::server::model::{Millis, Record};
+use enforcer_proto::v1;
+use prost::Message as _;
+use rocksdb::{ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode, Options};
+use serde::de::DeserializeOwned;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+mod writer;
+
+use writer::{Command, Job, Writer};
+
+const FORMAT: &[u8] = b"1";
+
+/// Commands that may wait for the writer; past it callers wait.
+const QUEUE: usize = 1024;
+
+const META: &str = "meta";
+const APPROVALS: &str = "approvals";
+const REQUESTS: &str = "requests";
+const BODIES: &str = "bodies";
+const LIVE: &str = "live";
+const FOLD: &str = "fold";
+const TOKENS: &str = "tokens";
+const MEMBERS: &str = "members";
+const AUDIT: &str = "audit";
+const FAMILIES: [&str; 9] = [
+    META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, AUDIT,
+];
+
+/// The embedded store.
+pub struct Rocks {
+    db: Arc<Db>,
+    jobs: Option<mpsc::Sender<Job>>,
+    last_time: AtomicI64,
+    writer: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Rocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rocks").finish_non_exhaustive()
+    }
+}
+
+impl Rocks {
+    /// Opens the store, and makes it when it is not there.
+    ///
+    /// # Errors
+    /// When it is in use, of another format, or cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let db = Arc::new(Db::open(dir)?);
+        let head = db.head()?;
+        let last_time = AtomicI64::new(head.time);
+        let mut writer = Writer::new(Arc::clone(&db), head)?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                while let Some(first) = queue.blocking_recv() {
+                    let mut group = vec![first];
+                    while let Ok(job) = queue.try_recv() {
+                        group.push(job);
+                        if group.len() == writer::GROUP {
+                            break;
+                        }
+                    }
+                    writer.commit(group);
+                }
+            })
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        Ok(Self {
+            db,
+            jobs: Some(jobs),
+            last_time,
+            writer: Some(thread),
+        })
+    }
+
+    async fn run<T>(
+        &self,
+        now: Millis,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let gone = || StoreError::Failed("its writer has stopped".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            command: command(reply),
+            now,
+        };
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(job).await.map_err(|_| gone())?;
+        let done = answer.await.map_err(|_| gone())??;
+        self.last_time.fetch_max(now, Ordering::Relaxed);
+        Ok(done)
+    }
+
+    async fn scan<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Db) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let db = Arc::clone(&self.db);
+        tokio::task::spawn_blocking(move || work(&db))
+            .await
+            .map_err(|error| StoreError::Failed(error.to_string()))?
+    }
+}
+
+impl Drop for Rocks {
+    /// Waits for the writer, so that the store can be opened again at once.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Store for Rocks {
+    async fn ask(&self, ask: Ask, now: Millis) -> Result<Asked, StoreError> {
+        self.run(now, |reply| Command::Ask(Box::new(ask), reply))
+            .await
+    }
+
+    async fn get(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
+        self.db.json(APPROVALS, id.as_bytes())
+    }
+
+    async fn request(
+        &self,
+        id: Uuid,
+        body: bool,
+    ) -> Result<Option<v1::ApprovalRequest>, StoreError> {
+        let Some(stored) = self.db.get(REQUESTS, id.as_bytes())? else {
+            return Ok(None);
+        };
+        let mut request = v1::ApprovalRequest::decode(&stored[..])
+            .map_err(|_| StoreError::Corrupt(format!("request {id}")))?;
+        if body {
+            request.body = self
+                .db
+                .get(BODIES, id.as_bytes())?
+                .unwrap_or_default()
+                .into();
+        }
+        Ok(Some(request))
+    }
+
+    async fn update(
+        &self,
+        next: Record,
+        revision: u64,
+        audit: Vec<Entry>,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let next = Box::new(next);
+        self.run(now, |reply| Command::Update {
+            next,
+            revision,
+            audit,
+            reply,
+        })
+        .await
+    }
+
+    async fn live(&self, host: Option<&str>) -> Result<Vec<Record>, StoreError> {
+        let host = host.map(str::to_owned);
+        self.scan(move |db| db.live(host.as_deref())).await
+    }
+
+    async fn list(&self, limit: usize, wanted: Wanted) -> Result<Vec<Record>, StoreError> {
+        self.scan(move |db| db.list(limit, &wanted)).await
+    }
+
+    async fn add_token(
+        &self,
+        token: JoinToken,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        self.run(now, |reply| Command::AddToken {
+            token,
+            audit,
+            reply,
+        })
+        .await
+    }
+
+    async fn token(&self, id: &str) -> Result<Option<JoinToken>, StoreError> {
+        self.db.json(TOKENS, id.as_bytes())
+    }
+
+    async fn redeem(
+        &self,
+        id: &str,
+        member: Member,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.run(now, |reply| Command::Redeem {
+            id,
+            member,
+            audit,
+            reply,
+        })
+        .await
+    }
+
+    async fn member(&self, subject: &Subject) -> Result<Option<Member>, StoreError> {
+        self.db.json(MEMBERS, subject.to_string().as_bytes())
+    }
+
+    async fn note(&self, audit: Entry, now: Millis) -> Result<(), StoreError> {
+        self.run(now, |reply| Command::Note { audit, reply }).await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<v1::AuditRecord>, StoreError> {
+        self.scan(move |db| db.audit(after, limit)).await
+    }
+
+    fn last_time(&self) -> Millis {
+        self.last_time.load(Ordering::Relaxed)
+    }
+}
+
+/// The database, read.
+struct Db(DB);
+
+impl Db {
+    fn open(dir: &Path) -> Result<Self, StoreError> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| StoreError::Failed(format!("{}: {error}", dir.display())))?;
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_keep_log_file_num(4);
+        let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+        let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| {
+            let text = error.to_string();
+            match error.kind() {
+                // The lock file's error carries no kind of its own.
+                ErrorKind::IOError if text.to_lowercase().contains("lock") => {
+                    StoreError::Locked(text)
+                }
+                _ => StoreError::Failed(text),
+            }
+        })?;
+        let db = Self(db);
+        match db.get(META, b"format")? {
+            None => {
+                db.0.put_cf(db.family(META)?, b"format", FORMAT)
+                    .map_err(failed)?
+            }
+            Some(format) if format == FORMAT => {}
+            Some(format) => {
+                return Err(StoreError::Format(
+                    String::from_utf8_lossy(&format).into_owned(),
+                ));
+            }
+        }
+        Ok(db)
+    }
+
+    fn family(&self, name: &str) -> Result<&rocksdb::ColumnFamily, StoreError> {
+        self.0
+            .cf_handle(name)
+            .ok_or_else(|| StoreError::Corrupt(name.to_owned()))
+    }
+
+    fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.get_cf(self.family(family)?, key).map_err(failed)
+    }
+
+    fn json<T: DeserializeOwned>(&self, family: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.get(family, key)?
+            .map(|stored| parse(family, key, &stored))
+            .transpose()
+    }
+
+    fn head(&self) -> Result<Head, StoreError> {
+        let mut all = self.0.iterator_cf(self.family(AUDIT)?, IteratorMode::End);
+        match all.next().transpose().map_err(failed)? {
+            None => Ok(Head::start()),
+            Some((key, stored)) => Head::after(&stored)
+                .map_err(|_| StoreError::Corrupt(format!("audit {}", hex::encode(key)))),
+        }
+    }
+
+    fn live(&self, host: Option<&str>) -> Result<Vec<Record>, StoreError> {
+        let mut records = Vec::new();
+        for entry in self.0.iterator_cf(self.family(LIVE)?, IteratorMode::Start) {
+            let (id, of) = entry.map_err(failed)?;
+            if host.is_none_or(|host| host.as_bytes() == &of[..]) {
+                let record = self.json(APPROVALS, &id)?;
+                let missing = || StoreError::Corrupt(format!("approval {}", hex::encode(&id)));
+                records.push(record.ok_or_else(missing)?);
+            }
+        }
+        Ok(records)
+    }
+
+    fn list(&self, limit: usize, wanted: &Wanted) -> Result<Vec<Record>, StoreError> {
+        let mut records = Vec::new();
+        for entry in self
+            .0
+            .iterator_cf(self.family(APPROVALS)?, IteratorMode::End)
+        {
+            if records.len() >= limit {
+                break;
+            }
+            let (id, stored) = entry.map_err(failed)?;
+            let record: Record = parse(APPROVALS, &id, &stored)?;
+            if wanted(&record) {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<Vec<v1::AuditRecord>, StoreError> {
+        let from = after.saturating_add(1).to_be_bytes();
+        let mode = IteratorMode::From(&from, Direction::Forward);
+        self.0
+            .iterator_cf(self.family(AUDIT)?, mode)
+            .take(limit)
+            .map(|entry| {
+                let (key, stored) = entry.map_err(failed)?;
+                v1::AuditRecord::decode(&stored[..])
+                    .map_err(|_| StoreError::Corrupt(format!("audit {}", hex::encode(key))))
+            })
+            .collect()
+    }
+}
+
+fn failed(error: rocksdb::Error) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+fn parse<T: DeserializeOwned>(family: &str, key: &[u8], stored: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(stored)
+        .map_err(|error| StoreError::Corrupt(format!("{family} {}: {error}", hex::encode(key))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Servers that go away and come back.
+
+use super::*;
+use crate::server::model::Person;
+
+/// What a restart must not lose is written with the server's own code on its own store.
+fn decide_offline(harness: &Harness, id: ApprovalId) -> impl Future<Output = ()> {
+    let core = open_at(harness.config.clone(), Some(harness.clock())).unwrap();
+    async move {
+        let groups = vec!["ops".to_owned()];
+        let person = Person { name: "ann", groups: &groups };
+        let voted = core.transition(id.0, |record, now| {
+            let next = record.vote(person, true, "r", &record.digest, now).unwrap();
+            Ok((Some((next, Vec::new())), ()))
+        });
+        voted.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_restart_keeps_requests_decisions_and_uses() {
+    let mut harness = Harness::start().await;
+    let mut daemon = harness.daemon("h1").await;
+    let mut ops = harness.reviewer("ann", &["ops"]).await;
+    let pending = daemon.request(wire("h1", "/1")).await.unwrap().into_inner();
+    let spent = daemon.request(wire("h1", "/2")).await.unwrap().into_inner();
+    let digest = spent.request.unwrap().digest;
+    ops.decide(vote(&spent.id, &digest, true)).await.unwrap();
+    let first = claim(&spent.id, &digest);
+    let won = daemon.claim(first.clone()).await.unwrap().into_inner();
+    let before = harness.audit().await;
+    harness.stop().await;
+    harness.run().await;
+
+    assert_eq!(harness.audit().await, before);
+    let still = daemon.get(get(&pending.id)).await.unwrap().into_inner();
+    assert_eq!(still, pending);
+    let again = daemon.claim(first).await.unwrap().into_inner();
+    assert_eq!((again.granted, again.claim_id), (true, won.claim_id));
+    let other = daemon.claim(claim(&spent.id, &digest)).await.unwrap().into_inner();
+    assert_eq!((other.granted, other.reason.as_str()), (false, "spent"));
+    harness.pass(Duration::from_secs(60));
+    let mut news = daemon.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    assert!(news.message().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_lost_server_is_told_and_nothing_is_asked() {
+    let mut harness = Harness::start().await;
+    let approvals = harness.client("h1").await;
+    let ask = ask("h1", "/pay", vec![scope("s", &["ops"], 1, 1)]);
+    let mut ticket = approvals.request(ask.clone()).await.unwrap();
+    harness.stop().await;
+    assert_eq!(ticket.changed().await, Err(ApprovalError::ServerLost));
+    assert!(!approvals.connected());
+    assert!(matches!(approvals.request(ask.clone()).await, Err(ApprovalError::NotConnected)));
+    let claim = approvals.claim(&ticket.id(), &ask.digest, OperationId::new()).await;
+    assert_eq!(claim, Err(ApprovalError::NotConnected));
+}
+
+#[tokio::test]
+async fn what_happened_in_the_gap_is_heard_after_it() {
+    let mut harness = Harness::start().await;
+    drop(harness.join(Role::Daemon, "h1", &[]).await);
+    let mut options = harness.options("h1");
+    options.lost_after = Duration::from_secs(60);
+    let client = Client::start(options).unwrap();
+    client.ready().await;
+    let approvals = Approvals::Remote(client.clone());
+    let scopes = vec![scope("s", &["ops"], 1, 1)];
+    let (live, over) = (ask("h1", "/1", scopes.clone()), ask("h1", "/2", scopes));
+    let mut granted = approvals.request(live.clone()).await.unwrap();
+    let mut expired = approvals.request(over).await.unwrap();
+    harness.stop().await;
+    decide_offline(&harness, granted.id()).await;
+    harness.time.fetch_add(25_000, Ordering::Relaxed);
+    harness.run().await;
+    // Part of the present state at reconnection.
+    assert!(matches!(granted.changed().await, Ok(State::Approved { .. })));
+    harness.stop().await;
+    harness.time.fetch_add(40_000, Ordering::Relaxed);
+    harness.run().await;
+    // Ended in the gap, so it is not part of the present state: the client asks.
+    assert_eq!(expired.changed().await, Ok(State::Expired));
+    assert_eq!(granted.changed().await, Ok(State::Expired));
+    client.ready().await;
+    let late = approvals.claim(&granted.id(), &live.digest, OperationId::new()).await;
+    assert_eq!(late, Err(ApprovalError::NotGranted(NotGranted::Expired)));
+}
+
+#[tokio::test]
+async fn a_daemon_joins_by_itself_when_the_server_comes() {
+    let mut harness = Harness::start().await;
+    let token = harness.token(Role::Daemon, "h1", &[]).await;
+    harness.stop().await;
+    let file = harness.dir.path().join("token");
+    std::fs::write(&file, format!("{}\n", token.reveal())).unwrap();
+    let mut options = harness.options("h1");
+    options.token_file = Some(file);
+    let client = Client::start(options.clone()).unwrap();
+    let approvals = Approvals::Remote(client.clone());
+    assert!(!approvals.connected());
+    harness.run().await;
+    client.ready().await;
+    assert!(approvals.connected());
+    drop((client, approvals));
+    // With its identity, as the next start finds it; the spent token is not looked at.
+    let client = Client::start(options.clone()).unwrap();
+    client.ready().await;
+    options.host = "h2".to_owned();
+    assert!(Client::start(options).is_err());
+}
+
+#[tokio::test]
+async fn a_token_can_be_made_while_the_server_runs_and_while_it_does_not() {
+    let mut harness = Harness::start().await;
+    let path = harness.dir.path().join("server.toml");
+    let text = format!(
+        "listen = \"{}\"\nnames = [\"127.0.0.1\"]\ndata_dir = \"data\"\n",
+        harness.config.listen
+    );
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(&path).unwrap();
+    let make = async |name: &str| {
+        let ask = v1::CreateTokenRequest {
+            role: v1::Role::Reviewer.into(),
+            name: name.to_owned(),
+            groups: vec!["ops".to_owned()],
+            ttl_seconds: 60,
+        };
+        crate::cli::server::make_token(config.clone(), ask).await.unwrap().token
+    };
+    let through_the_socket = make("ann").await;
+    harness.stop().await;
+    let from_the_store = make("bob").await;
+    harness.run().await;
+    for (name, token) in [("ann", through_the_socket), ("bob", from_the_store)] {
+        let token = Token::parse(&token).unwrap();
+        let dir = harness.identity_dir(Role::Reviewer, name);
+        let identity = join::join(&harness.url(), &token, &dir).await.unwrap();
+        assert_eq!(identity.holder.subject.name(), name);
+    }
+    let made = harness.audited("token.created").await;
+    assert_eq!(made.len(), 2);
+    assert!(made.iter().all(|record| record.actor.starts_with("local/")));
+}

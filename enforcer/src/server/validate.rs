@@ -1,0 +1,160 @@
+//! Whether a request can be put before people: complete, bounded, and what its digest says.
+//! Pure; everything that a daemon sends goes through here before anything else sees it.
+
+use super::model::{Millis, Rule};
+use crate::approval::convert::{self, ConvertError};
+use bytes::Bytes;
+use enforcer_proto::v1;
+use prost::Message as _;
+
+/// Scopes of one request.
+const SCOPES: usize = 16;
+/// Groups of one scope.
+const GROUPS: usize = 64;
+/// Facts and notes of one operation.
+const FACTS: usize = 1024;
+/// Bytes of a name.
+const NAME: usize = 256;
+/// People that one scope can ask for.
+const PEOPLE: u32 = 64;
+/// Uses of one grant.
+const USES: u32 = 10_000;
+/// The longest that a request waits or a grant is good: a week. Seconds.
+const TTL: u64 = 7 * 86_400;
+
+/// Why a request is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// The bytes are no such message.
+    #[error("not an approval request")]
+    Message,
+    /// Parts are missing or do not belong together.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// Another host's name.
+    #[error("the request names another host than the certificate")]
+    Host,
+    /// A value is out of its range.
+    #[error("{0} is out of its range")]
+    Range(&'static str),
+}
+
+/// A request that can be put before people.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// What was asked, its body taken out.
+    pub request: v1::ApprovalRequest,
+    /// The body.
+    pub body: Bytes,
+    /// The agent that asks.
+    pub agent: String,
+    /// The digest, recomputed, as text.
+    pub digest: String,
+    /// The rules that must all approve, by name.
+    pub rules: Vec<Rule>,
+}
+
+/// Checks a request of that host.
+///
+/// # Errors
+/// When it cannot be put before people.
+pub fn check(mut request: v1::ApprovalRequest, host: &str) -> Result<Checked, Invalid> {
+    let principal = request
+        .principal
+        .as_ref()
+        .ok_or(ConvertError::Missing("principal"))?;
+    if principal.host != host {
+        return Err(Invalid::Host);
+    }
+    bounded("principal.task", principal.task.len() <= NAME)?;
+    bounded("policy", request.policy.len() <= NAME)?;
+    let agent = principal.agent.clone();
+    let operation = request
+        .operation
+        .as_ref()
+        .ok_or(ConvertError::Missing("operation"))?;
+    bounded("operation.facts", operation.facts.len() <= FACTS)?;
+    bounded("operation.notes", operation.notes.len() <= FACTS)?;
+    bounded("operation.target", operation.target.len() <= NAME)?;
+    bounded("operation.action", operation.action.len() <= NAME)?;
+    let rules = rules(&request.scopes)?;
+    let (_, digest) = convert::checked_operation(&request)?;
+    let body = std::mem::take(&mut request.body);
+    Ok(Checked {
+        request,
+        body,
+        agent,
+        digest: digest.to_string(),
+        rules,
+    })
+}
+
+/// Decodes and checks; what arrives from the wire, for the fuzzer.
+///
+/// # Errors
+/// When it cannot be put before people.
+pub fn decode(message: &[u8], host: &str) -> Result<Checked, Invalid> {
+    let request = v1::ApprovalRequest::decode(message).map_err(|_| Invalid::Message)?;
+    check(request, host)
+}
+
+fn rules(scopes: &[v1::Scope]) -> Result<Vec<Rule>, Invalid> {
+    bounded("scopes", (1..=SCOPES).contains(&scopes.len()))?;
+    let mut rules: Vec<Rule> = scopes.iter().map(rule).collect::<Result<_, _>>()?;
+    // In one order, so that the same scopes named in another order are the same request.
+    rules.sort_by(|a, b| a.scope.cmp(&b.scope));
+    let unique = rules.windows(2).all(|pair| pair[0].scope != pair[1].scope);
+    bounded("scopes", unique)?;
+    Ok(rules)
+}
+
+fn rule(scope: &v1::Scope) -> Result<Rule, Invalid> {
+    bounded("scope.name", (1..=NAME).contains(&scope.name.len()))?;
+    let groups = scope.reviewers.len() <= GROUPS
+        && scope
+            .reviewers
+            .iter()
+            .all(|group| (1..=NAME).contains(&group.len()));
+    bounded("scope.reviewers", groups)?;
+    bounded("scope.quorum", (1..=PEOPLE).contains(&scope.quorum))?;
+    bounded(
+        "scope.deny_threshold",
+        (1..=PEOPLE).contains(&scope.deny_threshold),
+    )?;
+    bounded(
+        "scope.request_ttl",
+        (1..=TTL).contains(&scope.request_ttl_seconds),
+    )?;
+    bounded(
+        "scope.grant_ttl",
+        (1..=TTL).contains(&scope.grant_ttl_seconds),
+    )?;
+    bounded("scope.uses", (1..=USES).contains(&scope.uses))?;
+    let mut reviewers = scope.reviewers.clone();
+    reviewers.sort();
+    reviewers.dedup();
+    Ok(Rule {
+        scope: scope.name.clone(),
+        reviewers,
+        quorum: scope.quorum,
+        deny_threshold: scope.deny_threshold,
+        request_ttl: millis(scope.request_ttl_seconds),
+        grant_ttl: millis(scope.grant_ttl_seconds),
+        uses: scope.uses,
+        reason_required: scope.reason_required,
+    })
+}
+
+fn millis(seconds: u64) -> Millis {
+    Millis::try_from(seconds)
+        .unwrap_or(Millis::MAX)
+        .saturating_mul(1000)
+}
+
+fn bounded(what: &'static str, fits: bool) -> Result<(), Invalid> {
+    if fits {
+        Ok(())
+    } else {
+        Err(Invalid::Range(what))
+    }
+}

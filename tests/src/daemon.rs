@@ -1,0 +1,317 @@
+//! A whole deployment in a world: approval server, joined daemon, reviewer.
+
+use crate::servers::Server;
+use crate::wait::eventually;
+use crate::world::{HOST_V4, World};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// Where the approval server listens: on the host's end, outside every governed cgroup.
+const SERVER_PORT: u16 = 7443;
+
+/// The program under test: built beside the running test or demo binary.
+pub fn enforcer() -> PathBuf {
+    let me = std::env::current_exe().expect("the running binary has a path");
+    me.ancestors()
+        .map(|dir| dir.join("enforcer"))
+        .find(|path| path.is_file())
+        .expect("the enforcer binary is built beside this one")
+}
+
+/// Approval server, daemon, and the files of both.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The daemon's configuration file.
+    pub config: PathBuf,
+    /// The governed cgroup, below the cgroup2 mount.
+    pub governed: String,
+    /// The policy bundle's directory.
+    pub policy: PathBuf,
+    /// The transcript store.
+    pub store: PathBuf,
+    reviewer: PathBuf,
+    host_ns: String,
+    server: Option<Server>,
+    daemon: Option<Child>,
+    dir: PathBuf,
+    pins: PathBuf,
+    logs: u32,
+}
+
+/// What a deployment is made of.
+#[derive(Debug, Default)]
+pub struct Plan<'a> {
+    /// The policy bundle: file name and content.
+    pub bundle: &'a [(&'a str, &'a str)],
+    /// Names with fixed addresses.
+    pub hosts: &'a [(&'a str, &'a [&'a str])],
+    /// Roots that upstreams may chain to.
+    pub extra_roots: &'a [&'a Path],
+    /// More lines at the end of `enforcer.toml`.
+    pub config: &'a str,
+}
+
+impl Deployment {
+    /// Starts the server, joins a host and a reviewer (`alice`), starts the daemon and
+    /// waits until it enforces.
+    pub fn start(world: &World, plan: &Plan<'_>) -> Self {
+        let dir = world.path("deployment");
+        let policy = dir.join("policy");
+        for (name, content) in plan.bundle {
+            let file = policy.join(name);
+            fs::create_dir_all(file.parent().expect("below policy/")).expect("made");
+            fs::write(file, content).expect("written");
+        }
+        let mut all = Self {
+            config: dir.join("enforcer.toml"),
+            governed: format!("/enforcer-test-{}", world.id),
+            policy,
+            store: dir.join("data/transcripts"),
+            reviewer: dir.join("alice"),
+            host_ns: world.host.file(),
+            server: None,
+            daemon: None,
+            pins: PathBuf::from(format!("/sys/fs/bpf/enforcer-test-{}", world.id)),
+            dir,
+            logs: 0,
+        };
+        let server_toml = all.dir.join("server.toml");
+        fs::write(
+            &server_toml,
+            format!(
+                "listen = \"{HOST_V4}:{SERVER_PORT}\"\nnames = [\"{HOST_V4}\"]\ndata_dir = {:?}\n",
+                all.dir.join("server")
+            ),
+        )
+        .expect("written");
+        all.start_server(world);
+        let url = format!("https://{HOST_V4}:{SERVER_PORT}");
+        let token = all.token("daemon", "host-a");
+        let token_file = all.dir.join("token");
+        fs::write(&token_file, token).expect("written");
+        fs::write(&all.config, all.enforcer_toml(plan, &url, &token_file)).expect("written");
+        all.join("alice");
+        all.start_daemon();
+        all
+    }
+
+    fn enforcer_toml(&self, plan: &Plan<'_>, url: &str, token_file: &Path) -> String {
+        let hosts: String =
+            plan.hosts.iter().map(|(name, ips)| format!("{name:?} = {ips:?}\n")).collect();
+        format!(
+            "[host]\nname = \"host-a\"\ndata_dir = {data:?}\nruntime_dir = {run:?}\n\
+             [[governed]]\ncgroup = {governed:?}\n\
+             [kernel]\npin_dir = {pins:?}\nheartbeat_limit_ms = 2000\n\
+             [resolver]\nupstream = [\"{far}:53\"]\n[resolver.hosts]\n{hosts}\
+             [tls]\nextra_roots = {roots:?}\nsystem_roots = false\n\
+             [server]\nurl = {url:?}\ntoken_file = {token_file:?}\n\
+             [policy]\ndir = {policy:?}\n{more}\n",
+            data = self.dir.join("data"),
+            run = self.dir.join("run"),
+            governed = self.governed,
+            pins = self.pins,
+            far = crate::world::FAR_V4,
+            roots = plan.extra_roots,
+            policy = self.policy,
+            more = plan.config,
+        )
+    }
+
+    /// The enforcer program, inside the host's network namespace.
+    pub fn enforcer(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.host_ns)).arg("--").arg(enforcer());
+        command
+    }
+
+    /// Makes a join token on the server's own host.
+    pub fn token(&self, role: &str, name: &str) -> String {
+        let out = must(
+            self.enforcer()
+                .args(["server", "token", "--role", role, "--name", name, "--config"])
+                .arg(self.dir.join("server.toml")),
+        );
+        String::from_utf8(out.stdout).expect("text").trim().to_owned()
+    }
+
+    /// Joins a reviewer; its identity is kept under that name.
+    pub fn join(&self, name: &str) {
+        let token = self.token("reviewer", name);
+        must(
+            self.enforcer()
+                .args([
+                    "join",
+                    "--server",
+                    &format!("https://{HOST_V4}:{SERVER_PORT}"),
+                    "--token",
+                    &token,
+                    "--dir",
+                ])
+                .arg(self.dir.join(name)),
+        );
+    }
+
+    /// Starts (or starts again) the approval server.
+    pub fn start_server(&mut self, world: &World) {
+        self.logs += 1;
+        let log = self.dir.join(format!("server-{}.log", self.logs));
+        let mut command = world.host.command(enforcer());
+        command.args(["server", "--config"]).arg(self.dir.join("server.toml"));
+        self.server =
+            Some(Server::start_in(&world.host, command, log, &format!("{HOST_V4}:{SERVER_PORT}")));
+    }
+
+    /// `kill -9` on the approval server.
+    pub fn kill_server(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts (or starts again) the daemon and waits until it says that it enforces.
+    pub fn start_daemon(&mut self) {
+        self.logs += 1;
+        let log = self.dir.join(format!("daemon-{}.log", self.logs));
+        let out = fs::File::create(&log).expect("a log file");
+        let mut child = self
+            .enforcer()
+            .args(["daemon", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("dup"))
+            .stderr(out)
+            .spawn()
+            .expect("the daemon starts");
+        eventually(
+            &format!("the daemon is ready (log: {})", log.display()),
+            Duration::from_secs(30),
+            || {
+                if let Some(status) = child.try_wait().expect("wait") {
+                    panic!(
+                        "the daemon ended with {status}:\n{}",
+                        fs::read_to_string(&log).unwrap_or_default()
+                    );
+                }
+                self.enforcer()
+                    .args(["status", "--config"])
+                    .arg(&self.config)
+                    .output()
+                    .is_ok_and(|out| out.status.success())
+                    .then_some(())
+            },
+        );
+        self.daemon = Some(child);
+    }
+
+    /// The daemon's process id.
+    pub fn daemon_pid(&self) -> i32 {
+        i32::try_from(self.daemon.as_ref().expect("running").id()).expect("a pid")
+    }
+
+    /// `kill -9` on the daemon.
+    pub fn kill_daemon(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal_daemon(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.daemon_pid()), signal)
+            .expect("it runs");
+    }
+
+    /// `enforcer run` of a program as this agent.
+    pub fn agent(&self, agent: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.enforcer();
+        command
+            .args(["run", "--config"])
+            .arg(&self.config)
+            .args(["--agent", agent, "--"])
+            .arg(program);
+        command
+    }
+
+    /// A program started inside the governed cgroup without `enforcer run`, as a service
+    /// manager or a container runtime does; works whether the daemon is alive or not.
+    pub fn governed(&self, agent: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.host_ns))
+            .args([
+                "--",
+                "sh",
+                "-c",
+                "mkdir -p \"$0\" && echo $$ > \"$0/cgroup.procs\" && exec \"$@\"",
+            ])
+            .arg(cgroup2().join(self.governed.trim_start_matches('/')).join(agent))
+            .arg(program);
+        command
+    }
+
+    /// An `enforcer approvals` call as a reviewer; gives its standard output.
+    pub fn review(&self, who: &str, args: &[&str]) -> Output {
+        self.enforcer()
+            .arg("approvals")
+            .args(args)
+            .arg("--identity")
+            .arg(self.dir.join(who))
+            .output()
+            .expect("starts")
+    }
+
+    /// Waits for a pending approval whose resource has this text; gives it as JSON.
+    pub fn pending(&self, what: &str) -> serde_json::Value {
+        eventually(&format!("an approval for {what} is asked"), Duration::from_secs(20), || {
+            let out = self.review("alice", &["list", "--json"]);
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            let all: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+            all.as_array()?
+                .iter()
+                .find(|a| a["state"] == "pending" && a.to_string().contains(what))
+                .cloned()
+        })
+    }
+
+    /// An `enforcer transcripts` call; gives its whole result.
+    pub fn transcripts(&self, args: &[&str]) -> Output {
+        self.enforcer()
+            .arg("transcripts")
+            .args(args)
+            .arg("--store")
+            .arg(&self.store)
+            .output()
+            .expect("starts")
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        self.kill_daemon();
+        let _ = self.enforcer().args(["detach", "--config"]).arg(&self.config).output();
+    }
+}
+
+/// Where the unified hierarchy is mounted.
+pub fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("proc is mounted");
+    let line = mounts
+        .lines()
+        .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
+        .expect("cgroup2 is mounted");
+    line.split(' ').nth(1).expect("a mount point").into()
+}
+
+/// Runs a command that has to succeed.
+pub fn must(command: &mut Command) -> Output {
+    let out = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        out.status.success(),
+        "{command:?}: {}\n{}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    out
+}

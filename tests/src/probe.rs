@@ -1,0 +1,1 @@
+//! (the probes of the containment suite)

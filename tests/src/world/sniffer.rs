@@ -1,0 +1,93 @@
+//! What really went over the wire: tcpdump on the far end.
+
+use super::NetNs;
+use crate::wait::eventually;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+/// One frame as it was on the wire.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// The whole frame from the link layer.
+    pub bytes: Vec<u8>,
+}
+
+impl Packet {
+    /// Whether it carries these bytes anywhere.
+    pub fn has(&self, needle: &[u8]) -> bool {
+        self.bytes.windows(needle.len()).any(|window| window == needle)
+    }
+
+    /// The 16-bit EtherType.
+    pub fn ethertype(&self) -> u16 {
+        match self.bytes.get(12..14) {
+            Some(&[a, b]) => u16::from_be_bytes([a, b]),
+            _ => 0,
+        }
+    }
+}
+
+/// A running tcpdump.
+#[derive(Debug)]
+pub struct Sniffer {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Sniffer {
+    /// Starts it and waits until it listens.
+    pub fn start(ns: &NetNs, file: &Path) -> Self {
+        let mut child = ns
+            .command("tcpdump")
+            .args(["-i", "wire", "-U", "--immediate-mode", "-Z", "root", "-s", "0", "-w"])
+            .arg(file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tcpdump starts");
+        let mut words = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        while !line.contains("listening on") {
+            line.clear();
+            let read = words.read_line(&mut line).expect("tcpdump speaks");
+            assert!(read > 0, "tcpdump ended before it listened");
+        }
+        // Its last words would block it once the pipe is full.
+        std::thread::spawn(move || for _ in words.lines() {});
+        Self { child, file: file.to_owned() }
+    }
+
+    /// Stops it and gives every frame it saw.
+    pub fn stop(mut self) -> Vec<Packet> {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")),
+            nix::sys::signal::Signal::SIGINT,
+        )
+        .expect("tcpdump is there");
+        eventually("tcpdump ends", Duration::from_secs(10), || {
+            self.child.try_wait().expect("wait")
+        });
+        packets(&std::fs::read(&self.file).expect("the capture"))
+    }
+}
+
+impl Drop for Sniffer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the classic pcap format (draft-ietf-opsawg-pcap), host byte order.
+fn packets(file: &[u8]) -> Vec<Packet> {
+    let mut out = Vec::new();
+    let mut rest = file.get(24..).unwrap_or_default();
+    while let Some((head, tail)) = rest.split_at_checked(16) {
+        let length = u32::from_ne_bytes(head[8..12].try_into().expect("four bytes")) as usize;
+        let Some((bytes, next)) = tail.split_at_checked(length) else { break };
+        out.push(Packet { bytes: bytes.to_vec() });
+        rest = next;
+    }
+    out
+}

@@ -1,0 +1,31 @@
+//! The README's test command: all three rings, none skipped.
+
+use crate::exec::{Done, cargo, run as execute, step};
+use crate::setup;
+use std::process::Command;
+
+/// Builds once and runs every test; `filter` narrows it to tests whose name has it.
+pub(crate) fn run(filter: &[&str]) -> Done {
+    setup::build()?;
+    setup::world()?;
+    step("building everything");
+    execute(workspace("build").arg("--all-targets"))?;
+    step("unit and in-process tests");
+    execute(workspace("test").args(["--lib", "--bins"]).args(filter))?;
+    step("tests on a real kernel with real servers and clients");
+    execute(
+        workspace("test")
+            .args(["--test", "*"])
+            .args(filter)
+            // They share the machine's cgroup tree and its two cores: one at a time.
+            .args(["--", "--test-threads=1"]),
+    )
+}
+
+/// A cargo command over the whole user half. Always the same packages: cargo unifies
+/// features over what is selected, and another selection would build RocksDB again.
+pub(crate) fn workspace(command: &str) -> Command {
+    let mut cargo = cargo();
+    cargo.args([command, "--workspace", "--exclude", "enforcer-ebpf", "--locked"]);
+    cargo
+}
