@@ -127,6 +127,13 @@ fn hide_sockets(view: &View<'_>) -> Result<Vec<PathBuf>, FloorError> {
     Ok(hidden)
 }
 
+/// Where distributions keep all system roots in one file: Debian, Fedora, Alpine.
+const SYSTEM_ROOTS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
 /// The runtime directory with nothing but the trust files, and the resolver's
 /// configuration out of it over the host's.
 fn runtime(view: &View<'_>, hidden: &[PathBuf]) -> Result<(), FloorError> {
@@ -152,6 +159,13 @@ fn runtime(view: &View<'_>, hidden: &[PathBuf]) -> Result<(), FloorError> {
         let text = nsswitch_conf(&host);
         named("write", &nsswitch, || fs::write(&nsswitch, &text))?;
         cover_etc(Path::new("/etc/nsswitch.conf"), &nsswitch, text.as_bytes(), hidden)?;
+    }
+    // Clients that read the system's store and no variable (GnuTLS, Go without one).
+    let bundle = trust.join("bundle.pem");
+    for store in SYSTEM_ROOTS {
+        if Path::new(store).exists() {
+            cover_etc(Path::new(store), &bundle, b"", hidden)?;
+        }
     }
     read_only(view.runtime_dir)
 }
