@@ -41,13 +41,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn dead(error: &anyhow::Error, pins: &Result<Vec<String>, String>, json: bool) {
     if json {
         let pins = pins.as_deref().unwrap_or_default();
-        let value = serde_json::json!({ "running": false, "error": format!("{error:#}"), "pins": pins });
+        let value =
+            serde_json::json!({ "running": false, "error": format!("{error:#}"), "pins": pins });
         println!("{value:#}");
         return;
     }
     println!("no answer from the daemon: {error:#}");
     match pins {
-        Ok(pins) if pins.is_empty() => println!("pins      none: governed cgroups are NOT enforced"),
+        Ok(pins) if pins.is_empty() => {
+            println!("pins      none: governed cgroups are NOT enforced")
+        }
         Ok(pins) => println!(
             "pins      {} in place ({}): governed processes reach nothing until the daemon is back",
             pins.len(),
@@ -58,7 +61,7 @@ fn dead(error: &anyhow::Error, pins: &Result<Vec<String>, String>, json: bool) {
 }
 
 fn pin_dir(config: Option<&Path>) -> PathBuf {
-    let path = config.unwrap_or(Path::new(crate::run::DEFAULT_CONFIG));
+    let path = config.unwrap_or_else(|| Path::new(crate::run::DEFAULT_CONFIG));
     fs::read_to_string(path)
         .ok()
         .and_then(|text| text.parse::<toml::Table>().ok())
@@ -66,12 +69,24 @@ fn pin_dir(config: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PINS.into())
 }
 
-fn pins(dir: &Path) -> Result<Vec<String>, String> {
-    match fs::read_dir(dir) {
-        Ok(entries) => {
-            let mut names: Vec<String> = entries
-                .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
-                .collect();
+/// Every pin below `dir`, as a path from there.
+pub(super) fn pins(dir: &Path) -> Result<Vec<String>, String> {
+    fn walk(dir: &Path, base: &Path, names: &mut Vec<String>) -> std::io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                walk(&path, base, names)?;
+            } else {
+                let name = path.strip_prefix(base).unwrap_or(&path);
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+        Ok(())
+    }
+    let mut names = Vec::new();
+    match walk(dir, dir, &mut names) {
+        Ok(()) => {
             names.sort();
             Ok(names)
         }
@@ -119,7 +134,10 @@ fn text(report: &StatusReport) -> String {
     let writable = if store.writable { "" } else { ", NOT writable: nothing is forwarded" };
     line(
         "transcripts",
-        &format!("{} events, {} of {} bytes{writable}", store.events, store.bytes, store.quota_bytes),
+        &format!(
+            "{} events, {} of {} bytes{writable}",
+            store.events, store.bytes, store.quota_bytes
+        ),
     );
     for counter in &report.counters {
         line("counter", &format!("{} {} {}", counter.agent, counter.name, counter.value));
@@ -177,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_report_of_another_version_is_read_as_far_as_it_goes() {
-        let report: StatusReport = serde_json::from_str(r#"{"version":"9","new":{"a":1}}"#).unwrap();
+        let report: StatusReport =
+            serde_json::from_str(r#"{"version":"9","new":{"a":1}}"#).unwrap();
         assert_eq!(report.version, "9");
     }
 }

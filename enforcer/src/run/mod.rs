@@ -68,7 +68,7 @@ pub fn runtime_dir(config: Option<&Path>) -> anyhow::Result<PathBuf> {
     struct Host {
         runtime_dir: Option<PathBuf>,
     }
-    let path = config.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let path = config.unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
     let text = match (std::fs::read_to_string(path), config) {
         (Ok(text), _) => text,
         (Err(_), None) => String::new(),

@@ -1,7 +1,10 @@
 //! What enforcement rests on: pins, ports, CA, clock, and the daemon's own word.
 
+use super::OPEN;
+use crate::cli::status;
 use crate::config::Config;
 use crate::run::control::{Check, StatusReport};
+use crate::run::floor::landlock;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
@@ -22,23 +25,25 @@ pub(super) fn checks(config: &Config, report: Option<&StatusReport>) -> Vec<Chec
 
 fn pins(config: &Config) -> Check {
     let dir = &config.kernel.pin_dir;
-    let look = || -> std::io::Result<(usize, u32)> {
-        let mode = fs::metadata(dir)?.mode() & 0o777;
-        Ok((fs::read_dir(dir)?.count(), mode))
-    };
-    match look() {
-        Ok((0, _)) => Check::failed("pins", format!("{} is empty: start the daemon", dir.display())),
-        Ok((_, mode)) if mode & 0o077 != 0 => Check::failed(
-            "pins",
-            format!("{} is open to others (mode {mode:o}): chmod 0700", dir.display()),
-        ),
-        Ok((count, _)) => Check::ok("pins", format!("{count} in {}", dir.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Check::ok("pins", "only root can see them; run doctor as root to look")
-        }
+    let mode = match fs::metadata(dir) {
+        Ok(meta) => meta.mode() & 0o777,
         Err(error) => {
-            Check::failed("pins", format!("{}: {error}: start the daemon", dir.display()))
+            return Check::failed("pins", format!("{}: {error}: start the daemon", dir.display()));
         }
+    };
+    if mode & 0o077 != 0 {
+        let what = format!("{} is open to others (mode {mode:o}): chmod 0700", dir.display());
+        return Check::failed("pins", what);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Check::ok("pins", "only root can see them; run doctor as root to look");
+    }
+    match status::pins(dir) {
+        Ok(pins) if pins.is_empty() => {
+            Check::failed("pins", format!("{} is empty: start the daemon", dir.display()))
+        }
+        Ok(pins) => Check::ok("pins", format!("{} in {}", pins.len(), dir.display())),
+        Err(error) => Check::failed("pins", error),
     }
 }
 
@@ -106,19 +111,27 @@ fn daemon(config: &Config, report: &StatusReport) -> Vec<Check> {
         checks.push(match (layer.holds, required) {
             (true, _) => Check::ok(&name, &layer.detail),
             (false, true) => Check::failed(&name, &layer.detail),
-            (false, false) => Check::ok(&name, format!("not there: {}", layer.detail)),
+            (false, false) => Check::ok(&name, format!("{OPEN}{}", layer.detail)),
         });
     }
+    checks.push(if landlock::supported() {
+        Check::ok("layer floor", "system call filter, namespaces, no privileges, Landlock scopes")
+    } else {
+        Check::ok(
+            "layer floor",
+            format!("{OPEN}no Landlock scopes before 6.12: abstract sockets, signals to own user"),
+        )
+    });
     checks.push(if report.policy_version.is_empty() {
         Check::failed("policy", "none is in force, everything is denied: `enforcer policy check`")
     } else {
         Check::ok("policy", &report.policy_version)
     });
     checks.push(if report.transcripts.writable {
-        Check::ok("transcripts", format!("{} bytes", report.transcripts.bytes))
+        Check::ok("transcript store", format!("{} bytes", report.transcripts.bytes))
     } else {
         Check::failed(
-            "transcripts",
+            "transcript store",
             "the store takes nothing, so nothing is forwarded: look at the disk and the quota",
         )
     });

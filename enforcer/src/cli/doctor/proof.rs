@@ -5,6 +5,7 @@
 //! is judged, whether the daemon lives or not; where the daemon lives there is a
 //! third under `enforcer run` with all of its floor.
 
+use super::OPEN;
 use crate::config::Config;
 use crate::principal::AgentName;
 use crate::run::cgroup::RunCgroup;
@@ -12,6 +13,7 @@ use crate::run::control::{self, Check, StatusReport};
 use crate::run::escape::canary::Canary;
 use crate::run::escape::probe::{Order, word};
 use crate::run::escape::{WAYS, Way};
+use crate::run::floor::landlock;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,6 +52,14 @@ pub(super) fn checks(config: &Config, file: &Path, report: Option<&StatusReport>
         checks.extend(round("cgroup", &canary, &open, unix, |order| bare(config, order)));
     }
     if report.is_some() {
+        // The floor closes abstract sockets by itself where the kernel can.
+        let open: Vec<Way> = open
+            .iter()
+            .map(|way| match way.name {
+                "unix_abstract" if landlock::supported() => Way { closed_by: "floor", ..*way },
+                _ => *way,
+            })
+            .collect();
         checks.extend(round("run", &canary, &open, unix, |order| under_run(file, order)));
     } else if !nix::unistd::geteuid().is_root() {
         checks.push(Check::failed(
@@ -100,7 +110,9 @@ fn round(
                 (false, _) => Check::ok(&name(way.name), "closed"),
                 (true, "unix") if !unix => Check::ok(
                     &name(way.name),
-                    "open: needs the unix layer (kernel 6.7); demand it with kernel.require",
+                    format!(
+                        "{OPEN}it takes the unix layer; kernel.require = [\"unix\"] demands it"
+                    ),
                 ),
                 (true, _) => Check::failed(
                     &name(way.name),

@@ -119,12 +119,8 @@ impl Canary {
             if left.is_zero() {
                 return false;
             }
-            words = self
-                .heard
-                .more
-                .wait_timeout(words, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            words =
+                self.heard.more.wait_timeout(words, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }

@@ -137,11 +137,7 @@ mod tests {
     #[test]
     fn what_is_not_governed_gets_out_and_is_heard() {
         let canary = Canary::start().unwrap();
-        let order = Order {
-            targets: canary.targets.clone(),
-            round: "unit".into(),
-            join: None,
-        };
+        let order = Order { targets: canary.targets.clone(), round: "unit".into(), join: None };
         run(&order).unwrap();
         for way in ["tcp4_connect", "tcp4_loopback", "udp4_sendto", "unix_path_stream"] {
             assert!(canary.hears(&word("unit", way), CONNECT), "{way}");

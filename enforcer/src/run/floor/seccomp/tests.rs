@@ -37,6 +37,9 @@ fn errno_of(filtered: bool, probe: fn() -> libc::c_long) -> i32 {
     }
 }
 
+/// A call's name, and the call.
+type Probe = (&'static str, fn() -> libc::c_long);
+
 macro_rules! call {
     ($number:expr $(, $arg:expr)*) => {
         // SAFETY: arguments are integers or null pointers that the kernel refuses.
@@ -52,7 +55,7 @@ fn socket_probe(domain: i32, kind: i32, protocol: i32) -> libc::c_long {
 /// What must be refused, with the answer without the filter for comparison: any
 /// but EPERM, so that the filter is seen to be what refuses. (The test runs as
 /// root, whom the kernel itself refuses little.)
-const REFUSED: &[(&str, fn() -> libc::c_long)] = &[
+const REFUSED: &[Probe] = &[
     ("io_uring_setup", call!(libc::SYS_io_uring_setup, 0, 0)),
     ("io_uring_enter", call!(libc::SYS_io_uring_enter, -1, 0, 0, 0, 0, 0)),
     ("io_uring_register", call!(libc::SYS_io_uring_register, -1, 0, 0, 0)),
@@ -82,9 +85,15 @@ const REFUSED: &[(&str, fn() -> libc::c_long)] = &[
     ("socket packet", || socket_probe(libc::AF_PACKET, libc::SOCK_RAW, 0)),
     ("socket tipc", || socket_probe(30, libc::SOCK_STREAM, 0)),
     ("socket kobject netlink", || {
-        socket_probe(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_KOBJECT_UEVENT)
+        socket_probe(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::NETLINK_KOBJECT_UEVENT,
+        )
     }),
-    ("socket raw", || socket_probe(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP)),
+    ("socket raw", || {
+        socket_probe(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP)
+    }),
     ("socket raw6", || socket_probe(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)),
     ("socketpair inet", call!(libc::SYS_socketpair, libc::AF_INET, libc::SOCK_STREAM, 0, 0)),
     ("TIOCSTI", call!(libc::SYS_ioctl, -1, 0x5412, 0)),
@@ -113,7 +122,7 @@ fn clone3_is_absent() {
 
 #[test]
 fn what_programs_need_stays() {
-    let probes: [(&str, fn() -> libc::c_long); 7] = [
+    let probes: [Probe; 7] = [
         ("unix", || socket_probe(libc::AF_UNIX, libc::SOCK_STREAM, 0)),
         ("tcp", || socket_probe(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)),
         ("udp6", || socket_probe(libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP)),
