@@ -55,7 +55,9 @@ pub async fn run(inputs: Arc<Inputs>, stream: TcpStream, captured: Captured) {
         }
     };
     let span = info_span!("flow", id = %flow.id(), agent = %flow.principal.agent);
-    let outcome = flow.supervise(serve(&flow, stream)).instrument(span.clone()).await;
+    // On the heap: a connection's state is large, and its task should not be moved about.
+    let serving = Box::pin(serve(&flow, stream));
+    let outcome = flow.supervise(serving).instrument(span.clone()).await;
     flow.inputs.metrics.flow_ended(&outcome);
     debug!(parent: &span, outcome = outcome.word, code = outcome.code, "flow ended");
     if let Err(error) = flow.close(outcome).await {

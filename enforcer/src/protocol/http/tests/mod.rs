@@ -66,7 +66,7 @@ struct World {
     upstream: Upstream,
     proxy: SocketAddr,
     names: Arc<Names>,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 /// What differs between worlds.
@@ -134,7 +134,7 @@ impl World {
         let listener = accept::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let proxy = listener.local_addr().unwrap();
         tokio::spawn(async move { accept.run(listener).await });
-        Self { inputs, capture, people, policy, upstream, proxy, names, dir }
+        Self { inputs, capture, people, policy, upstream, proxy, names, _dir: dir }
     }
 
     /// Puts another set of rules in force.
