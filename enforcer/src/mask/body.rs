@@ -26,9 +26,7 @@ pub struct BodyMasker {
 }
 
 enum Stage {
-    /// No rule reads bodies: bytes pass as they are, still encoded.
-    Untouched,
-    /// Content that the rules let through uninspected.
+    /// Content that no rule reads, or that the rules let through uninspected.
     Pass,
     /// The first bytes, until they tell the kind.
     Head {
@@ -71,30 +69,18 @@ struct FormStage {
 }
 
 impl BodyMasker {
-    pub(super) fn untouched() -> Self {
-        Self::at(Decoder::identity(), Stage::Untouched)
+    /// For bodies that no rule reads.
+    pub(super) fn pass(decoder: Decoder) -> Self {
+        Self::at(decoder, Stage::Pass)
     }
 
     pub(super) fn new(decoder: Decoder, rules: Arc<Rules>, kind: Kind, content_type: &str) -> Self {
         let content_type = content_type.to_owned();
-        Self::at(
-            decoder,
-            Stage::Head {
-                rules,
-                kind,
-                content_type,
-                head: Vec::new(),
-            },
-        )
+        Self::at(decoder, Stage::Head { rules, kind, content_type, head: Vec::new() })
     }
 
     fn at(decoder: Decoder, stage: Stage) -> Self {
-        Self {
-            decoder,
-            stage,
-            report: Report::default(),
-            failed: None,
-        }
+        Self { decoder, stage, report: Report::default(), failed: None }
     }
 
     /// Takes the next bytes of the body and appends to `out` what may be delivered.
@@ -103,12 +89,7 @@ impl BodyMasker {
     /// When the content cannot be decoded or read; `out` is then as it was.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Unmaskable> {
         self.guarded(out, |this, out| {
-            let Self {
-                decoder,
-                stage,
-                report,
-                ..
-            } = this;
+            let Self { decoder, stage, report, .. } = this;
             decoder.push(input, &mut |bytes| stage.push(bytes, out, report))
         })
     }
@@ -163,7 +144,7 @@ impl Stage {
         out: &mut Vec<u8>,
         report: &mut Report,
     ) -> Result<(), Unmaskable> {
-        if !matches!(self, Self::Untouched | Self::Pass | Self::Head { .. })
+        if !matches!(self, Self::Pass | Self::Head { .. })
             && memchr::memchr(0, bytes).is_some()
         {
             return Err(Unmaskable::Charset(
@@ -171,7 +152,7 @@ impl Stage {
             ));
         }
         match self {
-            Self::Untouched | Self::Pass => out.extend_from_slice(bytes),
+            Self::Pass => out.extend_from_slice(bytes),
             Self::Head { head, .. } => {
                 head.extend_from_slice(bytes);
                 self.decide(false, out, report)?;
@@ -189,7 +170,7 @@ impl Stage {
             self.decide(true, out, report)?;
         }
         match self {
-            Self::Untouched | Self::Pass | Self::Head { .. } => Ok(()),
+            Self::Pass | Self::Head { .. } => Ok(()),
             Self::Json(json) => json.finish(out, report),
             Self::Text(text) => text.finish(out, report),
             Self::Form(form) => form.finish(out, report),
@@ -204,13 +185,7 @@ impl Stage {
         out: &mut Vec<u8>,
         report: &mut Report,
     ) -> Result<(), Unmaskable> {
-        let Self::Head {
-            rules,
-            kind,
-            content_type,
-            head,
-        } = self
-        else {
+        let Self::Head { rules, kind, content_type, head } = self else {
             return Ok(());
         };
         if head.is_empty() {
@@ -218,10 +193,7 @@ impl Stage {
         }
         let kind = *kind;
         let text = |escaping| {
-            rules
-                .text
-                .as_ref()
-                .map(|rules| TextMasker::new(Arc::clone(rules), escaping))
+            rules.text.as_ref().map(|rules| TextMasker::new(Arc::clone(rules), escaping))
         };
         let unread = || Unmaskable::Type(content_type.clone());
         let stage = match (sniff(head, kind, eof), kind) {
@@ -243,24 +215,17 @@ impl Stage {
                     Kind::Media | Kind::Other => Otherwise::Block(content_type.clone()),
                     _ => Otherwise::Text,
                 };
-                let fields = rules
-                    .json
-                    .as_ref()
-                    .map(|rules| JsonMasker::new(Arc::clone(rules)));
+                let fields = rules.json.as_ref().map(|rules| JsonMasker::new(Arc::clone(rules)));
                 Self::json(fields, text(Escaping::Json), otherwise)
             }
             (Look::Binary, Kind::Media) => Self::Pass,
             (_, Kind::Other) if rules.pass_other => Self::Pass,
             (_, Kind::Other) | (Look::Binary, _) => return Err(unread()),
-            (Look::Text, Kind::Sse) => Self::Sse(Box::new(SseMasker::new(
-                rules.json.clone(),
-                rules.text.clone(),
-            ))),
+            (Look::Text, Kind::Sse) => {
+                Self::Sse(Box::new(SseMasker::new(rules.json.clone(), rules.text.clone())))
+            }
             (Look::Text, Kind::Form) => Self::Form(Box::new(FormStage {
-                fields: rules
-                    .form
-                    .as_ref()
-                    .map(|rules| FormMasker::new(Arc::clone(rules))),
+                fields: rules.form.as_ref().map(|rules| FormMasker::new(Arc::clone(rules))),
                 text: text(Escaping::Form),
                 between: Vec::new(),
             })),
@@ -283,12 +248,7 @@ impl Stage {
     }
 
     fn json(fields: Option<JsonMasker>, text: Option<TextMasker>, otherwise: Otherwise) -> Self {
-        Self::Json(Box::new(JsonStage {
-            fields,
-            text,
-            otherwise,
-            between: Vec::new(),
-        }))
+        Self::Json(Box::new(JsonStage { fields, text, otherwise, between: Vec::new() }))
     }
 }
 
@@ -324,9 +284,7 @@ impl JsonStage {
                 self.not_json(why, committed)?;
             }
         }
-        self.text
-            .as_mut()
-            .map_or(Ok(()), |text| text.finish(out, report))
+        self.text.as_mut().map_or(Ok(()), |text| text.finish(out, report))
     }
 
     /// It looked like JSON by its first byte and is not.

@@ -103,16 +103,9 @@ fn charset(parameters: &str, kind: Kind) -> Result<(), Unmaskable> {
         }
         let value = value.trim().trim_matches('"').to_ascii_lowercase();
         let utf8 = matches!(value.as_str(), "" | "utf-8" | "utf8" | "us-ascii" | "ascii");
-        let single = [
-            "iso-8859-",
-            "iso8859-",
-            "latin",
-            "windows-125",
-            "cp125",
-            "koi8-",
-        ]
-        .iter()
-        .any(|prefix| value.starts_with(prefix));
+        let single = ["iso-8859-", "iso8859-", "latin", "windows-125", "cp125", "koi8-"]
+            .iter()
+            .any(|prefix| value.starts_with(prefix));
         let readable = utf8 || single && !matches!(kind, Kind::Json | Kind::Sse);
         if !readable {
             return Err(Unmaskable::Charset(value));
@@ -147,24 +140,15 @@ pub(super) fn sniff(head: &[u8], kind: Kind, eof: bool) -> Look {
         return Look::Wide;
     }
     let text = head.strip_prefix(BOM).unwrap_or(head);
-    let first = text
-        .iter()
-        .find(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x1E));
+    let first = text.iter().find(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x1E));
     if matches!(first, Some(b'{' | b'[')) {
         return Look::Json;
     }
     if !matches!(kind, Kind::Media | Kind::Other) {
         let mark = head.len() < 4 && matches!(head.first(), Some(0 | 0xEF | 0xFE | 0xFF));
-        return if eof || first.is_some() && !mark {
-            Look::Text
-        } else {
-            Look::Undecided
-        };
+        return if eof || first.is_some() && !mark { Look::Text } else { Look::Undecided };
     }
-    if text
-        .iter()
-        .any(|b| matches!(b, 0..=8 | 0x0E..=0x1A | 0x1C | 0x1D | 0x1F | 0x7F))
-    {
+    if text.iter().any(|b| matches!(b, 0..=8 | 0x0E..=0x1A | 0x1C | 0x1D | 0x1F | 0x7F)) {
         return Look::Binary;
     }
     if !eof && (first.is_none() || head.len() < SNIFF) {
@@ -222,10 +206,7 @@ mod tests {
                 "{content_type}"
             );
         }
-        assert_eq!(
-            kind_of(Some("multipart/byteranges; boundary=x")),
-            Err(Unmaskable::Partial)
-        );
+        assert_eq!(kind_of(Some("multipart/byteranges; boundary=x")), Err(Unmaskable::Partial));
     }
 
     #[test]

@@ -171,14 +171,8 @@ const NAMED: [(&[u8], u8); 14] = [
 fn entity(text: &[u8]) -> Decoded {
     let window = &text[1..text.len().min(MAX_ESCAPE)];
     let Some(end) = memchr(b';', window) else {
-        let open = window
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || *b == b'#');
-        return if open && text.len() < MAX_ESCAPE {
-            Decoded::Unfinished
-        } else {
-            Decoded::Plain
-        };
+        let open = window.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'#');
+        return if open && text.len() < MAX_ESCAPE { Decoded::Unfinished } else { Decoded::Plain };
     };
     let raw = end + 2;
     let name = &window[..end];
@@ -192,9 +186,8 @@ fn entity(text: &[u8]) -> Decoded {
         [b'x' | b'X', hex @ ..] => (hex, 16),
         decimal => (decimal, 10),
     };
-    let code = std::str::from_utf8(digits)
-        .ok()
-        .and_then(|text| u32::from_str_radix(text, radix).ok());
+    let code =
+        std::str::from_utf8(digits).ok().and_then(|text| u32::from_str_radix(text, radix).ok());
     code.map_or(Decoded::Plain, |code| character(raw, code))
 }
 
@@ -279,9 +272,7 @@ impl View {
     }
 
     fn index(&self, at: usize) -> usize {
-        self.map
-            .partition_point(|entry| entry.0 <= at)
-            .saturating_sub(1)
+        self.map.partition_point(|entry| entry.0 <= at).saturating_sub(1)
     }
 }
 
@@ -292,28 +283,17 @@ mod tests {
     fn view(raw: &str, escaping: Escaping, eof: bool) -> (String, usize) {
         let mut view = View::default();
         view.build(raw.as_bytes(), 0, escaping, eof);
-        (
-            String::from_utf8_lossy(view.text(raw.as_bytes())).into_owned(),
-            view.covered,
-        )
+        (String::from_utf8_lossy(view.text(raw.as_bytes())).into_owned(), view.covered)
     }
 
     #[test]
     fn decodes_each_form() {
         for (raw, escaping, want) in [
             (r"a\u0040b\n\/\\\u00e9", Escaping::Json, "a@b\n/\\\u{e9}"),
-            (
-                r"\ud83d\ude00 \ud83d \q",
-                Escaping::Json,
-                "\u{1f600} \u{fffd} \\q",
-            ),
+            (r"\ud83d\ude00 \ud83d \q", Escaping::Json, "\u{1f600} \u{fffd} \\q"),
             (r"\\u0040", Escaping::Json, r"\u0040"),
             ("a%40b+c%4", Escaping::Form, "a@b c%4"),
-            (
-                "a&#64;b&#x40;c&commat;&amp;&nope;",
-                Escaping::Entity,
-                "a@b@c@&&nope;",
-            ),
+            ("a&#64;b&#x40;c&commat;&amp;&nope;", Escaping::Entity, "a@b@c@&&nope;"),
             ("a\\u0040", Escaping::None, "a\\u0040"),
         ] {
             assert_eq!(view(raw, escaping, true).0, want, "{raw}");

@@ -34,11 +34,7 @@ pub(super) struct FormMasker {
 
 impl FormMasker {
     pub(super) fn new(rules: Arc<FormRules>) -> Self {
-        Self {
-            rules,
-            state: State::Name(Some(Vec::new())),
-            view: View::default(),
-        }
+        Self { rules, state: State::Name(Some(Vec::new())), view: View::default() }
     }
 
     /// Masks the next bytes.

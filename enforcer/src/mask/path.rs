@@ -111,9 +111,7 @@ impl Paths {
 }
 
 fn parse(path: &str) -> Result<Vec<Step>, String> {
-    let mut rest = path
-        .strip_prefix('$')
-        .ok_or_else(|| "a path starts with `$`".to_owned())?;
+    let mut rest = path.strip_prefix('$').ok_or_else(|| "a path starts with `$`".to_owned())?;
     let mut steps = Vec::new();
     while !rest.is_empty() {
         let at = path.len() - rest.len() + 1;
@@ -161,9 +159,7 @@ fn bracket<'a>(text: &'a str, at: usize, steps: &mut Vec<Step>) -> Result<&'a st
         return Ok(rest);
     }
     let Some(quote) = inner.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
-        let end = inner
-            .find(']')
-            .ok_or_else(|| format!("character {at}: `[` is not closed"))?;
+        let end = inner.find(']').ok_or_else(|| format!("character {at}: `[` is not closed"))?;
         let index = inner[..end].parse().map_err(|_| {
             format!(
                 "character {at}: `[{}]` is not supported; use [n], [*] or ['key']",
@@ -180,9 +176,7 @@ fn bracket<'a>(text: &'a str, at: usize, steps: &mut Vec<Step>) -> Result<&'a st
             '\\' => match chars.next() {
                 Some((_, c)) if c == quote || c == '\\' => key.push(c),
                 _ => {
-                    return Err(format!(
-                        "character {at}: `\\` stands only before a quote or `\\`"
-                    ));
+                    return Err(format!("character {at}: `\\` stands only before a quote or `\\`"));
                 }
             },
             c if c == quote => {
@@ -199,9 +193,7 @@ fn bracket<'a>(text: &'a str, at: usize, steps: &mut Vec<Step>) -> Result<&'a st
 
 fn push_key(key: Vec<u8>, at: usize, steps: &mut Vec<Step>) -> Result<(), String> {
     if key.len() > MAX_KEY {
-        return Err(format!(
-            "character {at}: a key is longer than {MAX_KEY} bytes"
-        ));
+        return Err(format!("character {at}: a key is longer than {MAX_KEY} bytes"));
     }
     steps.push(Step::Key(key));
     Ok(())
@@ -216,10 +208,7 @@ mod tests {
         let key = |k: &str| Step::Key(k.as_bytes().to_vec());
         assert_eq!(parse("$").unwrap(), []);
         assert_eq!(parse("$.a.b-c").unwrap(), [key("a"), key("b-c")]);
-        assert_eq!(
-            parse("$[*][3].*").unwrap(),
-            [Step::Any, Step::Index(3), Step::Any]
-        );
+        assert_eq!(parse("$[*][3].*").unwrap(), [Step::Any, Step::Index(3), Step::Any]);
         assert_eq!(parse("$..email").unwrap(), [Step::Descend, key("email")]);
         assert_eq!(parse("$..[0]").unwrap(), [Step::Descend, Step::Index(0)]);
         assert_eq!(
@@ -261,21 +250,12 @@ mod tests {
         assert_eq!(paths.root(&mut states), None);
         let root = 0..states.len();
         let users = states.len();
-        assert_eq!(
-            paths.child(root, Edge::Key(Some(b"users")), &mut states),
-            None
-        );
+        assert_eq!(paths.child(root, Edge::Key(Some(b"users")), &mut states), None);
         let item = states.len();
         assert_eq!(paths.child(users..item, Edge::Index(7), &mut states), None);
         let end = states.len();
-        assert_eq!(
-            paths.child(item..end, Edge::Key(Some(b"email")), &mut states),
-            Some(0)
-        );
-        assert_eq!(
-            paths.child(item..end, Edge::Key(Some(b"name")), &mut states),
-            None
-        );
+        assert_eq!(paths.child(item..end, Edge::Key(Some(b"email")), &mut states), Some(0));
+        assert_eq!(paths.child(item..end, Edge::Key(Some(b"name")), &mut states), None);
         assert_eq!(paths.child(item..end, Edge::Key(None), &mut states), None);
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Rules {
 /// The mask rules of one target, compiled.
 #[derive(Clone)]
 pub struct MaskPlan {
+    /// As written, to compile again under another key.
+    source: Arc<[MaskRule]>,
     /// Name and replacement of each rule.
     rules: Arc<Vec<(String, Replacement)>>,
     headers: Arc<Vec<(HeaderName, usize)>>,
@@ -58,9 +60,7 @@ pub struct MaskPlan {
 impl std::fmt::Debug for MaskPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.rules.iter().map(|rule| &rule.0).collect();
-        f.debug_struct("MaskPlan")
-            .field("rules", &names)
-            .finish_non_exhaustive()
+        f.debug_struct("MaskPlan").field("rules", &names).finish_non_exhaustive()
     }
 }
 
@@ -68,6 +68,7 @@ impl MaskPlan {
     /// A plan that masks nothing.
     pub fn none() -> Self {
         Self {
+            source: Arc::default(),
             rules: Arc::default(),
             headers: Arc::default(),
             body: None,
@@ -92,6 +93,14 @@ impl MaskPlan {
         Self::build(rules, Some(key))
     }
 
+    /// The same plan under the host's secret for `replace = "hash"`.
+    ///
+    /// # Errors
+    /// None for a plan that compiled before.
+    pub fn with_key(&self, key: &[u8]) -> Result<Self, MaskError> {
+        Self::build(&self.source, Some(key))
+    }
+
     fn build(rules: &[MaskRule], key: Option<&[u8]>) -> Result<Self, MaskError> {
         let mut paths = Paths::default();
         let mut fields = HashMap::new();
@@ -112,11 +121,9 @@ impl MaskPlan {
                 fields.entry(field.as_bytes().to_vec()).or_insert(number);
             }
             for name in &rule.headers {
-                let header =
-                    HeaderName::from_bytes(name.as_bytes()).map_err(|_| MaskError::Header {
-                        rule: rule.name.clone(),
-                        header: name.clone(),
-                    })?;
+                let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                    MaskError::Header { rule: rule.name.clone(), header: name.clone() }
+                })?;
                 headers.push((header, number));
             }
         }
@@ -132,30 +139,16 @@ impl MaskPlan {
         let body = any_body.then(|| {
             Arc::new(Rules {
                 // Without paths it still tells JSON from what only begins like it.
-                json: Some(Arc::new(JsonRules {
-                    paths,
-                    rules: Arc::clone(&compiled),
-                })),
+                json: Some(Arc::new(JsonRules { paths, rules: Arc::clone(&compiled) })),
                 text: detectors.map(|detectors| {
-                    Arc::new(TextRules {
-                        detectors,
-                        rules: Arc::clone(&compiled),
-                    })
+                    Arc::new(TextRules { detectors, rules: Arc::clone(&compiled) })
                 }),
-                form: (!fields.is_empty()).then(|| {
-                    Arc::new(FormRules {
-                        fields,
-                        rules: Arc::clone(&compiled),
-                    })
-                }),
+                form: (!fields.is_empty())
+                    .then(|| Arc::new(FormRules { fields, rules: Arc::clone(&compiled) })),
                 pass_other,
             })
         });
-        Ok(Self {
-            rules: compiled,
-            headers: Arc::new(headers),
-            body,
-        })
+        Ok(Self { source: rules.into(), rules: compiled, headers: Arc::new(headers), body })
     }
 
     /// Whether the plan masks nothing.
@@ -163,7 +156,7 @@ impl MaskPlan {
         self.rules.is_empty()
     }
 
-    /// Whether bodies are read and may change; then [`Self::fix_headers`] applies.
+    /// Whether bodies are read and may change.
     pub fn masks_body(&self) -> bool {
         self.body.is_some()
     }
@@ -194,10 +187,10 @@ impl MaskPlan {
         }
     }
 
-    /// Takes out what a masked, identity-coded body no longer agrees with. Does
-    /// nothing when no rule reads bodies.
+    /// Takes out what an identity-coded body that may have changed no longer agrees
+    /// with. Does nothing when the plan is empty.
     pub fn fix_headers(&self, headers: &mut HeaderMap) {
-        if !self.masks_body() {
+        if self.is_empty() {
             return;
         }
         for name in [
@@ -214,7 +207,8 @@ impl MaskPlan {
         }
     }
 
-    /// Begins a body: its `Content-Type`, its `Content-Encoding` and the status.
+    /// Begins a body; what comes out of it is identity-coded, unless the plan is
+    /// empty: then nothing is touched. Takes the response's `Content-Type`, its `Content-Encoding` and the status.
     /// Several values of `Content-Encoding` are joined by commas. A response with
     /// `Content-Range` must be given as status 206.
     ///
@@ -226,8 +220,12 @@ impl MaskPlan {
         content_encoding: Option<&str>,
         status: u16,
     ) -> Result<BodyMasker, Unmaskable> {
+        if self.is_empty() {
+            return Ok(BodyMasker::pass(Decoder::identity()));
+        }
+        let decoder = Decoder::new(content_encoding)?;
         let Some(rules) = &self.body else {
-            return Ok(BodyMasker::untouched());
+            return Ok(BodyMasker::pass(decoder));
         };
         if self.rules.iter().any(|rule| !rule.1.is_ready()) {
             return Err(Unmaskable::NoKey);
@@ -235,14 +233,8 @@ impl MaskPlan {
         if status == 206 {
             return Err(Unmaskable::Partial);
         }
-        let decoder = Decoder::new(content_encoding)?;
         let kind = kind_of(content_type)?;
-        Ok(BodyMasker::new(
-            decoder,
-            Arc::clone(rules),
-            kind,
-            content_type.unwrap_or_default(),
-        ))
+        Ok(BodyMasker::new(decoder, Arc::clone(rules), kind, content_type.unwrap_or_default()))
     }
 }
 
@@ -255,18 +247,12 @@ fn check(rule: &MaskRule, before: &[MaskRule]) -> Result<(), MaskError> {
     if before.iter().any(|other| other.name == rule.name) {
         return Err(MaskError::Duplicate { rule: name() });
     }
-    let no_detectors = rule
-        .detectors
-        .as_ref()
-        .is_none_or(|choice| choice.names().is_empty());
+    let no_detectors = rule.detectors.as_ref().is_none_or(|choice| choice.names().is_empty());
     if rule.json.is_empty() && rule.headers.is_empty() && rule.form.is_empty() && no_detectors {
         return Err(MaskError::Empty { rule: name() });
     }
     if rule.name.is_empty() {
-        return Err(MaskError::Replace {
-            rule: name(),
-            why: "the name is empty".to_owned(),
-        });
+        return Err(MaskError::Replace { rule: name(), why: "the name is empty".to_owned() });
     }
     if let Replace::KeepLast(n) = rule.replace
         && !(1..=MAX_KEEP).contains(&n)

@@ -49,12 +49,7 @@ impl Decoder {
                 "zstd" => Coding::Zstd(Frames::new().map_err(|_| unknown())?),
                 _ => return Err(unknown()),
             };
-            layers.push(Layer {
-                coding,
-                taken: 0,
-                given: 0,
-                done: false,
-            });
+            layers.push(Layer { coding, taken: 0, given: 0, done: false });
             if layers.len() > MAX_LAYERS {
                 return Err(unknown());
             }
@@ -95,9 +90,9 @@ fn push(
 ) -> Result<(), Unmaskable> {
     match layers.split_first_mut() {
         None => sink(input),
-        Some((layer, inner)) => layer.push(input, left, &mut |bytes, left| {
-            push(inner, bytes, left, sink)
-        }),
+        Some((layer, inner)) => {
+            layer.push(input, left, &mut |bytes, left| push(inner, bytes, left, sink))
+        }
     }
 }
 
@@ -130,10 +125,7 @@ impl Layer {
     }
 
     fn damaged(&self, why: impl Into<String>) -> Unmaskable {
-        Unmaskable::Damaged {
-            coding: self.name(),
-            why: why.into(),
-        }
+        Unmaskable::Damaged { coding: self.name(), why: why.into() }
     }
 
     fn push(
@@ -171,12 +163,7 @@ impl Layer {
 
     fn give(&mut self, count: u64, left: &mut u64) -> Result<(), Unmaskable> {
         self.given += count;
-        let bomb = |why| {
-            Err(Unmaskable::Bomb {
-                coding: self.name(),
-                why,
-            })
-        };
+        let bomb = |why| Err(Unmaskable::Bomb { coding: self.name(), why });
         if self.given > RATIO_GRACE && self.given / MAX_RATIO > self.taken {
             return bomb("more than 1,100 times its size");
         }
@@ -325,17 +312,11 @@ impl Frames {
     fn new() -> std::io::Result<Self> {
         let mut decoder = Zstd::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
-        Ok(Self {
-            decoder,
-            frame_complete: false,
-        })
+        Ok(Self { decoder, frame_complete: false })
     }
 
     fn step(&mut self, input: &[u8], buffer: &mut [u8]) -> Step {
-        let status = self
-            .decoder
-            .run_on_buffers(input, buffer)
-            .map_err(|why| why.to_string())?;
+        let status = self.decoder.run_on_buffers(input, buffer).map_err(|why| why.to_string())?;
         if status.bytes_read > 0 || status.bytes_written > 0 {
             self.frame_complete = status.remaining == 0;
         }

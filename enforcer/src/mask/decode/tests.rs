@@ -22,9 +22,7 @@ fn raw(data: &[u8]) -> Vec<u8> {
 
 fn brotli(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    brotli::CompressorWriter::new(&mut out, 4096, 5, 20)
-        .write_all(data)
-        .unwrap();
+    brotli::CompressorWriter::new(&mut out, 4096, 5, 20).write_all(data).unwrap();
     out
 }
 
@@ -81,10 +79,7 @@ fn undoes_each_encoding_in_any_chunks() {
     for (encoding, data) in all(&text) {
         assert!(one(encoding, &data).unwrap() == text, "{encoding}");
         for size in [1, 2, 7, 1000] {
-            assert!(
-                decode(encoding, data.chunks(size)).unwrap() == text,
-                "{encoding} by {size}"
-            );
+            assert!(decode(encoding, data.chunks(size)).unwrap() == text, "{encoding} by {size}");
         }
     }
     for (encoding, data) in all(b"short") {
@@ -101,10 +96,7 @@ fn undoes_each_encoding_in_any_chunks() {
 
 #[test]
 fn refuses_cut_and_damaged_streams() {
-    for (encoding, data) in all(b"short enough to cut everywhere, everywhere")
-        .into_iter()
-        .take(9)
-    {
+    for (encoding, data) in all(b"short enough to cut everywhere, everywhere").into_iter().take(9) {
         for end in 1..data.len() {
             // Between two members or frames is an end like any other.
             if let Ok(out) = one(encoding, &data[..end]) {
@@ -115,38 +107,21 @@ fn refuses_cut_and_damaged_streams() {
             one(encoding, &[&data[..], b"x"].concat()).is_err(),
             "{encoding} with trailing bytes"
         );
-        assert_eq!(
-            one(encoding, b""),
-            Ok(Vec::new()),
-            "{encoding}: no body at all"
-        );
+        assert_eq!(one(encoding, b""), Ok(Vec::new()), "{encoding}: no body at all");
     }
     let mut wrong = gzip(b"abc");
     let at = wrong.len() - 6;
     wrong[at] ^= 1;
     assert!(
-        matches!(
-            one("gzip", &wrong),
-            Err(Unmaskable::Damaged { coding: "gzip", .. })
-        ),
+        matches!(one("gzip", &wrong), Err(Unmaskable::Damaged { coding: "gzip", .. })),
         "checksum"
     );
 }
 
 #[test]
 fn refuses_unknown_and_too_many_encodings() {
-    for encoding in [
-        "compress",
-        "gzip, foo",
-        "dcb",
-        "dcz",
-        "gzip, gzip, gzip, gzip",
-        "gzip;q=1",
-    ] {
-        assert_eq!(
-            one(encoding, b"x"),
-            Err(Unmaskable::Encoding(encoding.to_owned()))
-        );
+    for encoding in ["compress", "gzip, foo", "dcb", "dcz", "gzip, gzip, gzip, gzip", "gzip;q=1"] {
+        assert_eq!(one(encoding, b"x"), Err(Unmaskable::Encoding(encoding.to_owned())));
     }
 }
 
@@ -154,11 +129,7 @@ fn refuses_unknown_and_too_many_encodings() {
 fn refuses_bombs() {
     let zeros = vec![0; 80 << 20];
     for encoding in ["br", "zstd"] {
-        let data = if encoding == "br" {
-            brotli(&zeros)
-        } else {
-            zstd(&zeros)
-        };
+        let data = if encoding == "br" { brotli(&zeros) } else { zstd(&zeros) };
         let mut decoder = Decoder::new(Some(encoding)).unwrap();
         let mut given = 0;
         let why = decoder.push(&data, &mut |bytes| {
@@ -173,8 +144,5 @@ fn refuses_bombs() {
         matches!(one("gzip", &gzip), Err(Unmaskable::Bomb { .. })),
         "more than a push may give"
     );
-    assert!(
-        decode("gzip", gzip.chunks(16 * 1024)).is_ok(),
-        "in pieces it is only large"
-    );
+    assert!(decode("gzip", gzip.chunks(16 * 1024)).is_ok(), "in pieces it is only large");
 }

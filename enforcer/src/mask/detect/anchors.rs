@@ -82,9 +82,8 @@ impl Literals {
         let search = match packed {
             Some(search) => Search::Packed(search),
             None => {
-                let automaton = AhoCorasick::builder()
-                    .kind(Some(AhoCorasickKind::DFA))
-                    .build(&texts);
+                let automaton =
+                    AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(&texts);
                 Search::Automaton(automaton.map_err(|why| why.to_string())?)
             }
         };
@@ -125,10 +124,7 @@ mod tests {
             assert!((4..=24).contains(&one.len()), "{one}");
             assert_eq!(*one, one.to_ascii_lowercase());
             for (other_at, other) in all.iter().enumerate() {
-                assert!(
-                    at == other_at || !other.starts_with(one),
-                    "{one} starts {other}"
-                );
+                assert!(at == other_at || !other.starts_with(one), "{one} starts {other}");
             }
         }
         assert!(all.len() <= 64, "more than the vectorised search takes");

@@ -11,11 +11,7 @@ pub(super) fn card(text: &[u8], start: usize, end: usize) -> Option<usize> {
         return None;
     }
     let digits = || {
-        text[start..end]
-            .iter()
-            .rev()
-            .filter(|b| b.is_ascii_digit())
-            .map(|b| u32::from(b - b'0'))
+        text[start..end].iter().rev().filter(|b| b.is_ascii_digit()).map(|b| u32::from(b - b'0'))
     };
     let sum: u32 = digits()
         .enumerate()
@@ -64,10 +60,8 @@ pub(super) fn ssn(text: &[u8], start: usize, end: usize) -> Option<usize> {
 
 /// Prefixes that are never given out.
 pub(super) fn nino(text: &[u8], start: usize, end: usize) -> Option<usize> {
-    let never = matches!(
-        &text[start..start + 2],
-        b"BG" | b"GB" | b"NK" | b"KN" | b"TN" | b"NT" | b"ZZ"
-    );
+    let never =
+        matches!(&text[start..start + 2], b"BG" | b"GB" | b"NK" | b"KN" | b"TN" | b"NT" | b"ZZ");
     (!never).then_some(end)
 }
 

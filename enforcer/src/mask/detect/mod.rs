@@ -45,11 +45,7 @@ pub fn detectors() -> Vec<DetectorInfo> {
     let mut all: Vec<DetectorInfo> = Vec::with_capacity(TABLE.len());
     for row in TABLE {
         if !all.iter().any(|known| known.name == row.name) {
-            all.push(DetectorInfo {
-                name: row.name,
-                group: row.group.name(),
-                source: row.source,
-            });
+            all.push(DetectorInfo { name: row.name, group: row.group.name(), source: row.source });
         }
     }
     all
@@ -94,11 +90,7 @@ impl Detectors {
         }
         verify::table().map_err(|why| MaskError::Table(why.to_owned()))?;
         let anchors = Anchors::new(|row| owner[row].is_some()).map_err(MaskError::Table)?;
-        Ok(Some(Self {
-            owner,
-            anchors,
-            checked,
-        }))
+        Ok(Some(Self { owner, anchors, checked }))
     }
 
     /// The rule that a table row's hits belong to.
@@ -137,10 +129,7 @@ pub(super) enum Swallow {
 impl Swallow {
     fn of(tail: Tail) -> Option<Self> {
         match tail {
-            Tail::KeyBlock => Some(Self::KeyBlock {
-                hyphens: 0,
-                in_end: false,
-            }),
+            Tail::KeyBlock => Some(Self::KeyBlock { hyphens: 0, in_end: false }),
             Tail::None | Tail::Token => None,
         }
     }

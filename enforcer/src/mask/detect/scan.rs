@@ -114,8 +114,7 @@ impl Scan {
             search.hold_groups();
         }
         self.hold = search.hold;
-        self.hits
-            .sort_by_key(|hit| (hit.part.start, std::cmp::Reverse(hit.part.end), hit.row));
+        self.hits.sort_by_key(|hit| (hit.part.start, std::cmp::Reverse(hit.part.end), hit.row));
     }
 }
 
@@ -143,17 +142,9 @@ impl Search<'_> {
             (start..end, Some(Swallow::Token))
         } else {
             let part = part_of(detector.part, &self.text[start..end]);
-            (
-                start + part.start..start + part.end,
-                Swallow::of(detector.tail),
-            )
+            (start + part.start..start + part.end, Swallow::of(detector.tail))
         };
-        self.hits.push(Hit {
-            row,
-            found: start..end,
-            part,
-            swallow,
-        });
+        self.hits.push(Hit { row, found: start..end, part, swallow });
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
@@ -238,11 +229,9 @@ impl Search<'_> {
                 }
             }
             _ => {
-                if let (Some(row), true, Some(start)) = (
-                    anchors.tilde,
-                    self.text[..at].ends_with(b"Q"),
-                    at.checked_sub(5),
-                ) {
+                if let (Some(row), true, Some(start)) =
+                    (anchors.tilde, self.text[..at].ends_with(b"Q"), at.checked_sub(5))
+                {
                     self.attempt(row, start);
                 }
             }
@@ -456,14 +445,9 @@ impl Search<'_> {
             return;
         }
         let end = self.text.len();
-        let start = self.run_back(end, MAX_GROUPED, |b| {
-            is_upper(b) || matches!(b, b' ' | b'-')
-        });
+        let start = self.run_back(end, MAX_GROUPED, |b| is_upper(b) || matches!(b, b' ' | b'-'));
         // Blanks before the first group belong to no match.
-        let blanks = self.text[start..]
-            .iter()
-            .take_while(|b| matches!(b, b' ' | b'-'))
-            .count();
+        let blanks = self.text[start..].iter().take_while(|b| matches!(b, b' ' | b'-')).count();
         self.hold_from(start + blanks);
     }
 }

@@ -4,18 +4,13 @@ use std::sync::LazyLock;
 
 fn compile(names: &[&str], checked: bool) -> Detectors {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    Detectors::compile([("test", 0, names.as_slice())].into_iter(), checked)
-        .unwrap()
-        .unwrap()
+    Detectors::compile([("test", 0, names.as_slice())].into_iter(), checked).unwrap().unwrap()
 }
 
 static PLAIN: LazyLock<Detectors> = LazyLock::new(|| compile(&["all"], false));
 static PATTERNS: LazyLock<Vec<regex::bytes::Regex>> = LazyLock::new(|| {
     let compile = |row: &table::Detector| {
-        regex::bytes::RegexBuilder::new(row.pattern)
-            .unicode(false)
-            .build()
-            .unwrap()
+        regex::bytes::RegexBuilder::new(row.pattern).unicode(false).build().unwrap()
     };
     TABLE.iter().map(compile).collect()
 });
@@ -24,10 +19,7 @@ static PATTERNS: LazyLock<Vec<regex::bytes::Regex>> = LazyLock::new(|| {
 fn masked(detectors: &Detectors, text: &str) -> Vec<String> {
     let mut scan = Scan::default();
     scan.run(detectors, text.as_bytes(), 0, true, &Carry::new());
-    scan.hits
-        .iter()
-        .map(|hit| text[hit.part.clone()].to_owned())
-        .collect()
+    scan.hits.iter().map(|hit| text[hit.part.clone()].to_owned()).collect()
 }
 
 fn r(text: &str, times: usize) -> String {
@@ -170,21 +162,13 @@ pub(in crate::mask) fn samples() -> Vec<String> {
 #[test]
 fn each_detector_finds_its_own_and_nothing_like_it() {
     for (name, text, want) in cases() {
-        assert_eq!(
-            masked(&compile(&[name], true), &text),
-            want,
-            "{name}: {text}"
-        );
+        assert_eq!(masked(&compile(&[name], true), &text), want, "{name}: {text}");
     }
     for known in detectors() {
         assert!(!known.source.is_empty());
         let positive =
             |(name, _, want): &(&str, String, Vec<String>)| *name == known.name && !want.is_empty();
-        assert!(
-            cases().iter().any(positive),
-            "{} has no positive case",
-            known.name
-        );
+        assert!(cases().iter().any(positive), "{} has no positive case", known.name);
     }
 }
 
@@ -193,19 +177,9 @@ fn choices_are_checked() {
     let all = detectors().len();
     assert!(all >= 50, "{all}");
     let bad = ["emial".to_owned()];
-    let why = Detectors::compile([("r", 0, &bad[..])].into_iter(), true)
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        why.contains("`emial`") && why.contains("email") && why.contains("secrets"),
-        "{why}"
-    );
-    assert!(
-        Detectors::compile(std::iter::empty(), true)
-            .unwrap()
-            .is_none()
-    );
+    let why = Detectors::compile([("r", 0, &bad[..])].into_iter(), true).err().unwrap().to_string();
+    assert!(why.contains("`emial`") && why.contains("email") && why.contains("secrets"), "{why}");
+    assert!(Detectors::compile(std::iter::empty(), true).unwrap().is_none());
 }
 
 #[test]
@@ -215,10 +189,7 @@ fn a_key_block_is_eaten_to_its_end_line() {
         ("\"rest", "\"rest"),
         ("\nMIIB", ""),
         ("\nMIIB\n-----END X-----", ""),
-        (
-            "\nVersion: 1.2 (x), y\n\nabc\n-----END PGP PRIVATE KEY BLOCK-----.",
-            ".",
-        ),
+        ("\nVersion: 1.2 (x), y\n\nabc\n-----END PGP PRIVATE KEY BLOCK-----.", "."),
     ] {
         for split in 0..=text.len() {
             let mut swallow = Swallow::of(Tail::KeyBlock).unwrap();

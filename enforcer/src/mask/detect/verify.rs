@@ -68,9 +68,7 @@ impl Verifier {
         let dfa = AUTOMATON.as_ref().ok()?;
         let cache = self.cache.get_or_insert_with(|| CACHES.get()).as_mut()?;
         let pattern = PatternID::new(row).ok()?;
-        let input = Input::new(text)
-            .range(start..)
-            .anchored(Anchored::Pattern(pattern));
+        let input = Input::new(text).range(start..).anchored(Anchored::Pattern(pattern));
         let limit = text.len().min(start + MAX_MATCH);
         let mut state = dfa.start_state_forward(cache, &input).ok()?;
         let mut last = None;

@@ -53,9 +53,7 @@ pub(in crate::mask) fn is_number(text: &[u8]) -> bool {
     let Some((first, rest)) = text.split_first() else {
         return false;
     };
-    let read = rest.iter().try_fold(Number::first(*first), |state, byte| {
-        Some(state?.next(*byte))
-    });
+    let read = rest.iter().try_fold(Number::first(*first), |state, byte| Some(state?.next(*byte)));
     read.flatten().is_some_and(Number::is_complete)
 }
 
@@ -196,11 +194,7 @@ impl StringLexer {
 /// A lone surrogate as three bytes that no UTF-8 text holds, so that a key with
 /// one can never equal a key that a path names.
 fn lone(unit: u16) -> [u8; 3] {
-    [
-        0xE0 | (unit >> 12) as u8,
-        0x80 | (unit >> 6 & 0x3F) as u8,
-        0x80 | (unit & 0x3F) as u8,
-    ]
+    [0xE0 | (unit >> 12) as u8, 0x80 | (unit >> 6 & 0x3F) as u8, 0x80 | (unit & 0x3F) as u8]
 }
 
 pub(in crate::mask) fn hex_digit(byte: u8) -> Option<u8> {

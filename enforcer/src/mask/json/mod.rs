@@ -129,12 +129,7 @@ impl JsonMasker {
         report: &mut Report,
         taken: &mut usize,
     ) -> Result<(), Unmaskable> {
-        let mut run = Run {
-            input,
-            at: 0,
-            keep_from: 0,
-            silent: self.is_silent(),
-        };
+        let mut run = Run { input, at: 0, keep_from: 0, silent: self.is_silent() };
         let result = self.run(&mut run, out, report);
         if !run.silent {
             out.extend_from_slice(&input[run.keep_from..run.at]);
@@ -280,11 +275,7 @@ impl JsonMasker {
                 self.dropping = Some(self.stack.len());
                 self.count(rule, report);
             }
-            self.stack.push(Frame {
-                is_object: byte == b'{',
-                states: base,
-                index: 0,
-            });
+            self.stack.push(Frame { is_object: byte == b'{', states: base, index: 0 });
         } else {
             self.states.truncate(base);
             self.scalar = selected.map_or(Scalar::Plain, Scalar::Masked);
@@ -320,9 +311,7 @@ impl JsonMasker {
             parent.index += 1;
             Edge::Index(parent.index - 1)
         };
-        self.rules
-            .paths
-            .child(parent.states..end, edge, &mut self.states)
+        self.rules.paths.child(parent.states..end, edge, &mut self.states)
     }
 
     fn string(
@@ -342,11 +331,7 @@ impl JsonMasker {
                 Scalar::Key => &mut self.key,
                 _ => &mut self.value,
             },
-            limit: if self.scalar == Scalar::Key {
-                MAX_KEY
-            } else {
-                MAX_VALUE
-            },
+            limit: if self.scalar == Scalar::Key { MAX_KEY } else { MAX_VALUE },
             wanted,
         };
         let (step, used) = self.lexer.read(rest, &mut |bytes| sink.take(bytes))?;
@@ -365,12 +350,7 @@ impl JsonMasker {
 
     fn keep_value(&mut self, bytes: &[u8]) {
         if matches!(self.scalar, Scalar::Masked(_)) {
-            Sink {
-                to: &mut self.value,
-                limit: MAX_VALUE,
-                wanted: true,
-            }
-            .take(bytes);
+            Sink { to: &mut self.value, limit: MAX_VALUE, wanted: true }.take(bytes);
         }
     }
 
@@ -389,11 +369,7 @@ impl JsonMasker {
     }
 
     fn after_value(&mut self) {
-        self.state = if self.stack.is_empty() {
-            State::Top
-        } else {
-            State::CommaOrEnd
-        };
+        self.state = if self.stack.is_empty() { State::Top } else { State::CommaOrEnd };
     }
 
     fn count(&self, rule: usize, report: &mut Report) {

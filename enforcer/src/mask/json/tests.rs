@@ -8,14 +8,8 @@ fn rules(paths: &[&str], replace: &Replace) -> Arc<JsonRules> {
     for path in paths {
         compiled.add(path, 0).unwrap();
     }
-    let rules = Arc::new(vec![(
-        "r".to_owned(),
-        Replacement::new(replace, Some(b"key")),
-    )]);
-    Arc::new(JsonRules {
-        paths: compiled,
-        rules,
-    })
+    let rules = Arc::new(vec![("r".to_owned(), Replacement::new(replace, Some(b"key")))]);
+    Arc::new(JsonRules { paths: compiled, rules })
 }
 
 type Masked = Result<(String, u64), Unmaskable>;
@@ -38,39 +32,14 @@ fn whole(rules: &Arc<JsonRules>, text: &str) -> Masked {
 fn replaces_what_paths_name_and_no_other_byte() {
     let deep = "$..email";
     for (paths, text, want, count) in [
-        (
-            &["$.a"][..],
-            r#"{ "a" : "x" , "b":1.50e+2 }"#,
-            r#"{ "a" : "***" , "b":1.50e+2 }"#,
-            1,
-        ),
-        (
-            &["$.a"],
-            r#"{"a":"x","a":"y"}"#,
-            r#"{"a":"***","a":"***"}"#,
-            2,
-        ),
+        (&["$.a"][..], r#"{ "a" : "x" , "b":1.50e+2 }"#, r#"{ "a" : "***" , "b":1.50e+2 }"#, 1),
+        (&["$.a"], r#"{"a":"x","a":"y"}"#, r#"{"a":"***","a":"***"}"#, 2),
         (&["$.a"], r#"{"\u0061":"x\"y"}"#, r#"{"\u0061":"***"}"#, 1),
-        (
-            &["$.a"],
-            r#"{"a":-12.5e3,"b":{"a":1}}"#,
-            r#"{"a":null,"b":{"a":1}}"#,
-            1,
-        ),
+        (&["$.a"], r#"{"a":-12.5e3,"b":{"a":1}}"#, r#"{"a":null,"b":{"a":1}}"#, 1),
         (&["$.a"], r#"{"a":true}"#, r#"{"a":null}"#, 1),
         (&["$.a"], r#"{"a":null}"#, r#"{"a":null}"#, 0),
-        (
-            &["$.a"],
-            r#"{"a":{"b":["x",{"c":"]}"}]},"d":[1]}"#,
-            r#"{"a":{},"d":[1]}"#,
-            1,
-        ),
-        (
-            &["$.a"],
-            r#"{"a":[ "x", {} ] ,"d":"e"}"#,
-            r#"{"a":[] ,"d":"e"}"#,
-            1,
-        ),
+        (&["$.a"], r#"{"a":{"b":["x",{"c":"]}"}]},"d":[1]}"#, r#"{"a":{},"d":[1]}"#, 1),
+        (&["$.a"], r#"{"a":[ "x", {} ] ,"d":"e"}"#, r#"{"a":[] ,"d":"e"}"#, 1),
         (
             &["$.users[*].email"],
             r#"{"users":[{"email":"a"},{"email":"b","n":1}],"email":"c"}"#,
@@ -84,44 +53,19 @@ fn replaces_what_paths_name_and_no_other_byte() {
             2,
         ),
         (&["$[1]"], r#"["a","b","c"]"#, r#"["a","***","c"]"#, 1),
-        (
-            &["$[*][0]"],
-            r#"[["a","b"],{"0":"c"},["d"]]"#,
-            r#"[["***","b"],{"0":"c"},["***"]]"#,
-            2,
-        ),
+        (&["$[*][0]"], r#"[["a","b"],{"0":"c"},["d"]]"#, r#"[["***","b"],{"0":"c"},["***"]]"#, 2),
         (
             &["$.*.k"],
             r#"{"x":{"k":"1"},"y":[{"k":"2"}]}"#,
             r#"{"x":{"k":"***"},"y":[{"k":"2"}]}"#,
             1,
         ),
-        (
-            &["$['a.b']"],
-            r#"{"a.b":"x","a":{"b":"y"}}"#,
-            r#"{"a.b":"***","a":{"b":"y"}}"#,
-            1,
-        ),
+        (&["$['a.b']"], r#"{"a.b":"x","a":{"b":"y"}}"#, r#"{"a.b":"***","a":{"b":"y"}}"#, 1),
         (&["$"], r#" "x" "#, r#" "***" "#, 1),
         (&["$"], "12", "null", 1),
-        (
-            &["$.a"],
-            "{\"a\":\"x\"}\n{\"a\":\"y\"}\n",
-            "{\"a\":\"***\"}\n{\"a\":\"***\"}\n",
-            2,
-        ),
-        (
-            &["$.a"],
-            "\x1e{\"a\":1}\n\x1e{\"a\":2}\n",
-            "\x1e{\"a\":null}\n\x1e{\"a\":null}\n",
-            2,
-        ),
-        (
-            &["$.a"],
-            "{\"a\":\"x\"}{\"a\":\"y\"}1 2",
-            "{\"a\":\"***\"}{\"a\":\"***\"}1 2",
-            2,
-        ),
+        (&["$.a"], "{\"a\":\"x\"}\n{\"a\":\"y\"}\n", "{\"a\":\"***\"}\n{\"a\":\"***\"}\n", 2),
+        (&["$.a"], "\x1e{\"a\":1}\n\x1e{\"a\":2}\n", "\x1e{\"a\":null}\n\x1e{\"a\":null}\n", 2),
+        (&["$.a"], "{\"a\":\"x\"}{\"a\":\"y\"}1 2", "{\"a\":\"***\"}{\"a\":\"***\"}1 2", 2),
         (&["$.a"], "", "", 0),
         (
             &["$.a"],
@@ -141,17 +85,9 @@ fn replaces_what_paths_name_and_no_other_byte() {
         assert_eq!(whole(&rules, text), want, "{paths:?} {text}");
         for split in 0..=text.len() {
             let (first, second) = text.as_bytes().split_at(split);
-            assert_eq!(
-                run(&rules, [first, second].into_iter()),
-                want,
-                "{text} at {split}"
-            );
+            assert_eq!(run(&rules, [first, second].into_iter()), want, "{text} at {split}");
         }
-        assert_eq!(
-            run(&rules, text.as_bytes().chunks(1)),
-            want,
-            "{text} by bytes"
-        );
+        assert_eq!(run(&rules, text.as_bytes().chunks(1)), want, "{text} by bytes");
     }
 }
 
@@ -168,11 +104,7 @@ fn keeps_ends_and_hashes() {
         serde_json::from_str(&whole(&hash, r#"["12","\u0031\u0032",12]"#).unwrap().0).unwrap();
     assert!(out[0] == out[1] && out[1] == out[2] && out[0].starts_with("hmac:"));
     let long = format!("[\"{}\"]", "x".repeat(MAX_VALUE + 1));
-    assert_eq!(
-        whole(&hash, &long).unwrap().0,
-        r#"["***"]"#,
-        "too long to keep"
-    );
+    assert_eq!(whole(&hash, &long).unwrap().0, r#"["***"]"#, "too long to keep");
 }
 
 #[test]
@@ -210,10 +142,7 @@ fn refuses_what_is_not_json() {
         "\u{feff}{}",
         &deep,
     ] {
-        assert!(
-            matches!(whole(&rules, text), Err(Unmaskable::Json { .. })),
-            "{text}"
-        );
+        assert!(matches!(whole(&rules, text), Err(Unmaskable::Json { .. })), "{text}");
         assert!(run(&rules, text.as_bytes().chunks(1)).is_err(), "{text}");
     }
     for bytes in [
@@ -234,9 +163,7 @@ fn an_error_stays_and_names_its_place() {
     let rules = rules(&["$.a"], &Replace::Redact);
     let mut masker = JsonMasker::new(rules);
     let (mut out, mut report) = (Vec::new(), Report::default());
-    let why = masker
-        .push(b"{\"a\":\"x\",?", &mut out, &mut report, &mut 0)
-        .unwrap_err();
+    let why = masker.push(b"{\"a\":\"x\",?", &mut out, &mut report, &mut 0).unwrap_err();
     assert_eq!(
         why.to_string(),
         "the content is not valid JSON at byte 9: expected a key in quotes"

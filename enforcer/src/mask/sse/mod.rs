@@ -72,10 +72,7 @@ impl SseMasker {
             }
         }
         if self.event.len() > MAX_EVENT {
-            return Err(Unmaskable::TooLong {
-                what: "a server-sent event",
-                limit: MAX_EVENT,
-            });
+            return Err(Unmaskable::TooLong { what: "a server-sent event", limit: MAX_EVENT });
         }
         Ok(())
     }
@@ -94,16 +91,10 @@ impl SseMasker {
         let event = std::mem::take(&mut self.event);
         self.line = 0;
         let lines = lines(&event);
-        let data: Vec<_> = lines
-            .iter()
-            .filter_map(|line| line.data.clone())
-            .map(|data| &event[data])
-            .collect();
-        let masked = if data.is_empty() {
-            Vec::new()
-        } else {
-            self.mask_data(&data.join(&b'\n'), report)?
-        };
+        let data: Vec<_> =
+            lines.iter().filter_map(|line| line.data.clone()).map(|data| &event[data]).collect();
+        let masked =
+            if data.is_empty() { Vec::new() } else { self.mask_data(&data.join(&b'\n'), report)? };
         let mut masked = masked.split(|b| *b == b'\n');
         for line in &lines {
             let Some(data) = &line.data else {
@@ -168,11 +159,7 @@ impl SseMasker {
         let Some(text) = &mut self.text else {
             return Ok(data.to_vec());
         };
-        text.restart(if is_json || looks {
-            Escaping::Json
-        } else {
-            Escaping::None
-        });
+        text.restart(if is_json || looks { Escaping::Json } else { Escaping::None });
         let mut out = Vec::with_capacity(data.len());
         text.push(data, &mut out, report)?;
         text.finish(&mut out, report)?;
@@ -200,11 +187,7 @@ fn lines(event: &[u8]) -> Vec<Line> {
             [] => stop,
             _ => stop + 1,
         };
-        lines.push(Line {
-            content: start..stop,
-            data: data(&event[start..stop], start),
-            end,
-        });
+        lines.push(Line { content: start..stop, data: data(&event[start..stop], start), end });
         start = end;
     }
     lines

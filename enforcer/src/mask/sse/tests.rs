@@ -47,34 +47,18 @@ fn masks_data_and_keeps_the_rest() {
             "data: {\"user\":\rdata: {\"email\":\"x\"}}\r\r",
             "data: {\"user\":\rdata: {\"email\":\"***\"}}\r\r".to_owned(),
         ),
-        (
-            "data: {\"u\":\"ann\\u0040example.com\"}\n\n",
-            "data: {\"u\":\"***\"}\n\n".to_owned(),
-        ),
+        ("data: {\"u\":\"ann\\u0040example.com\"}\n\n", "data: {\"u\":\"***\"}\n\n".to_owned()),
         ("data: [DONE]\n\n", "data: [DONE]\n\n".to_owned()),
-        (
-            "data: 3 apples\n\ndata: [1] b\n\n",
-            "data: 3 apples\n\ndata: [1] b\n\n".to_owned(),
-        ),
-        (
-            ": ann@example.com\n\n\ndata\n\n",
-            ": ***\n\n\ndata\n\n".to_owned(),
-        ),
-        (
-            "\u{feff}data: ann@example.com\n\n",
-            "\u{feff}data: ***\n\n".to_owned(),
-        ),
+        ("data: 3 apples\n\ndata: [1] b\n\n", "data: 3 apples\n\ndata: [1] b\n\n".to_owned()),
+        (": ann@example.com\n\n\ndata\n\n", ": ***\n\n\ndata\n\n".to_owned()),
+        ("\u{feff}data: ann@example.com\n\n", "\u{feff}data: ***\n\n".to_owned()),
         ("data: ann@example.com", "data: ***".to_owned()),
         (
             &format!("data: a {key}\ndata: MIIB\ndata: -----END PRIVATE KEY-----\ndata: z\n\n"),
             "data: a ***\ndata: z\n\n".to_owned(),
         ),
     ] {
-        assert_eq!(
-            run(&plan, std::iter::once(text.as_bytes())).unwrap(),
-            want,
-            "{text:?}"
-        );
+        assert_eq!(run(&plan, std::iter::once(text.as_bytes())).unwrap(), want, "{text:?}");
         for split in 0..=text.len() {
             let (first, second) = text.as_bytes().split_at(split);
             assert_eq!(
@@ -102,10 +86,7 @@ fn an_event_is_let_go_at_its_blank_line() {
 fn json_that_breaks_off_after_a_masked_value_is_refused() {
     let plan = plan(&["$.a"], &["email"]);
     let text = "data: {\"a\":\"x\",?\n\n";
-    assert!(matches!(
-        run(&plan, std::iter::once(text.as_bytes())),
-        Err(Unmaskable::Json { .. })
-    ));
+    assert!(matches!(run(&plan, std::iter::once(text.as_bytes())), Err(Unmaskable::Json { .. })));
 }
 
 #[test]
@@ -119,10 +100,7 @@ fn an_endless_event_is_refused() {
 #[test]
 fn a_json_body_under_this_type_is_masked_as_json() {
     let plan = plan(&["$.a"], &["email"]);
-    assert_eq!(
-        run(&plan, std::iter::once(&b"{\"a\":\"x\"}"[..])).unwrap(),
-        "{\"a\":\"***\"}"
-    );
+    assert_eq!(run(&plan, std::iter::once(&b"{\"a\":\"x\"}"[..])).unwrap(), "{\"a\":\"***\"}");
 }
 
 proptest! {

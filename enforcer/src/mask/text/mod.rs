@@ -134,8 +134,7 @@ impl TextMasker {
 
     fn run(&mut self, eof: bool, out: &mut Vec<u8>, report: &mut Report) -> Result<(), Unmaskable> {
         while self.buffer.len() > self.context {
-            self.view
-                .build(&self.buffer, self.context, self.escaping, eof);
+            self.view.build(&self.buffer, self.context, self.escaping, eof);
             if let Some(swallow) = &mut self.swallow {
                 let text = self.view.text(&self.buffer);
                 let (eaten, ended) = swallow.eat(&text[self.context..]);
@@ -147,8 +146,7 @@ impl TextMasker {
                 continue;
             }
             let text = self.view.text(&self.buffer);
-            self.scan
-                .run(&self.rules.detectors, text, self.context, eof, &self.carry);
+            self.scan.run(&self.rules.detectors, text, self.context, eof, &self.carry);
             let cut = self.cut(eof);
             if !self.commit(cut, out, report) {
                 break;
@@ -156,10 +154,7 @@ impl TextMasker {
         }
         self.held = self.buffer.len() - self.context;
         if self.held > MAX_PENDING {
-            return Err(Unmaskable::TooLong {
-                what: "an unfinished match",
-                limit: MAX_PENDING,
-            });
+            return Err(Unmaskable::TooLong { what: "an unfinished match", limit: MAX_PENDING });
         }
         Ok(())
     }
@@ -219,14 +214,7 @@ impl TextMasker {
                 quoted_at = to;
                 let value = &text[hit.part.clone()];
                 let bare = self.is_bare(to, in_string);
-                put(
-                    replacement,
-                    value,
-                    hit.swallow.is_some(),
-                    bare,
-                    self.escaping,
-                    out,
-                );
+                put(replacement, value, hit.swallow.is_some(), bare, self.escaping, out);
             }
             at = at.max(hit.part.end);
             if hit.swallow.is_some() {
@@ -294,17 +282,9 @@ fn put(
 /// where to hold when the number may go on.
 fn widen(hit: &mut Hit, text: &[u8], context: usize, eof: bool) -> Option<usize> {
     let of_number = |b: &&u8| b.is_ascii_digit() || b"+-.eE".contains(b);
-    let before = text[context..hit.part.start]
-        .iter()
-        .rev()
-        .take(MAX_NUMBER)
-        .take_while(of_number)
-        .count();
-    let after = text[hit.part.end..]
-        .iter()
-        .take(MAX_NUMBER)
-        .take_while(of_number)
-        .count();
+    let before =
+        text[context..hit.part.start].iter().rev().take(MAX_NUMBER).take_while(of_number).count();
+    let after = text[hit.part.end..].iter().take(MAX_NUMBER).take_while(of_number).count();
     let number = hit.part.start - before..hit.part.end + after;
     if number.len() > MAX_NUMBER {
         return None;

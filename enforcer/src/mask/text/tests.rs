@@ -6,13 +6,9 @@ use std::sync::LazyLock;
 
 fn rules(names: &[&str], replace: &Replace) -> Arc<TextRules> {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let detectors = Detectors::compile([("r", 0, names.as_slice())].into_iter(), true)
-        .unwrap()
-        .unwrap();
-    let rules = Arc::new(vec![(
-        "r".to_owned(),
-        Replacement::new(replace, Some(b"key")),
-    )]);
+    let detectors =
+        Detectors::compile([("r", 0, names.as_slice())].into_iter(), true).unwrap().unwrap();
+    let rules = Arc::new(vec![("r".to_owned(), Replacement::new(replace, Some(b"key")))]);
     Arc::new(TextRules { detectors, rules })
 }
 
@@ -39,31 +35,12 @@ fn whole(rules: &Arc<TextRules>, escaping: Escaping, text: &str) -> (String, Rep
 #[test]
 fn replaces_and_keeps_all_other_bytes() {
     let redact = rules(&["email", "card", "pem", "generic_kv"], &Replace::Redact);
-    let key = format!(
-        "{} PRIVATE KEY-----\\nMIIB\\n-----END PRIVATE KEY-----\\n",
-        "-----BEGIN"
-    );
+    let key = format!("{} PRIVATE KEY-----\\nMIIB\\n-----END PRIVATE KEY-----\\n", "-----BEGIN");
     for (escaping, text, want) in [
-        (
-            Escaping::None,
-            "mail ann@example.com now",
-            "mail *** now".to_owned(),
-        ),
-        (
-            Escaping::None,
-            "a ann\\u0040example.com",
-            "a ann\\u0040example.com".to_owned(),
-        ),
-        (
-            Escaping::Json,
-            r#"{"m":"ann\u0040example.com"}"#,
-            r#"{"m":"***"}"#.to_owned(),
-        ),
-        (
-            Escaping::Json,
-            r#"{"m":"\nann@example.com\t"}"#,
-            r#"{"m":"\n***\t"}"#.to_owned(),
-        ),
+        (Escaping::None, "mail ann@example.com now", "mail *** now".to_owned()),
+        (Escaping::None, "a ann\\u0040example.com", "a ann\\u0040example.com".to_owned()),
+        (Escaping::Json, r#"{"m":"ann\u0040example.com"}"#, r#"{"m":"***"}"#.to_owned()),
+        (Escaping::Json, r#"{"m":"\nann@example.com\t"}"#, r#"{"m":"\n***\t"}"#.to_owned()),
         (
             Escaping::Json,
             r#"{"n": -4111111111111111.5, "s": "4111111111111111"}"#,
@@ -79,21 +56,13 @@ fn replaces_and_keeps_all_other_bytes() {
             r#"{"password": "correct-horse", "x": 1}"#,
             r#"{"password": "***", "x": 1}"#.to_owned(),
         ),
-        (
-            Escaping::Form,
-            "m=ann%40example.com&c=4111+1111+1111+1111",
-            "m=***&c=***".to_owned(),
-        ),
+        (Escaping::Form, "m=ann%40example.com&c=4111+1111+1111+1111", "m=***&c=***".to_owned()),
         (
             Escaping::Entity,
             "<a href='mailto:ann&#64;example.com'>",
             "<a href='mailto:***'>".to_owned(),
         ),
-        (
-            Escaping::Json,
-            &format!(r#"{{"k":"{key}","z":1}}"#),
-            r#"{"k":"***\n","z":1}"#.to_owned(),
-        ),
+        (Escaping::Json, &format!(r#"{{"k":"{key}","z":1}}"#), r#"{"k":"***\n","z":1}"#.to_owned()),
     ] {
         assert_eq!(whole(&redact, escaping, text).0, want, "{text}");
     }
@@ -103,33 +72,20 @@ fn replaces_and_keeps_all_other_bytes() {
 fn kept_ends_and_hashes_are_escaped() {
     let keep = rules(&["email", "card"], &Replace::KeepLast(4));
     assert_eq!(
-        whole(
-            &keep,
-            Escaping::Json,
-            r#"[4111111111111111,"4111-1111-1111-1111"]"#
-        )
-        .0,
+        whole(&keep, Escaping::Json, r#"[4111111111111111,"4111-1111-1111-1111"]"#).0,
         r#"["***1111","***1111"]"#
     );
     let hash = rules(&["email"], &Replace::Hash);
     let (plain, _) = whole(&hash, Escaping::None, "ann@example.com");
     let (json, _) = whole(&hash, Escaping::Json, r#""ann\u0040example.com""#);
-    assert_eq!(
-        json,
-        format!("\"{plain}\""),
-        "the same value joins however it is escaped"
-    );
+    assert_eq!(json, format!("\"{plain}\""), "the same value joins however it is escaped");
     let (form, _) = whole(&hash, Escaping::Form, "a=ann%40example.com");
     assert_eq!(form, format!("a={}", plain.replace(':', "%3A")));
 }
 
 #[test]
 fn counts_by_rule_and_detector() {
-    let (_, report) = whole(
-        &ALL,
-        Escaping::None,
-        "ann@example.com bob@example.com 10.1.2.3",
-    );
+    let (_, report) = whole(&ALL, Escaping::None, "ann@example.com bob@example.com 10.1.2.3");
     assert_eq!(report.counts["r/email"], 2);
     assert_eq!(report.counts["r/ipv4"], 1);
 }
@@ -138,17 +94,11 @@ fn counts_by_rule_and_detector() {
 fn lets_go_of_what_cannot_match() {
     let mut masker = TextMasker::new(Arc::clone(&ALL), Escaping::None);
     let (mut out, mut report) = (Vec::new(), Report::default());
-    masker
-        .push(b"a line of text\n", &mut out, &mut report)
-        .unwrap();
+    masker.push(b"a line of text\n", &mut out, &mut report).unwrap();
     assert_eq!(out, b"a line of text\n");
-    masker
-        .push(b"{\"a\": 1, \"b\": \"two\"}\n", &mut out, &mut report)
-        .unwrap();
+    masker.push(b"{\"a\": 1, \"b\": \"two\"}\n", &mut out, &mut report).unwrap();
     assert!(out.ends_with(b"}\n"));
-    masker
-        .push(b"and then a wor", &mut out, &mut report)
-        .unwrap();
+    masker.push(b"and then a wor", &mut out, &mut report).unwrap();
     assert!(out.ends_with(b"a "), "only the open word is held");
     masker.push(b"d\n", &mut out, &mut report).unwrap();
     assert!(out.ends_with(b"word\n"));
@@ -166,11 +116,7 @@ fn every_split_of_every_sample() {
             }
             let (first, second) = sample.as_bytes().split_at(split);
             let got = run(&ALL, Escaping::None, [first, second].into_iter());
-            assert_eq!(
-                got,
-                whole(&ALL, Escaping::None, &sample),
-                "{sample} at {split}"
-            );
+            assert_eq!(got, whole(&ALL, Escaping::None, &sample), "{sample} at {split}");
         }
     }
     let bytes = run(&ALL, Escaping::None, all.as_bytes().chunks(1));
@@ -183,16 +129,10 @@ fn a_token_longer_than_any_is_masked_to_its_end() {
     let text = format!("x {head}{}.sig+ tail", "b".repeat(3 * MAX_MATCH));
     let (out, _) = whole(&ALL, Escaping::None, &text);
     assert_eq!(out, "x *** tail");
-    assert_eq!(
-        run(&ALL, Escaping::None, text.as_bytes().chunks(777)).0,
-        out
-    );
+    assert_eq!(run(&ALL, Escaping::None, text.as_bytes().chunks(777)).0, out);
     // A blob without a dot is data, and is not held for ever.
     let blob = format!("ey{} tail", "b".repeat(4 * MAX_MATCH));
-    assert_eq!(
-        run(&ALL, Escaping::None, blob.as_bytes().chunks(777)).0,
-        blob
-    );
+    assert_eq!(run(&ALL, Escaping::None, blob.as_bytes().chunks(777)).0, blob);
 }
 
 #[test]
@@ -204,10 +144,7 @@ fn tiny_chunks_of_a_long_token_take_bounded_work() {
 fn escaped(escaping: Escaping, text: &str, picks: &[bool]) -> String {
     let mut out = String::new();
     for (at, c) in text.chars().enumerate() {
-        let pick = picks
-            .get(at % picks.len().max(1))
-            .copied()
-            .unwrap_or_default();
+        let pick = picks.get(at % picks.len().max(1)).copied().unwrap_or_default();
         match escaping {
             Escaping::Json if pick => {
                 let mut units = [0; 2];
