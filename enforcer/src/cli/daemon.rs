@@ -36,6 +36,6 @@ fn log() {
     // Another subscriber may be set already; then its output is the one wanted.
     let _ = match io::stderr().is_terminal() {
         true => builder.try_init(),
-        false => builder.json().flatten_event(true).try_init(),
+        false => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
 }
