@@ -239,5 +239,5 @@ fn an_operation_stays_small() {
         size_of::<F>()
     }
     let bytes = size(crate::session::operate::<crate::protocol::http::exchange::HttpExchange>);
-    assert!(bytes < 12 << 10, "{bytes}");
+    assert!(bytes < 16 << 10, "{bytes}");
 }
