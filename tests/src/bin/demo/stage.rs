@@ -48,7 +48,16 @@ impl Stage {
                 config: "",
             },
         );
-        Self { deployment, origin, _nginx: nginx, interactive, world, kept: 0, broken: Vec::new(), start }
+        Self {
+            deployment,
+            origin,
+            _nginx: nginx,
+            interactive,
+            world,
+            kept: 0,
+            broken: Vec::new(),
+            start,
+        }
     }
 
     /// An agent's program, run to its end.
