@@ -144,9 +144,7 @@ impl Stage {
         out: &mut Vec<u8>,
         report: &mut Report,
     ) -> Result<(), Unmaskable> {
-        if !matches!(self, Self::Pass | Self::Head { .. })
-            && memchr::memchr(0, bytes).is_some()
-        {
+        if !matches!(self, Self::Pass | Self::Head { .. }) && memchr::memchr(0, bytes).is_some() {
             return Err(Unmaskable::Charset(
                 "text with NUL bytes, which is UTF-16 or not text".to_owned(),
             ));

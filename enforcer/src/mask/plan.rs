@@ -67,12 +67,7 @@ impl std::fmt::Debug for MaskPlan {
 impl MaskPlan {
     /// A plan that masks nothing.
     pub fn none() -> Self {
-        Self {
-            source: Arc::default(),
-            rules: Arc::default(),
-            headers: Arc::default(),
-            body: None,
-        }
+        Self { source: Arc::default(), rules: Arc::default(), headers: Arc::default(), body: None }
     }
 
     /// Compiles rules that need no key.
