@@ -223,10 +223,7 @@ mod tests {
         bytes[52..56].copy_from_slice(&3u32.to_ne_bytes());
         bytes[72..76].copy_from_slice(b"curl");
         let record = RefusalRecord::from_bytes(&bytes).unwrap();
-        assert_eq!(
-            (record.boot_ns, record.addr, record.reason),
-            (7, [9; 16], 3)
-        );
+        assert_eq!((record.boot_ns, record.addr, record.reason), (7, [9; 16], 3));
         assert_eq!(&record.comm[..5], b"curl\0");
         assert_eq!(RefusalRecord::from_bytes(&bytes[..87]), None);
         assert_eq!(RefusalRecord::from_bytes(&[0; 96]), None);

@@ -51,10 +51,7 @@ const _: () = assert!(size_of::<FlowEntry>() == 80);
 
 #[cfg(feature = "user")]
 mod pod {
-    #![expect(
-        unsafe_code,
-        reason = "aya::Pod can only be implemented beside the types"
-    )]
+    #![expect(unsafe_code, reason = "aya::Pod can only be implemented beside the types")]
     // SAFETY: repr(C), integers and byte arrays only, no implicit padding (sizes asserted above).
     unsafe impl aya::Pod for super::FlowKey {}
     // SAFETY: as above.

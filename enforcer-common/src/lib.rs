@@ -16,10 +16,7 @@ pub mod socket;
 
 #[cfg(feature = "user")]
 mod pod {
-    #![expect(
-        unsafe_code,
-        reason = "aya::Pod can only be implemented beside the types"
-    )]
+    #![expect(unsafe_code, reason = "aya::Pod can only be implemented beside the types")]
     // SAFETY: repr(C), integers only, no implicit padding (sizes asserted beside the types).
     unsafe impl aya::Pod for super::counters::Counters {}
     // SAFETY: as above.

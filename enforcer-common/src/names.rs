@@ -20,9 +20,7 @@ pub const REFUSALS: &str = "REFUSALS";
 pub const DROPPED: &str = "DROPPED";
 
 /// Every map, for pins and checks.
-pub const MAPS: [&str; 7] = [
-    SETTINGS, BEAT, FLOWS, SOCKETS, COUNTERS, REFUSALS, DROPPED,
-];
+pub const MAPS: [&str; 7] = [SETTINGS, BEAT, FLOWS, SOCKETS, COUNTERS, REFUSALS, DROPPED];
 
 /// Sockets that can be redirected at once unless the daemon sets another number.
 pub const MAX_SOCKETS: u32 = 65_536;

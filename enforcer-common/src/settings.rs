@@ -39,10 +39,7 @@ mod tests {
 
     #[test]
     fn a_daemon_is_alive_only_while_it_beats() {
-        let settings = Settings {
-            heartbeat_limit_ns: 100,
-            ..Settings::default()
-        };
+        let settings = Settings { heartbeat_limit_ns: 100, ..Settings::default() };
         assert!(!settings.alive(0, 50), "never beat");
         assert!(settings.alive(1000, 1100));
         assert!(!settings.alive(1000, 1101));
@@ -52,12 +49,7 @@ mod tests {
     #[test]
     fn nothing_is_ready_by_default() {
         assert!(!Settings::default().ready());
-        let full = Settings {
-            netns: 1,
-            heartbeat_limit_ns: 1,
-            proxy_port: 1,
-            dns_port: 1,
-        };
+        let full = Settings { netns: 1, heartbeat_limit_ns: 1, proxy_port: 1, dns_port: 1 };
         assert!(full.ready());
         assert!(!Settings { netns: 0, ..full }.ready());
         assert!(!Settings { dns_port: 0, ..full }.ready());

@@ -49,11 +49,7 @@ fn try_bind(ctx: &SockAddrContext, family: Family) -> Result<(), Reason> {
 #[inline(always)]
 fn check(ctx: *mut aya_ebpf::cty::c_void, at: Endpoint) -> Result<(), Reason> {
     let settings = gate::here(ctx)?;
-    if bind_allowed(settings, &at.addr, at.port) {
-        Ok(())
-    } else {
-        Err(Reason::Bind)
-    }
+    if bind_allowed(settings, &at.addr, at.port) { Ok(()) } else { Err(Reason::Bind) }
 }
 
 #[inline(always)]

@@ -40,13 +40,5 @@ pub fn current() -> Caller {
 pub fn nobody(cgroup: u64) -> Caller {
     // SAFETY: a helper without arguments.
     let boot_ns = unsafe { bpf_ktime_get_boot_ns() };
-    Caller {
-        cgroup,
-        boot_ns,
-        tgid: 0,
-        tid: 0,
-        uid: 0,
-        gid: 0,
-        comm: [0; 16],
-    }
+    Caller { cgroup, boot_ns, tgid: 0, tid: 0, uid: 0, gid: 0, comm: [0; 16] }
 }

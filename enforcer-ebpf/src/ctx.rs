@@ -6,9 +6,7 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::SockAddrContext;
 use enforcer_common::event::Reason;
-use enforcer_common::matching::{
-    LOOPBACK_MAPPED, LOOPBACK4, LOOPBACK6, Words, is_mapped, mapped,
-};
+use enforcer_common::matching::{LOOPBACK_MAPPED, LOOPBACK4, LOOPBACK6, Words, is_mapped, mapped};
 
 /// Reads one field of a context.
 macro_rules! field {
@@ -66,10 +64,7 @@ pub fn endpoint(ctx: &SockAddrContext, family: Family) -> Endpoint {
         ],
     };
     let port = field!(ctx.sock_addr, user_port) as u16;
-    Endpoint {
-        addr,
-        port: u32::from(u16::from_be(port)),
-    }
+    Endpoint { addr, port: u32::from(u16::from_be(port)) }
 }
 
 /// Writes an address into the call. An IPv4 hook takes only addresses in mapped form.

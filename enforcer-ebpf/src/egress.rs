@@ -87,9 +87,7 @@ fn enter(cookie: u64, entry: *mut SocketEntry, packet: &Packet) -> Result<(), Re
     if owner != cookie {
         return Err(Reason::PortBusy);
     }
-    FLOWS
-        .insert(key, flow, u64::from(BPF_ANY))
-        .map_err(|_| Reason::Full)
+    FLOWS.insert(key, flow, u64::from(BPF_ANY)).map_err(|_| Reason::Full)
 }
 
 /// Counts and reports a dropped packet.

@@ -6,10 +6,7 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(
-    unsafe_code,
-    reason = "BPF contexts and helpers are raw pointers by nature"
-)]
+#![expect(unsafe_code, reason = "BPF contexts and helpers are raw pointers by nature")]
 #![expect(
     internal_features,
     reason = "AtomicU64 has no fetch_add on this target; the intrinsic becomes BPF's own atomic add"

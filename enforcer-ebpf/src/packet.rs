@@ -83,10 +83,7 @@ fn transport(
     };
     Some(Packet {
         protocol,
-        source: End {
-            addr: source,
-            port: u32::from(u16::from_be_bytes([ports[0], ports[1]])),
-        },
+        source: End { addr: source, port: u32::from(u16::from_be_bytes([ports[0], ports[1]])) },
         destination: End {
             addr: destination,
             port: u32::from(u16::from_be_bytes([ports[2], ports[3]])),

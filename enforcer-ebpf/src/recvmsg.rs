@@ -37,13 +37,8 @@ pub fn show_asked(ctx: &SockAddrContext, family: Family, protocol: u32) {
     };
     // SAFETY: a live map value; an entry that is removed meanwhile gives a stale address to a
     // socket that is being closed.
-    let (known, addr, port) = unsafe {
-        (
-            (*entry).protocol,
-            words(&(*entry).flow.orig_addr),
-            (*entry).flow.orig_port,
-        )
-    };
+    let (known, addr, port) =
+        unsafe { ((*entry).protocol, words(&(*entry).flow.orig_addr), (*entry).flow.orig_port) };
     if known == protocol && (protocol == TCP || protocol == UDP) {
         // An address that does not fit the hook's family is left as it was.
         let _fits = ctx::set_endpoint(ctx, family, Endpoint { addr, port });

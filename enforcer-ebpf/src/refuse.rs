@@ -83,16 +83,10 @@ fn row(cgroup: u64) -> Option<*mut Counters> {
     if let Some(row) = COUNTERS.get_ptr_mut(cgroup) {
         return Some(row);
     }
-    let zero = Counters {
-        tcp: 0,
-        dns: 0,
-        refused: [0; REASONS],
-    };
+    let zero = Counters { tcp: 0, dns: 0, refused: [0; REASONS] };
     // Another CPU may have made it first: then the look-up below finds that one.
     let _made_or_full = COUNTERS.insert(cgroup, zero, u64::from(BPF_NOEXIST));
-    COUNTERS
-        .get_ptr_mut(cgroup)
-        .or_else(|| COUNTERS.get_ptr_mut(OTHERS))
+    COUNTERS.get_ptr_mut(cgroup).or_else(|| COUNTERS.get_ptr_mut(OTHERS))
 }
 
 #[inline(always)]

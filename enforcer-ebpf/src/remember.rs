@@ -48,12 +48,7 @@ pub fn remember(
     }
     let entry = SocketEntry {
         flow,
-        key: FlowKey {
-            netns,
-            addr: [0; 16],
-            port: 0,
-            protocol,
-        },
+        key: FlowKey { netns, addr: [0; 16], port: 0, protocol },
         protocol,
         state: UNKEYED,
     };

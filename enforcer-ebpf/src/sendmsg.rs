@@ -4,13 +4,14 @@
 use crate::caller;
 use crate::ctx::{self, Family};
 use crate::gate;
+use crate::maps::SOCKETS;
 use crate::refuse::count_dns;
 use crate::remember::{remember, verdict};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use enforcer_common::event::{Hook, Reason};
-use enforcer_common::matching::{UDP, is_mapped, redirect};
+use enforcer_common::matching::{UDP, is_gate, is_mapped, redirect};
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
@@ -29,6 +30,13 @@ fn try_sendmsg(ctx: &SockAddrContext, family: Family) -> Result<(), Reason> {
     let to = ctx::endpoint(ctx, family);
     if protocol != UDP {
         return Err(Reason::Protocol);
+    }
+    // A connected socket with a mapped peer sends as if it named that peer each time, and that
+    // is the resolver since connect (udpv6_sendmsg). Without a connect, nothing is known of the
+    // socket, and this is a destination like any other.
+    if is_gate(settings, protocol, &to.addr, to.port) && SOCKETS.get_ptr(ctx::cookie(ctx)).is_some()
+    {
+        return Ok(());
     }
     // The kernel runs sendmsg4 for mapped addresses and cannot send to one after this hook
     // (udpv6_sendmsg answers ENOTSUPP).

@@ -1,11 +1,11 @@
 //! `sockops`: enters a connection into the table of flows before its SYN
 //! leaves, when the local port is known and the cookie is still connect's.
 
+use crate::ALLOW;
 use crate::caller;
 use crate::ctx::field;
 use crate::maps::{FLOWS, SOCKETS};
 use crate::refuse::{Refused, refuse};
-use crate::ALLOW;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
@@ -51,11 +51,7 @@ fn local(ops: *mut bpf_sock_ops) -> (Words, u32) {
         field!(ops, local_ip6[2]),
         field!(ops, local_ip6[3]),
     ];
-    let addr = if field!(ops, family) == AF_INET {
-        mapped(ip4)
-    } else {
-        ip6
-    };
+    let addr = if field!(ops, family) == AF_INET { mapped(ip4) } else { ip6 };
     (addr, field!(ops, local_port))
 }
 
@@ -69,12 +65,7 @@ fn enter(ctx: &SockOpsContext) {
     let (addr, port) = local(ctx.ops);
     // SAFETY: a live map value; connect wrote it just now, on this socket, in this call.
     let entry = unsafe { &mut *entry };
-    let key = FlowKey {
-        netns: entry.key.netns,
-        addr: bytes(&addr),
-        port,
-        protocol: TCP,
-    };
+    let key = FlowKey { netns: entry.key.netns, addr: bytes(&addr), port, protocol: TCP };
     // An entry that is there belongs to a connection that the proxy has not accepted: overwriting
     // it would give that connection's bytes to this caller.
     if FLOWS.insert(key, &entry.flow, u64::from(BPF_NOEXIST)).is_err() {

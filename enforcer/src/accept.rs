@@ -9,7 +9,6 @@ use crate::config::Limits;
 use crate::flow::Inputs;
 use crate::metrics::OpenFlow;
 use crate::principal::AgentName;
-use crate::protocol::dns;
 use crate::session;
 use std::collections::HashMap;
 use std::io;
@@ -71,8 +70,6 @@ pub struct Accept {
     pub capture: Arc<Capture>,
     /// What sessions work with.
     pub inputs: Arc<Inputs>,
-    /// What TCP connections to the resolver work with.
-    pub dns: Option<Arc<dns::serve::DnsInputs>>,
     /// The sessions that run.
     pub sessions: TaskTracker,
     /// Beats while the loops live.
@@ -88,20 +85,9 @@ impl std::fmt::Debug for Accept {
 
 impl Accept {
     /// As many connections as the configuration's limits allow.
-    pub fn new(
-        capture: Arc<Capture>,
-        inputs: Arc<Inputs>,
-        dns: Option<Arc<dns::serve::DnsInputs>>,
-    ) -> Self {
+    pub fn new(capture: Arc<Capture>, inputs: Arc<Inputs>) -> Self {
         let places = Places::new(&inputs.config.limits);
-        Self {
-            capture,
-            inputs,
-            dns,
-            sessions: TaskTracker::new(),
-            pulse: Arc::default(),
-            places,
-        }
+        Self { capture, inputs, sessions: TaskTracker::new(), pulse: Arc::default(), places }
     }
 
     /// Accepts until the daemon drains.

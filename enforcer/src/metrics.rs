@@ -6,6 +6,7 @@ use crate::capture::Capture;
 use crate::decide::Holds;
 use crate::flow::{Ledger, Outcome};
 use crate::operation::Operation;
+use crate::protocol::dns::serve::DnsInputs;
 use crate::record::Recorder;
 use bytes::Bytes;
 use enforcer_proto::v1;
@@ -15,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -53,6 +55,11 @@ struct Refused {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reloaded {
+    taken: &'static str,
+}
+
 /// The daemon's own counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -63,6 +70,8 @@ pub struct Metrics {
     ended: Family<Ended, Counter>,
     bytes: Family<Moved, Counter>,
     masked: Counter,
+    total: Counter,
+    reloads: Family<Reloaded, Counter>,
     held_seconds: HeldSeconds,
 }
 
@@ -87,13 +96,14 @@ impl Metrics {
             self.not_accepted.clone(),
         );
         registry.register("operations", "Operations by decision", self.operations.clone());
-        registry.register(
-            "operations_ended",
-            "Operations by how they ended",
-            self.ended.clone(),
-        );
+        registry.register("operations_ended", "Operations by how they ended", self.ended.clone());
         registry.register("bytes", "Body bytes carried", self.bytes.clone());
         registry.register("masked_values", "Values masked in responses", self.masked.clone());
+        registry.register(
+            "policy_reloads",
+            "Policy bundles that were loaded anew, by whether they were taken",
+            self.reloads.clone(),
+        );
         registry.register(
             "held_seconds",
             "How long operations waited for people",
@@ -104,12 +114,24 @@ impl Metrics {
     /// A connection begins; it is open until the guard goes.
     pub fn flow_opened(&self) -> OpenFlow {
         self.open.inc();
+        self.total.inc();
         OpenFlow(self.open.clone())
     }
 
     /// Connections that are open.
     pub fn flows_open(&self) -> u64 {
         u64::try_from(self.open.get()).unwrap_or(0)
+    }
+
+    /// Connections since the start.
+    pub fn flows_total(&self) -> u64 {
+        self.total.get()
+    }
+
+    /// A policy bundle was loaded anew, and taken or not.
+    pub fn reloaded(&self, taken: bool) {
+        let taken = if taken { "yes" } else { "no" };
+        self.reloads.get_or_create(&Reloaded { taken }).inc();
     }
 
     /// A connection ended.
@@ -170,6 +192,8 @@ pub struct Parts {
     pub holds: Arc<Holds>,
     /// The approval server.
     pub approvals: Approvals,
+    /// The resolver.
+    pub dns: Arc<DnsInputs>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -208,6 +232,15 @@ impl Collector for Parts {
         for (name, help, value) in counters {
             put(&mut encoder, name, help, &ConstCounter::new(value))?;
         }
+        let mut lookups = encoder.encode_descriptor(
+            "dns_lookups",
+            "Look-ups of governed processes, by what became of them",
+            None,
+            MetricType::Counter,
+        )?;
+        for (result, count) in self.dns.counters.rows() {
+            ConstCounter::new(count).encode(lookups.encode_family(&[("result", result)])?)?;
+        }
         self.kernel(&mut encoder)
     }
 }
@@ -222,12 +255,7 @@ impl Parts {
             ("kernel_redirected", "TCP connects sent to the proxy", 0_u8),
             ("kernel_dns", "Datagrams sent to the resolver", 1),
         ] {
-            let mut family = encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                prometheus_client::metrics::MetricType::Counter,
-            )?;
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for row in &rows {
                 let count = if pick == 0 { row.redirected } else { row.dns };
                 let labels = [("agent", agent(row))];
@@ -238,7 +266,7 @@ impl Parts {
             "kernel_refused",
             "Refusals in the kernel",
             None,
-            prometheus_client::metrics::MetricType::Counter,
+            MetricType::Counter,
         )?;
         for row in &rows {
             for (reason, count) in &row.refused {

@@ -10,6 +10,8 @@
 )]
 #[allow(
     clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
     unreachable_pub,
     unused_qualifications,
     reason = "generated code"

@@ -1,11 +1,7 @@
 use super::*;
 
-const SETTINGS: Settings = Settings {
-    netns: 1,
-    heartbeat_limit_ns: 1,
-    proxy_port: 15_001,
-    dns_port: 15_053,
-};
+const SETTINGS: Settings =
+    Settings { netns: 1, heartbeat_limit_ns: 1, proxy_port: 15_001, dns_port: 15_053 };
 
 fn v6(text: &str) -> Words {
     let addr: core::net::Ipv6Addr = text.parse().unwrap();
@@ -46,11 +42,7 @@ fn only_tcp_mptcp_and_udp_sockets_may_exist() {
         (AF_INET, SOCK_STREAM, UDP, false),
     ];
     for (family, kind, protocol, want) in table {
-        assert_eq!(
-            socket_allowed(family, kind, protocol),
-            want,
-            "{family} {kind} {protocol}"
-        );
+        assert_eq!(socket_allowed(family, kind, protocol), want, "{family} {kind} {protocol}");
     }
 }
 
@@ -90,7 +82,8 @@ fn binding_is_local_and_never_on_the_daemons_ports() {
         assert!(!bind(addr, 15_001), "{addr}");
         assert!(!bind(addr, 15_053), "{addr}");
     }
-    for addr in ["::ffff:10.0.0.1", "2001:db8::1", "fe80::1", "ff02::1", "::ffff:224.0.0.1", "::2"] {
+    for addr in ["::ffff:10.0.0.1", "2001:db8::1", "fe80::1", "ff02::1", "::ffff:224.0.0.1", "::2"]
+    {
         assert!(!bind(addr, 0), "{addr}");
     }
 }
@@ -98,23 +91,65 @@ fn binding_is_local_and_never_on_the_daemons_ports() {
 #[test]
 fn options_that_send_or_steer_are_refused_and_usual_ones_are_not() {
     let denied = [
-        (1, 25), (1, 62), (1, 36), (1, 5), // device, mark, direct route
-        (0, 35), (0, 39), (0, 41), (0, 42), (0, 46), (0, 48), // IGMP joins and filters
-        (0, 4), (0, 50), (0, 3), (0, 19), // options, interface, header, transparent
-        (41, 20), (41, 27), (41, 42), (41, 46), (41, 48), // MLD joins and filters, anycast
-        (41, 57), (41, 5), (41, 6), (41, 50), (41, 54), (41, 59), (41, 76), // headers, steering
-        (6, 19), // repair
+        (1, 25),
+        (1, 62),
+        (1, 36),
+        (1, 5), // device, mark, direct route
+        (0, 35),
+        (0, 39),
+        (0, 41),
+        (0, 42),
+        (0, 46),
+        (0, 48), // IGMP joins and filters
+        (0, 4),
+        (0, 50),
+        (0, 3),
+        (0, 19), // options, interface, header, transparent
+        (41, 20),
+        (41, 27),
+        (41, 42),
+        (41, 46),
+        (41, 48), // MLD joins and filters, anycast
+        (41, 57),
+        (41, 5),
+        (41, 6),
+        (41, 50),
+        (41, 54),
+        (41, 59),
+        (41, 76), // headers, steering
+        (6, 19),  // repair
     ];
     for (level, option) in denied {
         assert!(sockopt_denied(level, option), "{level} {option}");
     }
     let allowed = [
-        (1, 2), (1, 9), (1, 15), (1, 20), (1, 7), // REUSEADDR, KEEPALIVE, REUSEPORT, RCVTIMEO, SNDBUF
-        (6, 1), (6, 4), (6, 13), (6, 30), (6, 31), (6, 23), // NODELAY, KEEPIDLE, CONGESTION, ULP ...
-        (0, 1), (0, 2), (0, 8), (0, 10), (0, 11), // TOS, TTL, PKTINFO (receive), MTU, RECVERR
-        (0, 33), (0, 34), (0, 49), (41, 18), // MULTICAST_TTL, LOOP, ALL, HOPS
-        (41, 26), (41, 49), (41, 67), (41, 23), (41, 25), // V6ONLY, RECVPKTINFO, TCLASS, MTU, RECVERR
-        (17, 103), (282, 1), // UDP_SEGMENT, TLS
+        (1, 2),
+        (1, 9),
+        (1, 15),
+        (1, 20),
+        (1, 7), // REUSEADDR, KEEPALIVE, REUSEPORT, RCVTIMEO, SNDBUF
+        (6, 1),
+        (6, 4),
+        (6, 13),
+        (6, 30),
+        (6, 31),
+        (6, 23), // NODELAY, KEEPIDLE, CONGESTION, ULP ...
+        (0, 1),
+        (0, 2),
+        (0, 8),
+        (0, 10),
+        (0, 11), // TOS, TTL, PKTINFO (receive), MTU, RECVERR
+        (0, 33),
+        (0, 34),
+        (0, 49),
+        (41, 18), // MULTICAST_TTL, LOOP, ALL, HOPS
+        (41, 26),
+        (41, 49),
+        (41, 67),
+        (41, 23),
+        (41, 25), // V6ONLY, RECVPKTINFO, TCLASS, MTU, RECVERR
+        (17, 103),
+        (282, 1), // UDP_SEGMENT, TLS
     ];
     for (level, option) in allowed {
         assert!(!sockopt_denied(level, option), "{level} {option}");

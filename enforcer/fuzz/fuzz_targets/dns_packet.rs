@@ -1,8 +1,7 @@
 //! Any bytes as a question to the resolver: read or refused, and answered within its size.
 #![no_main]
 
-use enforcer::protocol::dns::codec::{self, Answer};
-use hickory_proto::op::ResponseCode;
+use enforcer::protocol::dns::codec::{self, Answer, ResponseCode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|packet: &[u8]| {

@@ -86,11 +86,7 @@ impl Fake {
                     uses_left: uses(&ask.scopes),
                     revision: 1,
                 };
-                let entry = Asked {
-                    ask,
-                    view: view.clone(),
-                    claims: BTreeSet::new(),
-                };
+                let entry = Asked { ask, view: view.clone(), claims: BTreeSet::new() };
                 asked.insert(view.id, entry);
                 view
             }
@@ -177,24 +173,13 @@ impl Fake {
 
     /// Approves.
     pub fn approve(&self, id: ApprovalId, by: &str) {
-        self.set(
-            id,
-            State::Approved {
-                by: vec![by.to_owned()],
-            },
-        );
+        self.set(id, State::Approved { by: vec![by.to_owned()] });
     }
 
     /// Denies.
     pub fn deny(&self, id: ApprovalId, by: &str, reason: &str) {
         let by = vec![by.to_owned()];
-        self.set(
-            id,
-            State::Denied {
-                by,
-                reason: reason.to_owned(),
-            },
-        );
+        self.set(id, State::Denied { by, reason: reason.to_owned() });
     }
 
     /// Lets it expire.
@@ -220,10 +205,7 @@ impl Fake {
     /// Everything asked so far, oldest first.
     pub fn requests(&self) -> Vec<(ApprovalId, Ask, State)> {
         let asked = self.asked();
-        asked
-            .iter()
-            .map(|(id, a)| (*id, a.ask.clone(), a.view.state.clone()))
-            .collect()
+        asked.iter().map(|(id, a)| (*id, a.ask.clone(), a.view.state.clone())).collect()
     }
 
     /// Waits until a request is pending and returns its id (the oldest).

@@ -43,9 +43,7 @@ impl Role {
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Daemon, Self::Reviewer, Self::Admin]
-            .into_iter()
-            .find(|role| role.as_str() == word)
+        [Self::Daemon, Self::Reviewer, Self::Admin].into_iter().find(|role| role.as_str() == word)
     }
 
     /// The wire's value.
@@ -81,14 +79,9 @@ impl Subject {
     pub fn new(role: Role, name: &str) -> Option<Self> {
         let fits = (1..=128).contains(&name.len())
             && !name.starts_with(['.', '-'])
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._@-".contains(&b))
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@-".contains(&b))
             && (role == Role::Daemon || !name.bytes().any(|b| b.is_ascii_uppercase()));
-        fits.then(|| Self {
-            role,
-            name: name.to_owned(),
-        })
+        fits.then(|| Self { role, name: name.to_owned() })
     }
 
     /// Its role.
@@ -157,12 +150,12 @@ impl Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file could not be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A file has other content.
     #[error("{path}: {what}; join again with a new token")]
@@ -190,9 +183,7 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("holder", &self.holder)
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("holder", &self.holder).finish_non_exhaustive()
     }
 }
 
@@ -206,33 +197,22 @@ impl Identity {
         let pem = match fs::read(&path) {
             Ok(pem) => pem,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(IdentityError::File { path, source }),
+            Err(cause) => return Err(IdentityError::File { path, cause }),
         };
         let ca_path = dir.join("ca.pem");
         let ca = read(&ca_path)?;
         let url = read(&dir.join("server.url"))?;
         let url = String::from_utf8_lossy(&url).trim().to_owned();
-        let bad = |what| IdentityError::Content {
-            path: path.clone(),
-            what,
-        };
+        let bad = |what| IdentityError::Content { path: path.clone(), what };
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
             .map_err(|_| bad("not PEM"))?;
         let leaf = chain.first().ok_or_else(|| bad("no certificate"))?;
         let holder = Holder::read(leaf).ok_or_else(|| bad("a certificate of another kind"))?;
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| bad("no private key"))?;
-        let ca = CertificateDer::from_pem_slice(&ca).map_err(|_| IdentityError::Content {
-            path: ca_path,
-            what: "no certificate",
-        })?;
-        Ok(Some(Self {
-            holder,
-            chain,
-            key: Arc::new(key),
-            ca,
-            url,
-        }))
+        let ca = CertificateDer::from_pem_slice(&ca)
+            .map_err(|_| IdentityError::Content { path: ca_path, what: "no certificate" })?;
+        Ok(Some(Self { holder, chain, key: Arc::new(key), ca, url }))
     }
 
     /// Writes a new certificate with its key and the rest, each file whole or not at all.
@@ -246,37 +226,22 @@ impl Identity {
         key_pem: &str,
         ca_pem: &str,
     ) -> Result<(), IdentityError> {
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir);
-        made.map_err(|source| IdentityError::File {
-            path: dir.to_owned(),
-            source,
-        })?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|cause| IdentityError::File { path: dir.to_owned(), cause })?;
         write(&dir.join("ca.pem"), ca_pem.as_bytes())?;
         write(&dir.join("server.url"), format!("{url}\n").as_bytes())?;
         // Last: with it, the directory counts as joined.
-        write(
-            &dir.join("identity.pem"),
-            format!("{certificate_pem}{key_pem}").as_bytes(),
-        )
+        write(&dir.join("identity.pem"), format!("{certificate_pem}{key_pem}").as_bytes())
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    fs::read(path).map_err(|source| IdentityError::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::read(path).map_err(|cause| IdentityError::File { path: path.to_owned(), cause })
 }
 
 /// Replaces a file with one of mode 0600, durably.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
-    replace(path, content).map_err(|source| IdentityError::File {
-        path: path.to_owned(),
-        source,
-    })
+    replace(path, content).map_err(|cause| IdentityError::File { path: path.to_owned(), cause })
 }
 
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -287,16 +252,12 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+    fs::File::open(dir.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
@@ -355,9 +316,6 @@ mod tests {
         write(&path, b"one").unwrap();
         write(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

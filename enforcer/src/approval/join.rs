@@ -10,7 +10,7 @@ use enforcer_proto::v1;
 use enforcer_proto::v1::enrollment_client::EnrollmentClient;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::transport::Channel;
 
@@ -28,7 +28,7 @@ pub enum JoinError {
     Identity(#[from] IdentityError),
     /// No key could be made.
     #[error("no key or certificate request could be made: {0}")]
-    Key(#[from] rcgen::Error),
+    Key(rcgen::Error),
     /// The server could not be reached.
     #[error(
         "the approval server could not be reached, or is not the one that the token is for: {0}"
@@ -37,9 +37,21 @@ pub enum JoinError {
     /// The server said no.
     #[error("the approval server refused: {0}")]
     Refused(String),
+    /// There is no identity.
+    #[error("nobody joined yet in {0}: get a token and use `enforcer join`")]
+    NotJoined(PathBuf),
+    /// The identity is too old.
+    #[error("the certificate in {0} ran out: join again with a new token")]
+    RanOut(PathBuf),
     /// What came back is not a certificate for us.
     #[error("the approval server answered with {0}")]
     Answer(&'static str),
+}
+
+impl From<rcgen::Error> for JoinError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Key(error)
+    }
 }
 
 /// Joins: makes a key, trades the token, and writes the identity to `dir`.
@@ -49,10 +61,7 @@ pub enum JoinError {
 pub async fn join(url: &str, token: &Token, dir: &Path) -> Result<Identity, JoinError> {
     let channel = tls::pinned_channel(url, token.ca)?;
     let (key_pem, csr_pem) = key_and_request()?;
-    let mut request = tonic::Request::new(v1::JoinRequest {
-        token: token.reveal(),
-        csr_pem,
-    });
+    let mut request = tonic::Request::new(v1::JoinRequest { token: token.reveal(), csr_pem });
     request.set_timeout(EXCHANGE);
     let answer = EnrollmentClient::new(channel).join(request).await;
     let answer = answer.map_err(refused)?.into_inner();
@@ -80,10 +89,7 @@ pub async fn renew(
     let answer = EnrollmentClient::new(channel).renew(request).await;
     let answer = answer.map_err(refused)?.into_inner();
     let leaf = CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes());
-    let same = leaf
-        .ok()
-        .and_then(|leaf| Holder::read(&leaf))
-        .map(|holder| holder.subject);
+    let same = leaf.ok().and_then(|leaf| Holder::read(&leaf)).map(|holder| holder.subject);
     if same.as_ref() != Some(&current.holder.subject) {
         return Err(JoinError::Answer("a certificate for somebody else"));
     }
@@ -138,14 +144,12 @@ pub fn words(status: &tonic::Status) -> String {
 /// # Errors
 /// When nobody joined there, or the certificate ran out.
 pub async fn open(dir: &Path, url: Option<&str>) -> Result<(Identity, Channel), JoinError> {
-    let identity = Identity::load(dir)?
-        .ok_or_else(|| JoinError::Refused(format!("nobody joined yet in {}", dir.display())))?;
+    let identity = Identity::load(dir)?.ok_or_else(|| JoinError::NotJoined(dir.to_owned()))?;
     let url = url.unwrap_or(&identity.url).to_owned();
     let channel = tls::channel(&url, &identity)?;
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
     if now >= identity.holder.not_after {
-        let what = "the certificate ran out; join again with a new token";
-        return Err(JoinError::Refused(what.to_owned()));
+        return Err(JoinError::RanOut(dir.to_owned()));
     }
     if !identity.holder.renewal_due(now) || identity.holder.subject.role() == Role::Daemon {
         return Ok((identity, channel));

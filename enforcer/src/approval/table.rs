@@ -154,11 +154,7 @@ impl Table {
         let in_use = entries.values().filter(|e| e.claimed).count();
         if in_use >= CLAIMED_CAP {
             // Ids sort by time: the oldest grant is the one least likely to be in use.
-            let oldest = entries
-                .iter()
-                .filter(|(_, e)| e.claimed)
-                .map(|(id, _)| *id)
-                .min();
+            let oldest = entries.iter().filter(|(_, e)| e.claimed).map(|(id, _)| *id).min();
             if let Some(entry) = oldest.and_then(|id| entries.get_mut(&id)) {
                 entry.claimed = false;
             }
@@ -284,19 +280,14 @@ impl Drop for Ticket {
 
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ticket")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Ticket").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 /// Ends once the link has been down for that long.
 async fn lost(link: &mut watch::Receiver<Link>, bound: Duration) {
     loop {
-        let down = link
-            .wait_for(|link| *link != Link::Up)
-            .await
-            .map(|link| *link);
+        let down = link.wait_for(|link| *link != Link::Up).await.map(|link| *link);
         let Ok(Link::Down(since)) = down else {
             return;
         };
@@ -304,5 +295,106 @@ async fn lost(link: &mut watch::Receiver<Link>, bound: Duration) {
             up = link.wait_for(|link| *link == Link::Up) => if up.is_err() { return },
             () = tokio::time::sleep_until(since + bound) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use uuid::Uuid;
+
+    const BOUND: Duration = Duration::from_secs(5);
+
+    fn table() -> (Arc<Table>, Arc<AtomicUsize>) {
+        let withdrawn = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&withdrawn);
+        let withdraw = move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let table = Table::new(BOUND, Box::new(withdraw));
+        table.up();
+        (Arc::new(table), withdrawn)
+    }
+
+    fn view(revision: u64, state: State) -> View {
+        View {
+            id: ApprovalId(Uuid::from_u128(1)),
+            state,
+            digest: Digest([0; 32]),
+            created_unix_ms: 0,
+            expires_unix_ms: 0,
+            uses_left: 1,
+            revision,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiters_of_a_lost_server_wait_that_long_and_no_longer() {
+        let (table, _) = table();
+        let mut ticket = table.ticket(view(1, State::Pending));
+        table.down();
+        let lost = Instant::now();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        // Another failed try to connect.
+        table.down();
+        assert_eq!(ticket.changed().await, Err(ApprovalError::ServerLost));
+        assert_eq!(lost.elapsed(), BOUND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_gap_is_not_a_loss() {
+        let (table, _) = table();
+        let mut ticket = table.ticket(view(1, State::Pending));
+        table.down();
+        let waiting = tokio::spawn(async move { ticket.changed().await });
+        tokio::time::advance(BOUND - Duration::from_secs(1)).await;
+        table.up();
+        tokio::time::advance(BOUND * 10).await;
+        assert!(!waiting.is_finished());
+        table.update(view(2, State::Expired));
+        assert_eq!(waiting.await.unwrap(), Ok(State::Expired));
+    }
+
+    #[tokio::test]
+    async fn older_news_change_nothing() {
+        let (table, _) = table();
+        let mut revoked = table.revoked();
+        let ticket = table.ticket(view(3, State::Pending));
+        table.update(view(2, State::Revoked));
+        assert_eq!(ticket.state(), State::Pending);
+        assert!(revoked.try_recv().is_err());
+        table.update(view(4, State::Revoked));
+        table.update(view(4, State::Revoked));
+        assert_eq!((ticket.state(), revoked.try_recv()), (State::Revoked, Ok(ticket.id())));
+        assert!(revoked.try_recv().is_err(), "told once");
+    }
+
+    #[tokio::test]
+    async fn only_the_last_waiter_withdraws_and_only_what_nobody_was_told() {
+        let (table, withdrawn) = table();
+        let count = || withdrawn.load(Ordering::Relaxed);
+        let (one, two) =
+            (table.ticket(view(1, State::Pending)), table.ticket(view(1, State::Pending)));
+        one.cancel().await;
+        assert_eq!(count(), 0);
+        two.cancel().await;
+        assert_eq!((count(), table.known().len()), (1, 0));
+        drop(table.ticket(view(1, State::Pending)));
+        table.ticket(view(1, State::Pending)).cancel().await;
+        assert_eq!((count(), table.known().len()), (1, 1));
+        table.update(view(2, State::Expired));
+        assert!(table.known().is_empty());
+    }
+
+    #[tokio::test]
+    async fn grants_in_use_are_remembered_up_to_a_bound() {
+        let (table, _) = table();
+        for id in 0..CLAIMED_CAP as u128 + 2 {
+            table.claimed(View { id: ApprovalId(Uuid::from_u128(id)), ..view(1, State::Spent) });
+        }
+        let known = table.known();
+        assert_eq!(known.len(), CLAIMED_CAP);
+        assert!(!known.contains(&ApprovalId(Uuid::from_u128(1))));
     }
 }

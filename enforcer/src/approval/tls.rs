@@ -36,7 +36,13 @@ pub enum TlsError {
     Url(String),
     /// A certificate or key is not usable.
     #[error("the certificates cannot be used: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(rustls::Error),
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error)
+    }
 }
 
 /// The one provider of cryptography, stated so that no feature of a dependency changes it.
@@ -70,10 +76,7 @@ pub fn channel(url: &str, identity: &Identity) -> Result<Channel, TlsError> {
 /// When the address cannot be used.
 pub fn pinned_channel(url: &str, ca: [u8; 32]) -> Result<Channel, TlsError> {
     let provider = provider();
-    let verifier = PinnedCa {
-        ca,
-        provider: Arc::clone(&provider),
-    };
+    let verifier = PinnedCa { ca, provider: Arc::clone(&provider) };
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -164,9 +167,7 @@ impl ServerCertVerifier for PinnedCa {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let pinned = intermediates
-            .iter()
-            .find(|cert| fingerprint(cert) == self.ca);
+        let pinned = intermediates.iter().find(|cert| fingerprint(cert) == self.ca);
         let pinned = pinned.ok_or_else(|| {
             rustls::Error::General("the server does not have the CA that the token names".into())
         })?;
@@ -199,9 +200,7 @@ impl ServerCertVerifier for PinnedCa {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -219,10 +218,7 @@ mod tests {
                 .with_no_client_auth()
         };
         let cases = [
-            (
-                "https://approvals.example:7443",
-                Some("approvals.example:7443"),
-            ),
+            ("https://approvals.example:7443", Some("approvals.example:7443")),
             ("https://127.0.0.1:7443/", Some("127.0.0.1:7443")),
             ("https://[::1]:7443", Some("[::1]:7443")),
             ("https://a.example", Some("a.example:443")),

@@ -44,11 +44,7 @@ impl Token {
     /// [`BadToken`] for any other text.
     pub fn parse(text: &str) -> Result<Self, BadToken> {
         let mut parts = text.trim().split('.');
-        let mut token = Self {
-            id: [0; 8],
-            secret: [0; 32],
-            ca: [0; 32],
-        };
+        let mut token = Self { id: [0; 8], secret: [0; 32], ca: [0; 32] };
         for field in [&mut token.id[..], &mut token.secret, &mut token.ca] {
             let part = parts.next().ok_or(BadToken)?;
             hex::decode_to_slice(part, field).map_err(|_| BadToken)?;
@@ -62,12 +58,7 @@ impl Token {
     /// The whole token with its secret, to hand to the joiner.
     pub fn reveal(&self) -> String {
         let Self { id, secret, ca } = self;
-        format!(
-            "{}.{}.{}",
-            hex::encode(id),
-            hex::encode(secret),
-            hex::encode(ca)
-        )
+        format!("{}.{}.{}", hex::encode(id), hex::encode(secret), hex::encode(ca))
     }
 
     /// What the server keeps in place of the secret. The secret has 256 random bits, so a

@@ -31,10 +31,7 @@ fn find_mount(mounts: &str) -> Option<PathBuf> {
 
 /// `/proc/self/mounts` writes space, tab, newline and backslash as octal.
 fn unescape(path: &str) -> String {
-    path.replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\012", "\n")
-        .replace("\\134", "\\")
+    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 /// The directory of a governed cgroup, whether it exists or not.
@@ -44,10 +41,7 @@ pub fn governed_root(governed: &Governed) -> Result<PathBuf, CaptureError> {
 
 /// The configured path without its leading slash; never the tree's own root, never upwards.
 fn relative(path: &str) -> Result<PathBuf, CaptureError> {
-    let bad = |reason| CaptureError::BadRoot {
-        path: path.to_owned(),
-        reason,
-    };
+    let bad = |reason| CaptureError::BadRoot { path: path.to_owned(), reason };
     let mut clean = PathBuf::new();
     for part in Path::new(path).components() {
         match part {
@@ -59,9 +53,7 @@ fn relative(path: &str) -> Result<PathBuf, CaptureError> {
         }
     }
     if clean.as_os_str().is_empty() {
-        return Err(bad(
-            "is the root of all cgroups, and with it the daemon's; name one below it",
-        ));
+        return Err(bad("is the root of all cgroups, and with it the daemon's; name one below it"));
     }
     Ok(clean)
 }
@@ -86,15 +78,8 @@ impl Root {
         let dir = cgroup2_mount()?.join(&relative);
         fs::create_dir_all(&dir).map_err(CaptureError::file("making the cgroup", &dir))?;
         let fd = File::open(&dir).map_err(CaptureError::file("opening the cgroup", &dir))?;
-        let meta = fd
-            .metadata()
-            .map_err(CaptureError::file("reading the cgroup", &dir))?;
-        Ok(Self {
-            path: format!("/{}", relative.display()),
-            dir,
-            id: meta.ino(),
-            fd,
-        })
+        let meta = fd.metadata().map_err(CaptureError::file("reading the cgroup", &dir))?;
+        Ok(Self { path: format!("/{}", relative.display()), dir, id: meta.ino(), fd })
     }
 
     /// Whether the path still is the cgroup that was opened.
@@ -107,15 +92,9 @@ impl Root {
 pub(super) fn refuse_inside(roots: &[Root]) -> Result<(), CaptureError> {
     let file = "/proc/self/cgroup";
     let text = fs::read_to_string(file).map_err(CaptureError::file("reading", file))?;
-    let own = text
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or("/");
+    let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     match roots.iter().find(|root| below(own, &root.path).is_some()) {
-        Some(root) => Err(CaptureError::Inside {
-            own: own.to_owned(),
-            root: root.path.clone(),
-        }),
+        Some(root) => Err(CaptureError::Inside { own: own.to_owned(), root: root.path.clone() }),
         None => Ok(()),
     }
 }
@@ -141,13 +120,8 @@ pub(super) struct Paths {
 impl Paths {
     pub(super) fn new() -> Result<Self, CaptureError> {
         let mount_path = cgroup2_mount()?;
-        let mount =
-            File::open(&mount_path).map_err(CaptureError::file("opening", &mount_path))?;
-        Ok(Self {
-            mount,
-            mount_path,
-            known: Mutex::default(),
-        })
+        let mount = File::open(&mount_path).map_err(CaptureError::file("opening", &mount_path))?;
+        Ok(Self { mount, mount_path, known: Mutex::default() })
     }
 
     /// The path below the mount, with a leading slash.
@@ -187,10 +161,7 @@ mod tests {
     #[test]
     fn the_mount_is_found_wherever_it_is() {
         let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(
-            find_mount(hybrid),
-            Some("/sys/fs/cgroup/unified".into())
-        );
+        assert_eq!(find_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(
             find_mount("none /mnt/with\\040space cgroup2 rw 0 0"),
             Some("/mnt/with space".into())
@@ -200,10 +171,7 @@ mod tests {
 
     #[test]
     fn a_root_is_below_the_mount_and_not_the_mount() {
-        assert_eq!(
-            relative("/agents.slice").unwrap(),
-            PathBuf::from("agents.slice")
-        );
+        assert_eq!(relative("/agents.slice").unwrap(), PathBuf::from("agents.slice"));
         assert_eq!(relative("a//b/./c/").unwrap(), PathBuf::from("a/b/c"));
         for bad in ["/", "", ".", "/a/../..", ".."] {
             assert!(relative(bad).is_err(), "{bad:?}");

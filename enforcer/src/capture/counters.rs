@@ -65,12 +65,7 @@ fn row(agent: Option<AgentName>, sum: &Counters) -> CounterRow {
         .filter(|(_, count)| *count > 0)
         .map(|(reason, count)| (reason.name(), count))
         .collect();
-    CounterRow {
-        agent,
-        redirected: sum.tcp,
-        dns: sum.dns,
-        refused,
-    }
+    CounterRow { agent, redirected: sum.tcp, dns: sum.dns, refused }
 }
 
 #[cfg(test)]
@@ -80,10 +75,7 @@ mod tests {
 
     #[test]
     fn sums_and_names() {
-        let mut one = Counters {
-            tcp: 2,
-            ..Counters::default()
-        };
+        let mut one = Counters { tcp: 2, ..Counters::default() };
         one.refused[Reason::Stale as usize] = 3;
         let mut sum = one;
         add(&mut sum, &one);

@@ -97,11 +97,7 @@ impl CaptureError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::File { action, path, source }
     }
 
     pub(super) fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {

@@ -1,8 +1,5 @@
 //! Refusals of the kernel half as an async stream.
-#![expect(
-    unsafe_code,
-    reason = "registering a descriptor asks for a promise about its owner"
-)]
+#![expect(unsafe_code, reason = "registering a descriptor asks for a promise about its owner")]
 
 use super::flows::{Tables, address};
 use super::identity::Identities;
@@ -129,9 +126,7 @@ fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) -> Ref
         boot_ns: record.boot_ns,
         hook: Hook::from_code(record.hook).map_or("unknown", Hook::name),
         reason: Reason::from_code(record.reason).map_or("unknown", Reason::name),
-        destination: (!nowhere)
-            .then(|| address(record.addr, record.port))
-            .flatten(),
+        destination: (!nowhere).then(|| address(record.addr, record.port)).flatten(),
         protocol: record.protocol,
         cookie: record.cookie,
         detail: record.detail,

@@ -76,9 +76,7 @@ impl Tables {
             let slot = taken.iter_mut().find(|(known, _)| *known == name);
             match slot.and_then(|(_, map)| map.take()) {
                 Some(Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data)) => Ok(data),
-                _ => Err(CaptureError::Mismatch(format!(
-                    "no map {name} in the object"
-                ))),
+                _ => Err(CaptureError::Mismatch(format!("no map {name} in the object"))),
             }
         };
         let mut counters = Table::new(data(COUNTERS)?, COUNTERS)?;
@@ -115,9 +113,7 @@ impl Tables {
 
     /// Tells the kernel half where the proxy is.
     pub(super) fn configure(&self, settings: Settings) -> Result<(), CaptureError> {
-        lock(&self.settings)
-            .set(0, settings, 0)
-            .map_err(failed(SETTINGS))
+        lock(&self.settings).set(0, settings, 0).map_err(failed(SETTINGS))
     }
 
     /// Writes a beat.
@@ -206,12 +202,7 @@ fn key(netns: u64, peer: SocketAddr, protocol: u32) -> FlowKey {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,
     };
-    FlowKey {
-        netns,
-        addr: addr.octets(),
-        port: peer.port().into(),
-        protocol,
-    }
+    FlowKey { netns, addr: addr.octets(), port: peer.port().into(), protocol }
 }
 
 /// An address from a record, with IPv4 in its own form.
@@ -237,15 +228,9 @@ mod tests {
     #[test]
     fn addresses_come_out_in_their_own_family() {
         let mapped: Ipv6Addr = "::ffff:10.1.2.3".parse().unwrap();
-        assert_eq!(
-            address(mapped.octets(), 443),
-            Some("10.1.2.3:443".parse().unwrap())
-        );
+        assert_eq!(address(mapped.octets(), 443), Some("10.1.2.3:443".parse().unwrap()));
         let v6: Ipv6Addr = "2001:db8::1".parse().unwrap();
-        assert_eq!(
-            address(v6.octets(), 80),
-            Some("[2001:db8::1]:80".parse().unwrap())
-        );
+        assert_eq!(address(v6.octets(), 80), Some("[2001:db8::1]:80".parse().unwrap()));
         assert_eq!(address(v6.octets(), 70_000), None);
     }
 }

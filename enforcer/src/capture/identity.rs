@@ -25,12 +25,7 @@ pub(super) struct Identities {
 impl Identities {
     /// `roots`: paths below the cgroup2 mount.
     pub(super) fn new(host: String, roots: Vec<String>) -> Result<Self, CaptureError> {
-        Ok(Self {
-            host,
-            roots,
-            paths: Paths::new()?,
-            hashes: Hashes::default(),
-        })
+        Ok(Self { host, roots, paths: Paths::new()?, hashes: Hashes::default() })
     }
 
     /// Who made the call behind this entry.
@@ -85,12 +80,10 @@ mod tests {
 
     #[test]
     fn agent_and_task_are_the_first_two_components() {
-        let name = |inner: &str| {
-            split(inner).map(|(agent, task)| (agent.as_str().to_owned(), task))
-        };
-        let agent = |name: &str, task: Option<&str>| {
-            Some((name.to_owned(), task.map(str::to_owned)))
-        };
+        let name =
+            |inner: &str| split(inner).map(|(agent, task)| (agent.as_str().to_owned(), task));
+        let agent =
+            |name: &str, task: Option<&str>| Some((name.to_owned(), task.map(str::to_owned)));
         assert_eq!(name("coder"), agent("coder", None));
         assert_eq!(name("coder/task-fix"), agent("coder", Some("fix")));
         assert_eq!(name("coder/task-fix/run-1"), agent("coder", Some("fix")));

@@ -39,11 +39,7 @@ impl Kernel {
         if let Some(missing) = cfg.kernel.require.first() {
             return Err(CaptureError::Layer(missing.clone()));
         }
-        let roots = cfg
-            .governed
-            .iter()
-            .map(Root::open)
-            .collect::<Result<Vec<_>, _>>()?;
+        let roots = cfg.governed.iter().map(Root::open).collect::<Result<Vec<_>, _>>()?;
         refuse_inside(&roots)?;
         let netns = sys::netns_cookie()
             .map_err(CaptureError::system("reading the network namespace's cookie"))?;
@@ -110,10 +106,7 @@ impl Kernel {
         }
         let last = self.swept.load(Ordering::Relaxed);
         if now.saturating_sub(last) > SWEEP_EVERY_NS
-            && self
-                .swept
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+            && self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.tables.sweep(sys::boottime_ns());
         }
@@ -167,17 +160,9 @@ impl Kernel {
         let cgroup = Layer {
             name: "cgroup",
             holds: self.verify_attached().is_ok(),
-            detail: format!(
-                "{} programs on {}",
-                self.attached.len(),
-                roots.join(", ")
-            ),
+            detail: format!("{} programs on {}", self.attached.len(), roots.join(", ")),
         };
-        let absent = |name| Layer {
-            name,
-            holds: false,
-            detail: "not installed".into(),
-        };
+        let absent = |name| Layer { name, holds: false, detail: "not installed".into() };
         vec![cgroup, absent("unix"), absent("lsm")]
     }
 }

@@ -68,19 +68,14 @@ fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), CaptureError> {
         Loaded::SockOps(p) => p.load(),
         _ => return Err(missing()),
     };
-    loaded.map_err(|source| CaptureError::Program {
-        program: program.name,
-        source,
-    })
+    loaded.map_err(|source| CaptureError::Program { program: program.name, source })
 }
 
 fn program_fd(ebpf: &Ebpf, program: Program) -> Result<BorrowedFd<'_>, CaptureError> {
     let missing = || CaptureError::Mismatch(format!("no program {} in the object", program.name));
     let loaded = ebpf.program(program.name).ok_or_else(missing)?;
-    let fd = loaded.fd().map_err(|source| CaptureError::Program {
-        program: program.name,
-        source,
-    })?;
+    let fd =
+        loaded.fd().map_err(|source| CaptureError::Program { program: program.name, source })?;
     Ok(fd.as_fd())
 }
 
@@ -94,8 +89,7 @@ fn attach(
     let pin = dir.join(program.name);
     match sys::pinned(&pin) {
         Ok(link) => {
-            let info =
-                sys::link_info(link.as_fd()).map_err(CaptureError::file("reading", &pin))?;
+            let info = sys::link_info(link.as_fd()).map_err(CaptureError::file("reading", &pin))?;
             if info.cgroup != root.id || info.attach_type != program.attach_type {
                 return Err(CaptureError::Mismatch(format!(
                     "{} is pinned for another cgroup or hook",

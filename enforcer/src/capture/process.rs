@@ -34,13 +34,7 @@ pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
     if start_ticks(entry.tgid) != Some(start) {
         return known;
     }
-    Process {
-        start_ticks: start,
-        exe,
-        exe_sha256,
-        argv,
-        ..known
-    }
+    Process { start_ticks: start, exe, exe_sha256, argv, ..known }
 }
 
 /// The command name of a record.
@@ -85,10 +79,7 @@ fn split_argv(bytes: &[u8]) -> Vec<String> {
     if bytes.is_empty() {
         return Vec::new();
     }
-    bytes
-        .split(|b| *b == 0)
-        .map(|arg| String::from_utf8_lossy(arg).into_owned())
-        .collect()
+    bytes.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
 }
 
 #[cfg(test)]

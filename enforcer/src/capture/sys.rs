@@ -5,10 +5,7 @@
 //!
 //! Layouts: `union bpf_attr` in include/uapi/linux/bpf.h. The kernel takes a
 //! shorter attribute and reads the rest as zero.
-#![expect(
-    unsafe_code,
-    reason = "bpf(2) and open_by_handle_at(2) have no safe wrapper"
-)]
+#![expect(unsafe_code, reason = "bpf(2) and open_by_handle_at(2) have no safe wrapper")]
 
 use std::ffi::CString;
 use std::io;
@@ -36,11 +33,7 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is a live repr(C) attribute of exactly the size that is passed; pointers in
     // it are valid for the call (each caller keeps what they point to alive).
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut T, size_of::<T>()) };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(done)
-    }
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
 }
 
 fn owned(fd: libc::c_long) -> OwnedFd {
@@ -70,12 +63,7 @@ pub(super) fn link_create(
         attach_type: u32,
         flags: u32,
     }
-    let mut attr = Attr {
-        prog_fd: raw(program),
-        target_fd: raw(cgroup),
-        attach_type,
-        flags: 0,
-    };
+    let mut attr = Attr { prog_fd: raw(program), target_fd: raw(cgroup), attach_type, flags: 0 };
     bpf(LINK_CREATE, &mut attr).map(owned)
 }
 
@@ -88,12 +76,7 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         flags: u32,
         old_prog_fd: u32,
     }
-    let mut attr = Attr {
-        link_fd: raw(link),
-        new_prog_fd: raw(program),
-        flags: 0,
-        old_prog_fd: 0,
-    };
+    let mut attr = Attr { link_fd: raw(link), new_prog_fd: raw(program), flags: 0, old_prog_fd: 0 };
     bpf(LINK_UPDATE, &mut attr).map(|_| ())
 }
 
@@ -113,22 +96,14 @@ struct Object {
 /// Pins an object; fails when the path exists.
 pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let mut attr = Object {
-        pathname: path.as_ptr() as u64,
-        bpf_fd: raw(fd),
-        file_flags: 0,
-    };
+    let mut attr = Object { pathname: path.as_ptr() as u64, bpf_fd: raw(fd), file_flags: 0 };
     bpf(OBJ_PIN, &mut attr).map(|_| ())
 }
 
 /// Opens a pinned object.
 pub(super) fn pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let mut attr = Object {
-        pathname: path.as_ptr() as u64,
-        bpf_fd: 0,
-        file_flags: 0,
-    };
+    let mut attr = Object { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     bpf(OBJ_GET, &mut attr).map(owned)
 }
 
@@ -140,11 +115,8 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
         info: u64,
     }
     let mut info = T::default();
-    let mut attr = Attr {
-        bpf_fd: raw(fd),
-        info_len: size_of::<T>() as u32,
-        info: (&raw mut info) as u64,
-    };
+    let mut attr =
+        Attr { bpf_fd: raw(fd), info_len: size_of::<T>() as u32, info: (&raw mut info) as u64 };
     bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info)
 }
@@ -264,11 +236,7 @@ pub(super) fn cgroup_by_id(mount: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd
         kind: i32,
         id: [u8; 8],
     }
-    let mut handle = Handle {
-        bytes: 8,
-        kind: KERNFS,
-        id: id.to_ne_bytes(),
-    };
+    let mut handle = Handle { bytes: 8, kind: KERNFS, id: id.to_ne_bytes() };
     // SAFETY: `handle` has the layout of struct file_handle with eight bytes behind it.
     let fd = unsafe {
         libc::open_by_handle_at(
@@ -302,11 +270,7 @@ pub(super) fn netns_cookie() -> io::Result<u64> {
             &raw mut len,
         )
     };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(cookie)
-    }
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock of `bpf_ktime_get_ns`.
@@ -320,10 +284,7 @@ pub(super) fn boottime_ns() -> u64 {
 }
 
 fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a valid clock and a live timespec; with these the call cannot fail.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
     (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64

@@ -87,7 +87,11 @@ fn http1(buf: &[u8]) -> Detected {
         (None, _) => Detected::NeedMore,
         (Some(b' '), None) if method > 0 => Detected::NeedMore,
         (Some(b' '), Some(target))
-            if method > 0 && (*target == b'/' || *target == b'*' || target.is_ascii_alphanumeric() || *target == b'[') =>
+            if method > 0
+                && (*target == b'/'
+                    || *target == b'*'
+                    || target.is_ascii_alphanumeric()
+                    || *target == b'[') =>
         {
             Detected::Is(Spoken::Http1)
         }
@@ -134,13 +138,9 @@ pub async fn classify<T: AsyncRead + Unpin>(
             }
         }
     };
-    let spoken = tokio::time::timeout(limit, read)
-        .await
-        .map_err(|_| ClassifyError::Timeout(limit))??;
-    Ok(Classified {
-        io: PrefixedIo::new(buf.into(), io),
-        spoken,
-    })
+    let spoken =
+        tokio::time::timeout(limit, read).await.map_err(|_| ClassifyError::Timeout(limit))??;
+    Ok(Classified { io: PrefixedIo::new(buf.into(), io), spoken })
 }
 
 #[cfg(test)]

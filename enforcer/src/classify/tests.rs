@@ -62,10 +62,7 @@ fn an_address_has_no_server_name() {
 #[test]
 fn a_hello_in_too_many_records_is_refused() {
     let bytes = fragmented(&hello("a.example", &[]), 3);
-    assert_eq!(
-        detect(&bytes),
-        Detected::Is(Spoken::Unknown("client-hello-too-large"))
-    );
+    assert_eq!(detect(&bytes), Detected::Is(Spoken::Unknown("client-hello-too-large")));
 }
 
 /// Builds a ClientHello with these extensions.
@@ -103,10 +100,7 @@ const NAME_A: &[u8] = &[0, 4, 0, 0, 1, b'a'];
 #[case::alpn_twice(&[(16, [0, 3, 2, b'h', b'2'].as_slice()), (16, [0, 3, 2, b'h', b'2'].as_slice())], "client-hello-malformed")]
 #[case::alpn_with_an_empty_name(&[(16, [0, 1, 0].as_slice())], "client-hello-malformed")]
 fn ambiguous_hellos_are_refused(#[case] extensions: &[(u16, &[u8])], #[case] code: &'static str) {
-    assert_eq!(
-        detect(&with_extensions(extensions)),
-        Detected::Is(Spoken::Unknown(code))
-    );
+    assert_eq!(detect(&with_extensions(extensions)), Detected::Is(Spoken::Unknown(code)));
 }
 
 #[test]
@@ -150,11 +144,7 @@ fn http1_is_known_after_method_and_space(#[case] text: &str) {
 #[case::server_hello(&[22, 3, 3, 0, 4, 2, 0, 0, 0])]
 #[case::endless_method(b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")]
 fn anything_else_is_unknown(#[case] bytes: &[u8]) {
-    assert!(
-        matches!(detect(bytes), Detected::Is(Spoken::Unknown(_))),
-        "{:?}",
-        detect(bytes)
-    );
+    assert!(matches!(detect(bytes), Detected::Is(Spoken::Unknown(_))), "{:?}", detect(bytes));
 }
 
 #[tokio::test(start_paused = true)]

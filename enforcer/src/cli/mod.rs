@@ -8,6 +8,7 @@ use std::process::ExitCode;
 pub mod approvals;
 pub mod ca;
 pub mod daemon;
+pub mod detach;
 pub mod doctor;
 pub mod init;
 pub mod join;
@@ -36,6 +37,8 @@ enum Command {
     Ca(ca::Args),
     /// Run the host daemon
     Daemon(daemon::Args),
+    /// Open the host: take every program off (root, outside every governed cgroup)
+    Detach(detach::Args),
     /// Prove enforcement by trying to get out
     Doctor(doctor::Args),
     /// Write a starter configuration, CA and policy
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Approvals(args) => approvals::run(args),
         Command::Ca(args) => ca::run(args),
         Command::Daemon(args) => daemon::run(args),
+        Command::Detach(args) => detach::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Init(args) => init::run(args),
         Command::Join(args) => join::run(args),

@@ -92,7 +92,8 @@ impl Denial {
 
     /// The client left while it was asked or held.
     pub(super) fn cancelled(permit: &Permit, id: Option<ApprovalId>) -> Self {
-        let denial = Self::by(permit, "cancelled", "the client closed its connection while it waited");
+        let denial =
+            Self::by(permit, "cancelled", "the client closed its connection while it waited");
         match id {
             Some(id) => denial.on(id),
             None => denial,

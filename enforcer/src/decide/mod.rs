@@ -6,8 +6,6 @@
 mod denial;
 mod holds;
 mod standing;
-#[cfg(test)]
-mod tests;
 
 pub use denial::{Cut, Denial};
 pub use holds::Holds;
@@ -149,10 +147,7 @@ impl Decider {
             return false;
         };
         bundle.reads_body(target, &asked.operation.action)
-            || matches!(
-                judge(&bundle, principal, target, asked).verdict,
-                Verdict::NeedsApproval(_)
-            )
+            || matches!(judge(&bundle, principal, target, asked).verdict, Verdict::NeedsApproval(_))
     }
 
     /// Decides one operation. Where people must decide it is held, at most as long as the target
@@ -323,11 +318,7 @@ impl Decider {
 
 /// How one round of asking ended.
 enum Held {
-    Granted {
-        approval: ApprovalId,
-        claim: Claim,
-        revoked: broadcast::Receiver<ApprovalId>,
-    },
+    Granted { approval: ApprovalId, claim: Claim, revoked: broadcast::Receiver<ApprovalId> },
     PolicyChanged,
     Again,
     Denied(Denial),

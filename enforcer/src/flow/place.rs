@@ -26,17 +26,13 @@ impl Destination {
         let port = captured.orig.port();
         match names.lookup(&captured.principal.agent, ip) {
             Lookup::Name(name) if name.as_str() == INTERNAL_NAME => Self::Internal,
-            Lookup::Name(name) => Self::Place(Place {
-                name: name.as_str().to_owned(),
-                port,
-                addr: None,
-            }),
+            Lookup::Name(name) => {
+                Self::Place(Place { name: name.as_str().to_owned(), port, addr: None })
+            }
             Lookup::Foreign => Self::Foreign,
-            Lookup::NotSynthetic => Self::Place(Place {
-                name: ip.to_string(),
-                port,
-                addr: Some(ip),
-            }),
+            Lookup::NotSynthetic => {
+                Self::Place(Place { name: ip.to_string(), port, addr: Some(ip) })
+            }
         }
     }
 }

@@ -102,9 +102,13 @@ fn owned(texts: Vec<At<&str>>) -> Vec<At<String>> {
 fn check(entry: &Fields<'_>, name: &str, rule: &toml::Table, problems: &mut Problems) {
     if let Err(what) = compile(std::iter::once(rule)) {
         let span = entry.key_in(&what);
+        let what = match what.contains(&format!("`{name}`")) {
+            true => what,
+            false => format!("mask `{name}`: {what}"),
+        };
         problems.error(
             (entry.source(), &span),
-            format!("mask `{name}`: {what}"),
+            what,
             "see the policy guide, \"Masks\"",
         );
     }
@@ -208,7 +212,10 @@ pub(super) fn plans(
             Err(what) => {
                 problems.error(
                     (source, &(0..0)),
-                    format!("the masks of target `{}` do not go together: {what}", target.name),
+                    format!(
+                        "the masks of target `{}` do not go together: {what}",
+                        target.name
+                    ),
                     "change the masks that apply to it",
                 );
                 Arc::new(MaskPlan::none())

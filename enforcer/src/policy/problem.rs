@@ -98,7 +98,13 @@ impl Problems {
         what: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.push(Severity::Error, source, span.start, what.into(), help.into());
+        self.push(
+            Severity::Error,
+            source,
+            span.start,
+            what.into(),
+            help.into(),
+        );
     }
 
     /// A warning at a place.
@@ -184,10 +190,7 @@ impl Source<'_> {
 }
 
 /// The known word nearest to a mistyped one, when it is near enough to be meant.
-pub(super) fn nearest<'k>(
-    word: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<&'k str> {
+pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
         .into_iter()
         .map(|k| (distance(word, k), k))

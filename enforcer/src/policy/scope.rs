@@ -80,7 +80,11 @@ fn scope(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Written> {
         .unwrap_or(Duration::from_secs(5 * 60));
     let uses = count(&mut entry, "uses", 10_000, problems);
     let reason_required = entry
-        .word("reason", &[("required", true), ("optional", false)], problems)
+        .word(
+            "reason",
+            &[("required", true), ("optional", false)],
+            problems,
+        )
         .is_some_and(|at| at.value);
     let name = name.and_then(|at| identifier("scope", source, &at, problems));
     let span = entry.place().1.clone();

@@ -482,7 +482,9 @@ fn ignored_headers(
         } else if NEVER_IGNORED.contains(&name.as_str()) {
             problems.error(
                 (source, &at.span),
-                format!("`{name}` changes what a request does, so it cannot be left out of the digest"),
+                format!(
+                    "`{name}` changes what a request does, so it cannot be left out of the digest"
+                ),
                 "remove it from `ignore_headers`",
             );
         } else {

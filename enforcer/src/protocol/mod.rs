@@ -8,12 +8,12 @@ pub mod dns;
 pub mod http;
 pub mod opaque;
 
+use self::dns::names::INTERNAL_NAME;
+use self::http::serve::Speaks;
 use crate::classify::{self, Classified, ClientHello, PrefixedIo, Spoken};
 use crate::flow::{Flow, Outcome, Place};
 use crate::record::Recorder;
 use crate::tls;
-use self::dns::names::INTERNAL_NAME;
-use self::http::serve::Speaks;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -135,9 +135,10 @@ async fn first_bytes<T: AsyncRead + Unpin>(
     let mut buf = Vec::with_capacity(4096);
     let limit = Duration::from_millis(flow.inputs.config.limits.handshake_ms);
     loop {
+        let silent = buf.is_empty();
         let read = client.read_buf(&mut buf);
         // Only a ClientHello that has begun must end in time; silence before it is anyone's right.
-        let read = match buf.is_empty() {
+        let read = match silent {
             true => read.await,
             false => match tokio::time::timeout(limit, read).await {
                 Ok(read) => read,

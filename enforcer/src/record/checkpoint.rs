@@ -138,10 +138,11 @@ impl Log {
 }
 
 /// The entry of a sealed flow.
-pub(super) fn sealed(flow: FlowId, events: u64, last: &Hash) -> v1::leaf::Kind {
+pub(super) fn sealed(flow: FlowId, events: u64, last: &Hash, session: &[u8]) -> v1::leaf::Kind {
     v1::leaf::Kind::Sealed(v1::SealedLeaf {
         flow: flow.as_bytes().to_vec(),
         events,
         last: last.to_vec(),
+        session: session.to_vec(),
     })
 }

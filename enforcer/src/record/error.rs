@@ -71,6 +71,22 @@ impl RecordError {
         }
     }
 
+    /// A store that did not open; RocksDB does not say where in its logs the damage is.
+    pub(crate) fn open(path: &Path, error: &rocksdb::Error) -> Self {
+        let mut message = error.to_string();
+        if error.kind() == rocksdb::ErrorKind::Corruption {
+            let places = super::wal::places(path);
+            if !places.is_empty() {
+                message = format!("{message} ({})", places.join(", "));
+            }
+        }
+        Self::Store {
+            path: path.to_owned(),
+            action: "open",
+            message,
+        }
+    }
+
     pub(crate) fn file(path: &Path, message: impl ToString) -> Self {
         Self::File {
             path: path.to_owned(),

@@ -34,6 +34,7 @@ pub mod store;
 pub mod summary;
 pub mod verify;
 pub mod view;
+pub mod wal;
 mod writer;
 
 #[cfg(test)]

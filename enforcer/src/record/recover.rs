@@ -68,7 +68,7 @@ fn seal(
     let hash = chain::hash(&value);
     summary.add(&event);
     let events = summary.counts().events;
-    let leaf = checkpoint::sealed(flow, events, &hash);
+    let leaf = checkpoint::sealed(flow, events, &hash, &record.session);
     let leaf = log.append(store, batch, event.unix_ns, leaf)?;
     for (cf, row) in index::rows(flow, record.started_unix_ns, &event) {
         batch.put_cf(store.cf(cf)?, row, b"");

@@ -127,7 +127,7 @@ impl Store {
         options.create_missing_column_families(true);
         let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
         let db = DB::open_cf_with_opts(&options, path, families)
-            .map_err(|error| RecordError::store(path, "open", &error))?;
+            .map_err(|error| RecordError::open(path, &error))?;
         let store = Self {
             db,
             path: path.to_owned(),
@@ -146,6 +146,18 @@ impl Store {
 
     /// Opens the store to read, as it is now; a daemon may be writing it.
     pub fn open_read_only(path: &Path) -> Result<Self, RecordError> {
+        Self::read_only(path, &options())
+    }
+
+    /// As [`Store::open_read_only`], past damage in the write-ahead log: what can be read of it is.
+    /// For `verify`, which then says what is missing.
+    pub(crate) fn open_damaged(path: &Path) -> Result<Self, RecordError> {
+        let mut options = options();
+        options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        Self::read_only(path, &options)
+    }
+
+    fn read_only(path: &Path, options: &Options) -> Result<Self, RecordError> {
         if !path.join("CURRENT").exists() {
             return Err(RecordError::file(
                 path,
@@ -153,10 +165,13 @@ impl Store {
             ));
         }
         let mut failed = None;
-        // The daemon may drop a file between our listing and opening it: look again.
-        for _ in 0..5 {
+        // The daemon may flush while we open: a file that was listed is gone, or worse, a log
+        // that was not listed yet. What was opened counts only when the manifest stood still.
+        for _ in 0..20 {
+            let before = manifest(path);
             let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
-            match DB::open_cf_with_opts_for_read_only(&options(), path, families, false) {
+            match DB::open_cf_with_opts_for_read_only(options, path, families, false) {
+                Ok(_) if before != manifest(path) => {}
                 Ok(db) => {
                     let store = Self {
                         db,
@@ -166,10 +181,11 @@ impl Store {
                     store.check_format(&found.unwrap_or_default())?;
                     return Ok(store);
                 }
-                Err(error) => failed = Some(RecordError::store(path, "open", &error)),
+                Err(error) => failed = Some(error),
             }
         }
-        Err(failed.unwrap_or(RecordError::Closed))
+        let busy = || RecordError::file(path, "the store changes faster than it can be opened");
+        Err(failed.map_or_else(busy, |error| RecordError::open(path, &error)))
     }
 
     fn check_format(&self, found: &[u8]) -> Result<(), RecordError> {
@@ -254,6 +270,9 @@ impl Store {
     }
 }
 
+/// A key and its value.
+pub type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// Rows of a column family, read one by one; damage is an error, not an early end.
 pub struct Rows<'a> {
     store: &'a Store,
@@ -264,7 +283,7 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     /// The next row; `None` at the end. Not an `Iterator`: rows borrow RocksDB's own memory.
-    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>, RecordError> {
+    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, RecordError> {
         if !self.fresh && self.iter.valid() {
             if self.backwards {
                 self.iter.prev();
@@ -286,6 +305,13 @@ impl Rows<'_> {
         self.iter.seek(key);
         self.fresh = true;
     }
+}
+
+/// Which manifest is current, and how long it is: it grows with every flush and compaction.
+fn manifest(path: &Path) -> Option<(String, u64)> {
+    let name = std::fs::read_to_string(path.join("CURRENT")).ok()?;
+    let length = std::fs::metadata(path.join(name.trim_end())).ok()?.len();
+    Some((name, length))
 }
 
 /// Small and strict: a transcript store shares the host with the agents' work.

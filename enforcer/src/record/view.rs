@@ -4,6 +4,7 @@
 //! is left out of the exchange, and `verify` is who complains.
 
 use enforcer_proto::v1::{self, event::Kind};
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 /// A body as far as it was recorded.
@@ -106,6 +107,11 @@ pub fn fact_text(fact: &v1::Fact) -> String {
         Some(Value::List(list)) => list.items.join("\n"),
         None => String::new(),
     }
+}
+
+/// A stored event; `None` when the bytes are none.
+pub fn decode(event: &[u8]) -> Option<v1::Event> {
+    v1::Event::decode(event).ok()
 }
 
 /// Puts exchanges together while events come in; holds those that have not ended.

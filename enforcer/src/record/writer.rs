@@ -165,7 +165,7 @@ impl Writer {
             match message {
                 Message::Append(append) => {
                     bytes += append.value.len();
-                    appends.push(append);
+                    appends.push(*append);
                 }
                 Message::Retire(retire) => retired.push(retire),
                 Message::Shutdown(done) => {
@@ -182,7 +182,7 @@ impl Writer {
         shutdown
     }
 
-    fn commit(&mut self, mut appends: Vec<Box<Append>>, retired: &[Retire]) {
+    fn commit(&mut self, mut appends: Vec<Append>, retired: &[Retire]) {
         if appends.is_empty() && retired.is_empty() {
             return;
         }
@@ -216,7 +216,7 @@ impl Writer {
 
     fn batch(
         &mut self,
-        appends: &mut [Box<Append>],
+        appends: &mut [Append],
         retired: &[Retire],
     ) -> Result<WriteBatch, RecordError> {
         let store = Arc::clone(&self.store);
@@ -240,7 +240,8 @@ impl Writer {
             };
             let marker = key::open_flow(self.session, append.flow);
             if let Some(seal) = &mut record.seal {
-                let leaf = checkpoint::sealed(append.flow, seal.events, &append.hash);
+                let leaf =
+                    checkpoint::sealed(append.flow, seal.events, &append.hash, &record.session);
                 seal.leaf = self
                     .log
                     .append(&store, &mut batch, seal.ended_unix_ns, leaf)?;

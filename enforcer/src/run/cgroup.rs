@@ -4,7 +4,6 @@
 use crate::principal::AgentName;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -52,12 +51,9 @@ impl RunCgroup {
         &self.path
     }
 
-    /// The file into which a process writes `0` to become a member.
-    pub fn procs(&self) -> io::Result<OwnedFd> {
-        Ok(fs::OpenOptions::new()
-            .write(true)
-            .open(self.path.join("cgroup.procs"))?
-            .into())
+    /// Makes the calling process a member.
+    pub fn join(&self) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.procs"), "0")
     }
 
     /// Ends every member, waits until the cgroup is empty and removes it, then
@@ -120,18 +116,6 @@ impl RunCgroup {
         }
         Ok(())
     }
-}
-
-/// The directory of a governed root.
-pub fn governed_root(governed: &crate::config::Governed) -> io::Result<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mounts")?;
-    let mount = table.lines().find_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let path = fields.next()?;
-        (fields.next()? == "cgroup2").then_some(path)
-    });
-    let mount = mount.ok_or_else(|| io::Error::other("no cgroup2 is mounted"))?;
-    Ok(Path::new(mount).join(governed.cgroup.trim_matches('/')))
 }
 
 /// Removes a cgroup and those that the run made below it, deepest first.

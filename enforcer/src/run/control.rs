@@ -218,8 +218,7 @@ fn prepare(run: Run, peer: &Peer, inputs: &ControlInputs) -> Result<Spec, String
     let config = &inputs.config;
     (inputs.guard)().map_err(|why| format!("enforcement does not hold, so nothing is started: {why}"))?;
     let root = run_root(config)?;
-    let ca_dir = config.tls.ca_dir.as_ref().unwrap_or(&config.host.data_dir);
-    let trust = trust::write(&ca_dir.join("ca.pem"), &config.host.runtime_dir)
+    let trust = trust::write(&config.ca_dir().join("ca.pem"), &config.host.runtime_dir)
         .map_err(|error| error.to_string())?;
     let place = Place {
         config,
@@ -241,7 +240,7 @@ pub fn run_root(config: &Config) -> Result<PathBuf, String> {
             .find(|g| g.cgroup.trim_matches('/') == name.trim_matches('/')),
     };
     let governed = governed.ok_or("run.cgroup names no governed cgroup of the configuration")?;
-    super::cgroup::governed_root(governed).map_err(|error| error.to_string())
+    crate::capture::governed_root(governed).map_err(|error| error.to_string())
 }
 
 fn launch(launcher: &Path, spec: &Spec) -> io::Result<(OwnedFd, tokio::process::Child)> {

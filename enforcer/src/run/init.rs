@@ -10,6 +10,7 @@
 use super::floor::{self, FloorError, mounts};
 use super::launch::{TOLD, tell};
 use super::caller::Caller;
+use super::cgroup::RunCgroup;
 use super::program;
 use super::stdio::{ProgramSide, Stdio};
 use super::wire::{Do, Event, Failed, Happened, Order, Run, Spec, recv_packet, send_packet};
@@ -20,7 +21,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, setsid, tcgetpgrp};
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -59,8 +60,8 @@ pub(super) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -
 
 /// Is the run's init; does not return.
 #[expect(clippy::exit, reason = "a forked child must not return into its parent's code")]
-pub(super) fn main(procs: OwnedFd, spec: &Spec, caller: &Caller, session: &OwnedFd) -> ! {
-    let code = match supervise(procs, spec, caller, session) {
+pub(super) fn main(cgroup: &RunCgroup, spec: &Spec, caller: &Caller, session: &OwnedFd) -> ! {
+    let code = match supervise(cgroup, spec, caller, session) {
         Ok(()) | Err(StartError::Client) => TOLD,
         Err(error) => {
             let code = match &error {
@@ -78,22 +79,21 @@ pub(super) fn main(procs: OwnedFd, spec: &Spec, caller: &Caller, session: &Owned
 }
 
 fn supervise(
-    procs: OwnedFd,
+    cgroup: &RunCgroup,
     spec: &Spec,
     caller: &Caller,
     session: &OwnedFd,
 ) -> Result<(), StartError> {
     // Before anything else: from here on all that this process and its children
     // do is the run's.
-    std::fs::File::from(procs)
-        .write_all(b"0")
-        .map_err(system("joining the run's cgroup"))?;
+    cgroup.join().map_err(system("joining the run's cgroup"))?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("PR_SET_PDEATHSIG"))?;
     let run = spec.run.as_ref().ok_or(StartError::Client)?;
     setsid().map_err(system("making a session"))?;
     mounts::set_up(&mounts::View {
         runtime_dir: Path::new(OsStr::from_bytes(&spec.runtime_dir)),
         name_server: &spec.name_server,
+        cgroup: cgroup.path(),
         uid: spec.uid,
         gid: spec.gid,
     })?;

@@ -91,7 +91,8 @@ fn start(spec: OwnedFd, session: &OwnedFd) -> anyhow::Result<()> {
         WaitStatus::Signaled(_, signal, _) => {
             // Not by its own doing: the cgroup ran out of memory, or an
             // operator ended the run. Its program went with it.
-            tell(session, Happened::Killed(signal as u32)).context("telling the client")
+            let _ = tell(session, Happened::Killed(signal as u32));
+            Ok(())
         }
         other => anyhow::bail!("the run's init ended without a word: {other:?}"),
     }
@@ -101,11 +102,10 @@ fn run_init(cgroup: &RunCgroup, spec: &Spec, session: &OwnedFd) -> anyhow::Resul
     use anyhow::Context;
     // Before the new pid namespace, in which the caller has no number.
     let caller = Caller::read(spec.caller);
-    let procs = cgroup.procs().context("opening the run's cgroup")?;
     unshare(CloneFlags::CLONE_NEWPID).context("making a pid namespace")?;
     // SAFETY: this process has one thread, so the child may do anything.
     match unsafe { fork() }.context("starting the run's init")? {
-        ForkResult::Child => init::main(procs, spec, &caller, session),
+        ForkResult::Child => init::main(cgroup, spec, &caller, session),
         ForkResult::Parent { child } => loop {
             match waitpid(child, None) {
                 Err(nix::errno::Errno::EINTR) => {}

@@ -158,8 +158,13 @@ fn exec(run: &Run) -> Result<Infallible, ExecFailure> {
         };
         match run_file(&file, &argv, &env) {
             Errno::ENOENT | Errno::ENOTDIR => {}
-            // It is there; a later one on the path may still do.
-            Errno::EACCES => worst = Errno::EACCES,
+            // It is there, or in a directory that is closed to this user; a
+            // later one on the path may still do.
+            Errno::EACCES => {
+                if nix::sys::stat::stat(file.as_c_str()).is_ok() {
+                    worst = Errno::EACCES;
+                }
+            }
             errno => {
                 worst = errno;
                 break;

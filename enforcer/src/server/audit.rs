@@ -89,12 +89,7 @@ impl Entry {
         subject: impl ToString,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            code,
-            actor: actor.into(),
-            subject: subject.to_string(),
-            detail: detail.into(),
-        }
+        Self { code, actor: actor.into(), subject: subject.to_string(), detail: detail.into() }
     }
 }
 
@@ -112,11 +107,7 @@ pub struct Head {
 impl Head {
     /// The head of an empty chain.
     pub fn start() -> Self {
-        Self {
-            next: 1,
-            hash: Sha256::digest(b"enforcer audit v1\0").into(),
-            time: 0,
-        }
+        Self { next: 1, hash: Sha256::digest(b"enforcer audit v1\0").into(), time: 0 }
     }
 
     /// The head after a record that was stored.

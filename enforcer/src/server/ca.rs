@@ -54,13 +54,25 @@ pub enum CaError {
     Request,
     /// The certificate could not be made.
     #[error("no certificate could be made: {0}")]
-    Make(#[from] rcgen::Error),
+    Make(rcgen::Error),
     /// The certificate could not be used.
     #[error("the certificate cannot be used: {0}")]
-    Use(#[from] rustls::Error),
+    Use(rustls::Error),
     /// A time out of range.
     #[error("the clock shows a time that certificates cannot have")]
     Time,
+}
+
+impl From<rcgen::Error> for CaError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Make(error)
+    }
+}
+
+impl From<rustls::Error> for CaError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Use(error)
+    }
 }
 
 /// The CA.
@@ -100,38 +112,23 @@ impl Ca {
             (false, true) => return Err(CaError::Half(key_path)),
         }
         let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|source| IdentityError::File {
-                path: path.to_owned(),
-                source,
-            })
+            std::fs::read_to_string(path)
+                .map_err(|cause| IdentityError::File { path: path.to_owned(), cause })
         };
         let (pem, key_pem) = (read(&cert_path)?, read(&key_path)?);
-        let content = |path: &Path, what| CaError::Content {
-            path: path.to_owned(),
-            what,
-        };
+        let content = |path: &Path, what| CaError::Content { path: path.to_owned(), what };
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| content(&cert_path, "no certificate"))?;
         let key = KeyPair::from_pem(&key_pem).map_err(|_| content(&key_path, "no private key"))?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|_| content(&cert_path, "not a CA's certificate"))?;
-        Ok(Self {
-            issuer,
-            certificate,
-            pem,
-        })
+        Ok(Self { issuer, certificate, pem })
     }
 
     fn make(dir: &Path) -> Result<(), CaError> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir);
-        made.map_err(|source| IdentityError::File {
-            path: dir.to_owned(),
-            source,
-        })?;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|cause| IdentityError::File { path: dir.to_owned(), cause })?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let now = OffsetDateTime::now_utc();
         let mut params = CertificateParams::default();
@@ -139,9 +136,7 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = now - BACKDATE;
         params.not_after = now + CA_LIFE;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Enforcer approval server CA");
+        params.distinguished_name.push(DnType::CommonName, "Enforcer approval server CA");
         let certificate = params.self_signed(&key)?;
         identity::write(&dir.join("ca.key"), key.serialize_pem().as_bytes())?;
         identity::write(&dir.join("ca.pem"), certificate.pem().as_bytes())?;
@@ -183,14 +178,9 @@ impl Ca {
         let uri = subject.uri().try_into().map_err(|_| CaError::Request)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, subject.to_string());
+        params.distinguished_name.push(DnType::CommonName, subject.to_string());
         let certificate = params.signed_by(&asked.public_key, &self.issuer)?;
-        Ok(Issued {
-            pem: certificate.pem(),
-            not_after: params.not_after.unix_timestamp(),
-        })
+        Ok(Issued { pem: certificate.pem(), not_after: params.not_after.unix_timestamp() })
     }
 
     /// A new key and certificate for the server itself; the key stays in memory.
@@ -202,9 +192,7 @@ impl Ca {
         let mut params = leaf(now, SERVER_LIFE)?;
         params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Enforcer approval server");
+        params.distinguished_name.push(DnType::CommonName, "Enforcer approval server");
         let certificate = params.signed_by(&key, &self.issuer)?;
         // The CA goes along, so that a joiner can compare it with the token's fingerprint.
         let chain = vec![certificate.der().clone(), self.certificate.clone()];
@@ -263,10 +251,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["evil.example".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let uri = "spiffe://enforcer/admin/root"
-            .to_owned()
-            .try_into()
-            .unwrap();
+        let uri = "spiffe://enforcer/admin/root".to_owned().try_into().unwrap();
         params.subject_alt_names.push(SanType::URI(uri));
         let csr = params.serialize_request(&key).unwrap().pem().unwrap();
         let subject = Subject::new(Role::Daemon, "h1").unwrap();
@@ -274,10 +259,7 @@ mod tests {
         let der = CertificateDer::from_pem_slice(issued.pem.as_bytes()).unwrap();
         let holder = Holder::read(&der).unwrap();
         assert_eq!(holder.subject, subject);
-        assert_eq!(
-            (holder.not_before, holder.not_after),
-            (700, 1_000 + 24 * 3600)
-        );
+        assert_eq!((holder.not_before, holder.not_after), (700, 1_000 + 24 * 3600));
         let (_, cert) = x509_parser::parse_x509_certificate(&der).unwrap();
         assert!(!cert.is_ca());
     }
@@ -293,10 +275,7 @@ mod tests {
             "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
             &"x".repeat(MAX_CSR + 1),
         ] {
-            assert!(matches!(
-                ca.issue(text, &subject, 1, 0),
-                Err(CaError::Request)
-            ));
+            assert!(matches!(ca.issue(text, &subject, 1, 0), Err(CaError::Request)));
         }
     }
 }

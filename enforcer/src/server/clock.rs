@@ -28,21 +28,13 @@ impl Clock {
     /// The system's time, no earlier than `floor`.
     pub fn system(floor: Millis) -> Self {
         let base = wall().max(floor);
-        Self::System {
-            base,
-            start: Instant::now(),
-            latest: Arc::new(AtomicI64::new(base)),
-        }
+        Self::System { base, start: Instant::now(), latest: Arc::new(AtomicI64::new(base)) }
     }
 
     /// Milliseconds since the Unix epoch.
     pub fn now(&self) -> Millis {
         match self {
-            Self::System {
-                base,
-                start,
-                latest,
-            } => {
+            Self::System { base, start, latest } => {
                 let elapsed = Millis::try_from(start.elapsed().as_millis()).unwrap_or(Millis::MAX);
                 let now = base.saturating_add(elapsed).max(wall());
                 latest.fetch_max(now, Ordering::Relaxed).max(now)
@@ -56,9 +48,7 @@ impl Clock {
 pub fn wall() -> Millis {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
-        })
+        .map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX))
 }
 
 #[cfg(test)]

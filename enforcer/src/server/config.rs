@@ -16,20 +16,20 @@ pub const STARTER: &str = include_str!("server.toml");
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// It is not what it must be; the text names line and column.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Parse {
         /// The file.
         path: PathBuf,
         /// What and where.
-        source: Box<toml::de::Error>,
+        cause: Box<toml::de::Error>,
     },
     /// A value is out of its range.
     #[error("{path}: {key} = {value}: {right}")]
@@ -138,10 +138,7 @@ fn data_dir() -> PathBuf {
 
 impl Default for Certificates {
     fn default() -> Self {
-        Self {
-            daemon_hours: 24,
-            person_hours: 168,
-        }
+        Self { daemon_hours: 24, person_hours: 168 }
     }
 }
 
@@ -165,10 +162,8 @@ impl Config {
     /// # Errors
     /// When it cannot be used, with the place.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         Self::parse(&text, path)
     }
 
@@ -177,20 +172,15 @@ impl Config {
     /// # Errors
     /// When it cannot be used, with the place.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|source| ConfigError::Parse {
+        let mut config: Self = toml::from_str(text).map_err(|cause| ConfigError::Parse {
             path: path.to_owned(),
-            source: Box::new(source),
+            cause: Box::new(cause),
         })?;
         if let Some((key, value, right)) = config.problem() {
             let path = path.to_owned();
-            return Err(ConfigError::Value {
-                path,
-                key,
-                value,
-                right,
-            });
+            return Err(ConfigError::Value { path, key, value, right });
         }
-        let base = path.parent().unwrap_or(Path::new(""));
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
         config.data_dir = base.join(&config.data_dir);
         config.ca.dir = config.ca.dir.map(|dir| base.join(dir));
         Ok(config)
@@ -198,10 +188,7 @@ impl Config {
 
     /// Where the CA is.
     pub fn ca_dir(&self) -> PathBuf {
-        self.ca
-            .dir
-            .clone()
-            .unwrap_or_else(|| self.data_dir.join("ca"))
+        self.ca.dir.clone().unwrap_or_else(|| self.data_dir.join("ca"))
     }
 
     /// The store.
@@ -242,16 +229,8 @@ impl Config {
             let right = "name at least one host name or address that clients use";
             return Some(("names", "[]".to_owned(), right));
         }
-        if let Some(bad) = self
-            .names
-            .iter()
-            .find(|n| ServerName::try_from(n.as_str()).is_err())
-        {
-            return Some((
-                "names",
-                format!("{bad:?}"),
-                "host names and IP addresses only",
-            ));
+        if let Some(bad) = self.names.iter().find(|n| ServerName::try_from(n.as_str()).is_err()) {
+            return Some(("names", format!("{bad:?}"), "host names and IP addresses only"));
         }
         let hours = 1..=24 * 366;
         for (key, value) in [
@@ -274,11 +253,7 @@ impl Config {
             }
         }
         if !(64 << 10..=16 << 20).contains(&message_bytes) {
-            return Some((
-                "limits.message_bytes",
-                message_bytes.to_string(),
-                "65536 to 16777216",
-            ));
+            return Some(("limits.message_bytes", message_bytes.to_string(), "65536 to 16777216"));
         }
         let people = self.owners.iter().flat_map(|owner| &owner.people);
         for person in people {
@@ -308,14 +283,8 @@ mod tests {
     fn the_starter_is_good_and_states_the_defaults() {
         let starter = parse(STARTER).unwrap();
         let least = parse(LEAST).unwrap();
-        assert_eq!(
-            format!("{:?}", starter.limits),
-            format!("{:?}", least.limits)
-        );
-        assert_eq!(
-            format!("{:?}", starter.certificates),
-            format!("{:?}", least.certificates)
-        );
+        assert_eq!(format!("{:?}", starter.limits), format!("{:?}", least.limits));
+        assert_eq!(format!("{:?}", starter.certificates), format!("{:?}", least.certificates));
         assert_eq!(starter.data_dir, least.data_dir);
         assert!(starter.owners.is_empty());
     }
@@ -326,16 +295,10 @@ mod tests {
             (format!("{LEAST}listn = 1\n"), "line 3"),
             (format!("{LEAST}[limits]\nconections = 1\n"), "line 4"),
             (LEAST.replace("7443", "x"), "line 1"),
-            (
-                format!("{LEAST}[limits]\nconnections = 0\n"),
-                "limits.connections = 0",
-            ),
+            (format!("{LEAST}[limits]\nconnections = 0\n"), "limits.connections = 0"),
             (LEAST.replace("localhost", "a b"), "names = \"a b\""),
             (LEAST.replace("\"localhost\"", ""), "names = []"),
-            (
-                format!("{LEAST}[certificates]\ndaemon_hours = 0\n"),
-                "daemon_hours",
-            ),
+            (format!("{LEAST}[certificates]\ndaemon_hours = 0\n"), "daemon_hours"),
             (
                 format!("{LEAST}[[owner]]\nhost = \"*\"\nagent = \"*\"\npeople = [\"Al\"]\n"),
                 "owner.people",
@@ -343,10 +306,7 @@ mod tests {
         ];
         for (text, place) in cases {
             let error = parse(&text).unwrap_err();
-            assert!(
-                error.contains(place) && error.contains("server.toml"),
-                "{error}"
-            );
+            assert!(error.contains(place) && error.contains("server.toml"), "{error}");
         }
     }
 

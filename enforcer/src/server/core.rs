@@ -109,32 +109,21 @@ impl Core {
         let needed = || Status::unauthenticated("a client certificate of this server is needed");
         // The handshake verified the chain; what it says is read here.
         let chain = request.peer_certs().ok_or_else(needed)?;
-        let holder = chain
-            .first()
-            .and_then(|leaf| Holder::read(leaf))
-            .ok_or_else(needed)?;
+        let holder = chain.first().and_then(|leaf| Holder::read(leaf)).ok_or_else(needed)?;
         let now = self.clock.now();
         let until = holder.not_after.saturating_mul(1000);
         if now >= until || now < holder.not_before.saturating_mul(1000) {
-            return Err(Status::unauthenticated(
-                "the client certificate is not good at this time",
-            ));
+            return Err(Status::unauthenticated("the client certificate is not good at this time"));
         }
         if !self.calls.allows(holder.subject.clone(), now) {
             self.metrics.limited.inc();
-            return Err(Status::resource_exhausted(
-                "too many calls; try again later",
-            ));
+            return Err(Status::resource_exhausted("too many calls; try again later"));
         }
         let subject = holder.subject;
         let member = self.store.member(&subject).await?;
         let allowed = roles.contains(&subject.role());
         match member {
-            Some(member) if allowed => Ok(Caller {
-                subject,
-                groups: member.groups,
-                until,
-            }),
+            Some(member) if allowed => Ok(Caller { subject, groups: member.groups, until }),
             _ => {
                 let entry = Entry::new(Code::AccessRefused, subject.to_string(), "", "role");
                 self.note(entry).await?;
@@ -180,11 +169,7 @@ impl Core {
             };
             let codes: Vec<Code> = audit.iter().map(|entry| entry.code).collect();
             let revision = record.revision;
-            if self
-                .store
-                .update(next.clone(), revision, audit, now)
-                .await?
-            {
+            if self.store.update(next.clone(), revision, audit, now).await? {
                 codes.into_iter().for_each(|code| self.metrics.event(code));
                 self.tell(next.clone());
                 return Ok((next, done));

@@ -47,9 +47,7 @@ impl Expiry {
 
     fn wait(&self, now: Millis) -> Duration {
         let due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = due
-            .first()
-            .map_or(LONGEST, |(at, _)| at.saturating_sub(now));
+        let next = due.first().map_or(LONGEST, |(at, _)| at.saturating_sub(now));
         Duration::from_millis(next.clamp(1, LONGEST).unsigned_abs())
     }
 }

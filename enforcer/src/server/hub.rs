@@ -18,10 +18,7 @@ pub struct Hub {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self {
-            all: Sender::new(BACKLOG),
-            hosts: Mutex::default(),
-        }
+        Self { all: Sender::new(BACKLOG), hosts: Mutex::default() }
     }
 }
 
@@ -34,9 +31,7 @@ impl Hub {
     /// Every change of one host's approvals.
     pub fn watch_host(&self, host: &str) -> Receiver<Arc<Record>> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = hosts
-            .entry(host.to_owned())
-            .or_insert_with(|| Sender::new(BACKLOG));
+        let sender = hosts.entry(host.to_owned()).or_insert_with(|| Sender::new(BACKLOG));
         sender.subscribe()
     }
 

@@ -41,10 +41,7 @@ impl<K: Eq + Hash> Rate<K> {
                 return false;
             }
         }
-        let full = Bucket {
-            tokens: self.burst,
-            at: now,
-        };
+        let full = Bucket { tokens: self.burst, at: now };
         let bucket = callers.entry(caller).or_insert(full);
         *bucket = self.filled(*bucket, now);
         let allowed = bucket.tokens >= 1.0;
@@ -55,10 +52,7 @@ impl<K: Eq + Hash> Rate<K> {
     }
 
     fn filled(&self, bucket: Bucket, now: Millis) -> Bucket {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a few milliseconds in 300,000 years"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a few milliseconds in 300,000 years")]
         let seconds = now.saturating_sub(bucket.at).max(0) as f64 / 1000.0;
         Bucket {
             tokens: (bucket.tokens + seconds * self.per_second).min(self.burst),

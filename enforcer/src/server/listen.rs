@@ -91,12 +91,7 @@ pub fn incoming(
                 drop(handshake);
                 match shaken {
                     Ok(tls) => {
-                        let _ = ready
-                            .send(Ok(Connection {
-                                tls,
-                                _slot: connection,
-                            }))
-                            .await;
+                        let _ = ready.send(Ok(Connection { tls, _slot: connection })).await;
                     }
                     Err(error) => tracing::debug!(%peer, %error, "no handshake"),
                 }

@@ -68,25 +68,14 @@ impl Default for Metrics {
             full.clone(),
         );
         registry.register("calls_limited", "Calls refused by rate", limited.clone());
-        Self {
-            registry,
-            events,
-            streams,
-            folded,
-            full,
-            limited,
-        }
+        Self { registry, events, streams, folded, full, limited }
     }
 }
 
 impl Metrics {
     /// Counts an audit record.
     pub fn event(&self, code: Code) {
-        self.events
-            .get_or_create(&ByCode {
-                code: code.as_str(),
-            })
-            .inc();
+        self.events.get_or_create(&ByCode { code: code.as_str() }).inc();
     }
 
     /// Counts a stream while the guard lives.
@@ -140,18 +129,12 @@ pub async fn serve(listener: TcpListener, core: Arc<super::core::Core>, stop: Ca
 async fn scrape(tcp: TcpStream, core: &super::core::Core) -> hyper::Result<()> {
     let answer = service_fn(async |request: Request<hyper::body::Incoming>| {
         let found = request.method() == Method::GET && request.uri().path() == "/metrics";
-        let text = if found {
-            core.metrics.text()
-        } else {
-            String::new()
-        };
+        let text = if found { core.metrics.text() } else { String::new() };
         let mut response = Response::new(Full::new(Bytes::from(text)));
         if found {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             let kind = http::HeaderValue::from_static(kind);
-            response
-                .headers_mut()
-                .insert(http::header::CONTENT_TYPE, kind);
+            response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
         } else {
             *response.status_mut() = StatusCode::NOT_FOUND;
         }

@@ -42,20 +42,26 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// TLS.
     #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(rustls::Error),
     /// A directory, socket or address.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// Which.
         what: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
+}
+
+impl From<rustls::Error> for StartError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error)
+    }
 }
 
 fn at(what: impl ToString) -> impl FnOnce(io::Error) -> StartError {
     let what = what.to_string();
-    move |source| StartError::Io { what, source }
+    move |cause| StartError::Io { what, cause }
 }
 
 /// Opens store and CA without serving anything, for commands on the server's machine.
@@ -68,10 +74,7 @@ pub fn open(config: Config) -> Result<Arc<Core>, StartError> {
 
 pub(super) fn open_at(config: Config, clock: Option<Clock>) -> Result<Arc<Core>, StartError> {
     let dir = &config.data_dir;
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(at(dir.display()))?;
     let store = Rocks::open(&config.store_dir())?;
     let ca = Ca::open(&config.ca_dir())?;
@@ -108,9 +111,7 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
     let tls = listen::tls_config(core.ca.certificate(), Arc::clone(&current))?;
 
     // Everything that can fail is bound before anything is served.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(at(config.listen))?;
+    let listener = TcpListener::bind(config.listen).await.map_err(at(config.listen))?;
     let address = listener.local_addr().map_err(at(config.listen))?;
     let socket = config.admin_socket();
     let admin_listener = bind_private(&socket)?;
@@ -130,12 +131,7 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
     let incoming = listen::incoming(listener, tls, config.limits.connections, stop);
     tasks.spawn(serve(Arc::clone(&core), incoming));
     tracing::info!(%address, "the approval server runs");
-    Ok(Running {
-        address,
-        core,
-        tasks,
-        socket,
-    })
+    Ok(Running { address, core, tasks, socket })
 }
 
 async fn serve(

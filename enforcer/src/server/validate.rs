@@ -59,20 +59,14 @@ pub struct Checked {
 /// # Errors
 /// When it cannot be put before people.
 pub fn check(mut request: v1::ApprovalRequest, host: &str) -> Result<Checked, Invalid> {
-    let principal = request
-        .principal
-        .as_ref()
-        .ok_or(ConvertError::Missing("principal"))?;
+    let principal = request.principal.as_ref().ok_or(ConvertError::Missing("principal"))?;
     if principal.host != host {
         return Err(Invalid::Host);
     }
     bounded("principal.task", principal.task.len() <= NAME)?;
     bounded("policy", request.policy.len() <= NAME)?;
     let agent = principal.agent.clone();
-    let operation = request
-        .operation
-        .as_ref()
-        .ok_or(ConvertError::Missing("operation"))?;
+    let operation = request.operation.as_ref().ok_or(ConvertError::Missing("operation"))?;
     bounded("operation.facts", operation.facts.len() <= FACTS)?;
     bounded("operation.notes", operation.notes.len() <= FACTS)?;
     bounded("operation.target", operation.target.len() <= NAME)?;
@@ -80,13 +74,7 @@ pub fn check(mut request: v1::ApprovalRequest, host: &str) -> Result<Checked, In
     let rules = rules(&request.scopes)?;
     let (_, digest) = convert::checked_operation(&request)?;
     let body = std::mem::take(&mut request.body);
-    Ok(Checked {
-        request,
-        body,
-        agent,
-        digest: digest.to_string(),
-        rules,
-    })
+    Ok(Checked { request, body, agent, digest: digest.to_string(), rules })
 }
 
 /// Decodes and checks; what arrives from the wire, for the fuzzer.
@@ -111,24 +99,12 @@ fn rules(scopes: &[v1::Scope]) -> Result<Vec<Rule>, Invalid> {
 fn rule(scope: &v1::Scope) -> Result<Rule, Invalid> {
     bounded("scope.name", (1..=NAME).contains(&scope.name.len()))?;
     let groups = scope.reviewers.len() <= GROUPS
-        && scope
-            .reviewers
-            .iter()
-            .all(|group| (1..=NAME).contains(&group.len()));
+        && scope.reviewers.iter().all(|group| (1..=NAME).contains(&group.len()));
     bounded("scope.reviewers", groups)?;
     bounded("scope.quorum", (1..=PEOPLE).contains(&scope.quorum))?;
-    bounded(
-        "scope.deny_threshold",
-        (1..=PEOPLE).contains(&scope.deny_threshold),
-    )?;
-    bounded(
-        "scope.request_ttl",
-        (1..=TTL).contains(&scope.request_ttl_seconds),
-    )?;
-    bounded(
-        "scope.grant_ttl",
-        (1..=TTL).contains(&scope.grant_ttl_seconds),
-    )?;
+    bounded("scope.deny_threshold", (1..=PEOPLE).contains(&scope.deny_threshold))?;
+    bounded("scope.request_ttl", (1..=TTL).contains(&scope.request_ttl_seconds))?;
+    bounded("scope.grant_ttl", (1..=TTL).contains(&scope.grant_ttl_seconds))?;
     bounded("scope.uses", (1..=USES).contains(&scope.uses))?;
     let mut reviewers = scope.reviewers.clone();
     reviewers.sort();
@@ -146,15 +122,113 @@ fn rule(scope: &v1::Scope) -> Result<Rule, Invalid> {
 }
 
 fn millis(seconds: u64) -> Millis {
-    Millis::try_from(seconds)
-        .unwrap_or(Millis::MAX)
-        .saturating_mul(1000)
+    Millis::try_from(seconds).unwrap_or(Millis::MAX).saturating_mul(1000)
 }
 
 fn bounded(what: &'static str, fits: bool) -> Result<(), Invalid> {
-    if fits {
-        Ok(())
-    } else {
-        Err(Invalid::Range(what))
+    if fits { Ok(()) } else { Err(Invalid::Range(what)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sha2::{Digest as _, Sha256};
+
+    fn request() -> v1::ApprovalRequest {
+        let text = |name: &str, value: String| v1::Fact {
+            name: name.to_owned(),
+            value: Some(v1::fact::Value::Text(value)),
+        };
+        let length =
+            v1::Fact { name: "body.length".to_owned(), value: Some(v1::fact::Value::Number(4)) };
+        let scope = v1::Scope {
+            name: "s".to_owned(),
+            quorum: 1,
+            deny_threshold: 1,
+            request_ttl_seconds: 60,
+            grant_ttl_seconds: 60,
+            uses: 1,
+            ..v1::Scope::default()
+        };
+        let mut request = v1::ApprovalRequest {
+            principal: Some(v1::Principal {
+                host: "h".to_owned(),
+                agent: "a".to_owned(),
+                ..v1::Principal::default()
+            }),
+            operation: Some(v1::OperationAsked {
+                protocol: "http".to_owned(),
+                facts: vec![length, text("body.sha256", hex::encode(Sha256::digest(b"body")))],
+                ..v1::OperationAsked::default()
+            }),
+            body: Bytes::from_static(b"body"),
+            scopes: vec![scope],
+            ..v1::ApprovalRequest::default()
+        };
+        // The known digest of this request; it changes only with the canonical form.
+        let digest = {
+            use crate::operation::{Operation, Protocol, digest};
+            let mut op = Operation::new("", "", 0, Protocol::Http, "", String::new());
+            op.with_body(Bytes::from_static(b"body"));
+            digest("a", None, &op).to_string()
+        };
+        request.operation.as_mut().unwrap().digest.clone_from(&digest);
+        request.digest = digest;
+        request
+    }
+
+    #[test]
+    fn the_order_of_scopes_and_groups_is_no_difference() {
+        let mut one = request();
+        let mut other = one.scopes[0].clone();
+        other.name = "t".to_owned();
+        other.reviewers = vec!["b".to_owned(), "a".to_owned(), "b".to_owned()];
+        one.scopes.push(other);
+        let mut two = one.clone();
+        two.scopes.reverse();
+        two.scopes[0].reviewers = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(check(one, "h").unwrap().rules, check(two, "h").unwrap().rules);
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        type Spoil = fn(&mut v1::ApprovalRequest);
+        let cases: [(Spoil, Invalid); 9] = [
+            (|r| r.scopes.clear(), Invalid::Range("scopes")),
+            (|r| r.scopes.push(r.scopes[0].clone()), Invalid::Range("scopes")),
+            (|r| r.scopes[0].quorum = 0, Invalid::Range("scope.quorum")),
+            (|r| r.scopes[0].deny_threshold = 0, Invalid::Range("scope.deny_threshold")),
+            (|r| r.scopes[0].uses = USES + 1, Invalid::Range("scope.uses")),
+            (|r| r.scopes[0].grant_ttl_seconds = TTL + 1, Invalid::Range("scope.grant_ttl")),
+            (|r| r.scopes[0].request_ttl_seconds = 0, Invalid::Range("scope.request_ttl")),
+            (|r| r.policy = "x".repeat(NAME + 1), Invalid::Range("policy")),
+            (|r| r.principal.as_mut().unwrap().host = "i".to_owned(), Invalid::Host),
+        ];
+        for (spoil, expected) in cases {
+            let mut spoilt = request();
+            spoil(&mut spoilt);
+            assert_eq!(check(spoilt, "h").unwrap_err(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_whole(message in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(decode(&message, "h").is_err());
+        }
+
+        /// Whatever one byte is changed, what is taken still has the digest of what it shows.
+        #[test]
+        fn a_changed_byte_changes_no_meaning(at in any::<prop::sample::Index>(), flip in 1u8..) {
+            let good = request();
+            let mut message = good.encode_to_vec();
+            let at = at.index(message.len());
+            message[at] ^= flip;
+            if let Ok(taken) = decode(&message, "h") {
+                prop_assert_eq!(&taken.digest, &good.digest);
+                prop_assert_eq!(&taken.body, &good.body);
+            }
+        }
     }
 }

@@ -8,8 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
@@ -55,7 +55,9 @@ pub enum CaError {
         missing: PathBuf,
     },
     /// Others can read the key.
-    #[error("{path} has mode {mode:04o}; run `chmod 600 {path}`, or make a new CA if others may have read it")]
+    #[error(
+        "{path} has mode {mode:04o}; run `chmod 600 {path}`, or make a new CA if others may have read it"
+    )]
     Exposed {
         /// The key file.
         path: PathBuf,
@@ -217,8 +219,7 @@ fn create(dir: &Path) -> Result<(), CaError> {
 /// Writes a file that did not exist, durably.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {
     let write = || {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };

@@ -88,10 +88,7 @@ impl Upstreams {
 
     /// Trusts these roots.
     pub fn with_roots(roots: RootCertStore) -> Result<Self, RootsError> {
-        Ok(Self {
-            http1: config(roots.clone(), &[HTTP1])?,
-            http2: config(roots, &[H2, HTTP1])?,
-        })
+        Ok(Self { http1: config(roots.clone(), &[HTTP1])?, http2: config(roots, &[H2, HTTP1])? })
     }
 
     /// Completes a handshake over `io` with the upstream that must prove to be `name`.

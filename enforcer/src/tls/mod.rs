@@ -42,19 +42,12 @@ pub fn warm_up(server: &server::Interceptor) -> anyhow::Result<()> {
         client.write_tls(&mut wire)?;
         let sent = wire.len();
         server.read_tls(&mut wire.as_slice())?;
-        server
-            .process_new_packets()
-            .context("the start-up handshake failed at the server")?;
+        server.process_new_packets().context("the start-up handshake failed at the server")?;
         wire.clear();
         server.write_tls(&mut wire)?;
-        anyhow::ensure!(
-            sent + wire.len() > 0,
-            "the start-up handshake stopped halfway"
-        );
+        anyhow::ensure!(sent + wire.len() > 0, "the start-up handshake stopped halfway");
         client.read_tls(&mut wire.as_slice())?;
-        client
-            .process_new_packets()
-            .context("the start-up handshake failed at the client")?;
+        client.process_new_packets().context("the start-up handshake failed at the client")?;
     }
     Ok(())
 }

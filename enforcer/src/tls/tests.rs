@@ -74,7 +74,11 @@ fn the_bundle_ends_with_the_ca() {
 }
 
 /// What a client that trusts the CA and connects to `connect` gets from a leaf for `leaf`.
-async fn handshake(leaf: &'static str, connect: &'static str, offer: Offer) -> Result<String, String> {
+async fn handshake(
+    leaf: &'static str,
+    connect: &'static str,
+    offer: Offer,
+) -> Result<String, String> {
     let dir = tempfile::tempdir().unwrap();
     let server = interceptor(dir.path());
     let client = trusting(&server);

@@ -39,11 +39,7 @@ fn accept(listener: TcpListener, port: u16, capture: Arc<Capture>, send: Sender<
             let Ok(peer) = stream.peer_addr() else {
                 continue;
             };
-            let arrival = Arrival {
-                captured: capture.take_tcp(peer),
-                port,
-                transport: "tcp",
-            };
+            let arrival = Arrival { captured: capture.take_tcp(peer), port, transport: "tcp" };
             if send.send(arrival).is_err() {
                 return;
             }
@@ -59,11 +55,7 @@ fn answer(socket: UdpSocket, port: u16, capture: Arc<Capture>, send: Sender<Arri
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let arrival = Arrival {
-                captured: capture.peek_udp(peer),
-                port,
-                transport: "udp",
-            };
+            let arrival = Arrival { captured: capture.peek_udp(peer), port, transport: "udp" };
             if send.send(arrival).is_err() {
                 return;
             }

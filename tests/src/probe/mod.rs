@@ -1,40 +1,37 @@
-//! A bench for the kernel half: two network namespaces joined by a wire, a
-//! governed cgroup of its own, and programs that are run inside or outside it.
+//! A bench for the kernel half: a [`World`], a governed cgroup of its own, and
+//! programs that are run inside or outside that cgroup.
 //!
-//! Everything has a unique name and goes away with the bench. Nothing outside
-//! is touched: no program is ever attached to a cgroup that the bench did not make.
+//! Nothing outside is touched: no program is ever attached to a cgroup that the
+//! bench did not make.
 
 pub mod gate;
 pub mod wire;
 
+use crate::wait::eventually;
+use crate::world::World;
 use enforcer::capture::{self, Capture};
 use enforcer::config::Config;
 use nix::sched::{CloneFlags, setns};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The inside's address on the wire.
-pub const INSIDE4: &str = "10.77.0.1";
-/// The outside's address on the wire.
-pub const OUTSIDE4: &str = "10.77.0.2";
-/// The outside's IPv6 address on the wire.
-pub const OUTSIDE6: &str = "fd77::2";
-/// The port that the outside listens on.
-pub const OUTSIDE_PORT: u16 = 8080;
-
+/// The proxy's port on a bench.
+pub const PROXY: u16 = 15_001;
+/// The resolver's port on a bench.
+pub const RESOLVER: u16 = 15_053;
+/// The port that the far side listens on.
+pub const FAR_PORT: u16 = 8080;
 /// How long anything that must happen may take.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-/// One bench. The thread that makes it is moved into the inside's network namespace.
+/// One bench. The thread that makes it is moved into the host side's network namespace.
+#[derive(Debug)]
 pub struct Bench {
-    name: String,
     root: PathBuf,
+    world: World,
     /// The configuration that the kernel half is installed with.
     pub config: Config,
 }
@@ -46,55 +43,15 @@ impl Bench {
     /// Without root, and when anything cannot be made: a guard that was not tried is not a
     /// guard that holds.
     pub fn new() -> Self {
-        assert!(
-            nix::unistd::geteuid().is_root(),
-            "this suite loads BPF programs and needs root"
-        );
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ek{}x{number}", std::process::id());
+        let world = World::new();
+        let name = format!("enfk{}", world.id);
         let mount = capture::cgroup2_mount().expect("a cgroup2 mount");
-        let config = config(&name);
-        let bench = Self {
-            root: mount.join(format!("{name}.slice")),
-            config,
-            name,
-        };
-        let (inside, outside) = (bench.namespace("i"), bench.namespace("o"));
-        run("ip", &["netns", "add", &inside]);
-        run("ip", &["netns", "add", &outside]);
-        let (near, far) = (format!("{}a", bench.name), format!("{}b", bench.name));
-        let [veth, peer] = ["veth", "peer"];
-        run(
-            "ip",
-            &[
-                "link", "add", &near, "netns", &inside, "type", veth, peer, "name", &far, "netns",
-                &outside,
-            ],
-        );
-        for (namespace, device, v4, v6) in [
-            (&inside, &near, "10.77.0.1/24", "fd77::1/64"),
-            (&outside, &far, "10.77.0.2/24", "fd77::2/64"),
-        ] {
-            let ip = |args: &[&str]| run("ip", &[&["-n", namespace.as_str()], args].concat());
-            ip(&["link", "set", "lo", "up"]);
-            ip(&["addr", "add", v4, "dev", device]);
-            ip(&["addr", "add", v6, "dev", device, "nodad"]);
-            ip(&["link", "set", device, "up"]);
-        }
-        let ip = |args: &[&str]| run("ip", &[&["-n", inside.as_str()], args].concat());
-        ip(&["route", "add", "default", "via", OUTSIDE4]);
-        ip(&["-6", "route", "add", "default", "via", OUTSIDE6]);
-        enter(&inside);
-        bench
-    }
-
-    fn namespace(&self, side: &str) -> String {
-        format!("{}{side}", self.name)
-    }
-
-    /// The name of the inside's end of the wire.
-    pub fn device(&self) -> String {
-        format!("{}a", self.name)
+        // Whether ping sockets may exist at all is this namespace's own setting.
+        let sysctl = "net.ipv4.ping_group_range=0 2147483647";
+        let set = world.host.command("sysctl").args(["-qw", sysctl]).status().expect("sysctl");
+        assert!(set.success());
+        enter(&world.host.file());
+        Self { root: mount.join(format!("{name}.slice")), config: config(&name), world }
     }
 
     /// Installs the kernel half, without a beat.
@@ -103,28 +60,39 @@ impl Bench {
     }
 
     /// The governed root's directory.
-    pub fn root(&self) -> &PathBuf {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Runs a Python program as agent `agent` (`a/task-b` and deeper work too).
-    pub fn governed(&self, agent: &str, code: &str) -> Output {
+    /// The directory of a cgroup below the root; made when missing.
+    pub fn cgroup(&self, agent: &str) -> PathBuf {
         let dir = self.root.join(agent);
         fs::create_dir_all(&dir).expect("the agent's cgroup");
-        python(Some(dir), code)
+        dir
     }
 
-    /// Runs a Python program in the same namespace, governed by nothing.
-    pub fn free(&self, code: &str) -> Output {
-        python(None, code)
+    /// A Python program as agent `agent` (`a/task-b` and deeper work too).
+    pub fn governed(&self, agent: &str, code: &str) -> Command {
+        let enter = format!("echo $$ > {}/cgroup.procs && ", self.cgroup(agent).display());
+        python(Command::new("timeout"), &enter, code)
     }
 
-    /// A thread in the outside's network namespace.
-    pub fn outside<T: Send + 'static>(
+    /// A Python program in the same namespace, governed by nothing.
+    pub fn free(&self, code: &str) -> Command {
+        python(Command::new("timeout"), "", code)
+    }
+
+    /// A Python program on the far side.
+    pub fn far(&self, code: &str) -> Command {
+        python(self.world.far.command("timeout"), "", code)
+    }
+
+    /// A thread in the far side's network namespace.
+    pub fn far_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> thread::JoinHandle<T> {
-        let namespace = self.namespace("o");
+        let namespace = self.world.far.file();
         thread::spawn(move || {
             enter(&namespace);
             work()
@@ -132,33 +100,36 @@ impl Bench {
     }
 }
 
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
-        // Whatever is left is reported by the next run's own failures, not by a panic here.
-        let _killed = fs::write(self.root.join("cgroup.kill"), "1");
-        if let Err(e) = capture::detach(&self.config) {
-            eprintln!("detaching {}: {e}", self.name);
+        if self.root.exists() {
+            fs::write(self.root.join("cgroup.kill"), "1").expect("killing what is left");
         }
-        let until = Instant::now() + DEADLINE;
-        while self.root.exists() && Instant::now() < until {
+        if let Err(error) = capture::detach(&self.config) {
+            eprintln!("detaching: {error}");
+        }
+        // Killed processes leave a moment later.
+        eventually("the cgroups are removed", DEADLINE, || {
             remove_tree(&self.root);
-        }
-        for side in ["i", "o"] {
-            let _gone = Command::new("ip")
-                .args(["netns", "del", &self.namespace(side)])
-                .status();
-        }
+            (!self.root.exists()).then_some(())
+        });
     }
 }
 
 /// Removes a cgroup and those below it, deepest first; those with processes stay.
-fn remove_tree(dir: &PathBuf) {
-    if let Ok(entries) = fs::read_dir(dir) {
-        for entry in entries.flatten().filter(|e| e.path().is_dir()) {
+fn remove_tree(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
             remove_tree(&entry.path());
         }
     }
-    let _gone = fs::remove_dir(dir);
+    let _stays_while_used = fs::remove_dir(dir);
 }
 
 fn config(name: &str) -> Config {
@@ -170,55 +141,52 @@ fn config(name: &str) -> Config {
             "heartbeat_limit_ms": 600_000,
             "max_flows": 1024,
         },
+        "proxy": {"port": PROXY, "dns_port": RESOLVER},
         "policy": {"dir": "/nonexistent"},
     });
     serde_json::from_value(value).expect("the bench's configuration")
 }
 
 fn enter(namespace: &str) {
-    let file = File::open(format!("/run/netns/{namespace}")).expect("the namespace");
+    let file = File::open(namespace).expect("the namespace");
     setns(file, CloneFlags::CLONE_NEWNET).expect("entering the namespace");
 }
 
-fn run(program: &str, args: &[&str]) {
-    let out = Command::new(program)
-        .args(args)
-        .output()
-        .expect("the program starts");
-    assert!(out.status.success(), "{program} {args:?}: {out:?}");
-}
-
-/// A shell moves itself, then becomes Python: every socket is born inside.
-fn python(cgroup: Option<PathBuf>, code: &str) -> Output {
-    let enter = cgroup.map_or_else(String::new, |dir| {
-        format!("echo $$ > {}/cgroup.procs && ", dir.display())
-    });
-    Command::new("timeout")
+/// A shell moves itself first, then becomes Python: every socket is born inside.
+fn python(mut timeout: Command, enter: &str, code: &str) -> Command {
+    timeout
         .args(["20", "sh", "-c"])
         .arg(format!("{enter}exec python3 -I -S -c \"$CODE\""))
-        .env("CODE", format!("{PRELUDE}\n{code}"))
-        .output()
-        .expect("python3 starts")
+        .env("CODE", format!("{PRELUDE}\n{code}"));
+    timeout
 }
 
-/// What every probe can use: errors become one word on standard output.
-const PRELUDE: &str = "
-import socket, sys, os, errno, struct
+/// What every program can use. `attempt` prints one word: what came of a call.
+const PRELUDE: &str = r#"
+import os, sys, errno, struct, ctypes, select
 from socket import *
+FAR4, FAR6, NEAR4, FAR_PORT = '10.77.0.2', 'fd77::2', '10.77.0.1', 8080
+setdefaulttimeout(3)
+libc = ctypes.CDLL(None, use_errno=True)
+def wire(): return if_nametoindex('wire')
+def checked(done):
+    if done < 0: raise OSError(ctypes.get_errno(), 'call')
+    return done
+def sockaddr(family, host, port):
+    return struct.pack('=H', family) + struct.pack('!H', port) + inet_pton(AF_INET, host) + bytes(8)
 def attempt(f):
     try:
-        print('ok', f())
+        return 'ok' if f() is None else 'ok'
+    except TimeoutError:
+        return 'timeout'
     except OSError as e:
-        print(errno.errorcode.get(e.errno, e))
-";
+        return errno.errorcode.get(e.errno, str(e))
+"#;
 
 /// Standard output of a program that ended well.
-pub fn said(out: &Output) -> String {
-    assert!(
-        out.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    );
-    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+pub fn said(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().expect("the program starts");
+    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{status}\n{out}\n{err}");
+    out.trim().to_owned()
 }

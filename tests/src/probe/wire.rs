@@ -1,6 +1,6 @@
 //! The far end of the wire: sees every frame that leaves, and answers TCP.
 
-use super::{Bench, DEADLINE, OUTSIDE_PORT};
+use super::{Bench, DEADLINE, FAR_PORT, said};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Frames that left the inside, and answers to TCP connects.
 pub struct Wire {
@@ -27,10 +27,8 @@ impl Wire {
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, ended) = (Arc::clone(&frames), Arc::clone(&stop));
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let sniffer = bench.outside(move || {
-            for address in ["0.0.0.0", "::"] {
-                serve(address);
-            }
+        let sniffer = bench.far_thread(move || {
+            serve();
             let tap = socket(
                 AddressFamily::Packet,
                 SockType::Raw,
@@ -45,18 +43,12 @@ impl Wire {
             while !ended.load(Ordering::Relaxed) {
                 if let Ok(len) = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                     let frame = buffer.get(..len).unwrap_or_default().to_vec();
-                    seen.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(frame);
+                    seen.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
                 }
             }
         });
         is_ready.recv().expect("the tap starts");
-        Self {
-            frames,
-            stop,
-            sniffer: Some(sniffer),
-        }
+        Self { frames, stop, sniffer: Some(sniffer) }
     }
 
     /// Whether a frame with these bytes has left so far.
@@ -75,25 +67,20 @@ impl Wire {
             if self.saw(token) {
                 return true;
             }
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(5));
         }
         false
     }
 
-    /// Whether a frame with these bytes has left, once all that left before this call is seen: a
-    /// free process sends a mark behind it, and the wire keeps order.
-    pub fn saw_before_now(&self, bench: &Bench, token: &[u8]) -> bool {
+    /// Waits until everything that left before this call is seen: a free process sends a mark
+    /// behind it, and the wire keeps order.
+    pub fn settle(&self, bench: &Bench) {
         let mark = format!("mark-{:?}", Instant::now());
         let code = format!(
-            "socket(AF_INET, SOCK_DGRAM).sendto({mark:?}.encode(), ('{}', 9))",
-            super::OUTSIDE4
+            "socket(AF_INET, SOCK_DGRAM).sendto({mark:?}.encode(), (FAR4, 9)); print('sent')"
         );
-        super::said(&bench.free(&code));
-        assert!(
-            self.waits_for(mark.as_bytes()),
-            "a free datagram crosses the wire"
-        );
-        self.saw(token)
+        said(&mut bench.free(&code));
+        assert!(self.waits_for(mark.as_bytes()), "a free datagram crosses the wire");
     }
 }
 
@@ -106,11 +93,9 @@ impl Drop for Wire {
     }
 }
 
-fn serve(address: &'static str) {
-    // `::` alone would take IPv4 as well where bindv6only is off.
-    let Ok(listener) = TcpListener::bind((address, OUTSIDE_PORT)) else {
-        return;
-    };
+/// Accepts on both families and reads to the end.
+fn serve() {
+    let listener = TcpListener::bind(("::", FAR_PORT)).expect("the far port");
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };

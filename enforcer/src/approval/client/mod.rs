@@ -44,20 +44,20 @@ pub enum ClientError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The token file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     TokenFile {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The token file holds something else.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Token {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: BadToken,
+        cause: BadToken,
     },
     /// Neither an identity nor a token.
     #[error(
@@ -128,9 +128,7 @@ struct Shared {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("options", &self.0.shared.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("options", &self.0.shared.options).finish_non_exhaustive()
     }
 }
 
@@ -164,19 +162,13 @@ impl Client {
                 }
             }),
         );
-        let shared = Arc::new(Shared {
-            options,
-            table: Arc::new(table),
-            channel: ArcSwapOption::empty(),
-        });
+        let shared =
+            Arc::new(Shared { options, table: Arc::new(table), channel: ArcSwapOption::empty() });
         let link = tokio::spawn(link::run(Arc::clone(&shared), identity, token));
         let withdraw = tokio::spawn(withdraw_all(Arc::clone(&shared), withdrawals));
         Ok(Self(Arc::new(Inner {
             shared,
-            _tasks: [
-                AbortOnDropHandle::new(link),
-                AbortOnDropHandle::new(withdraw),
-            ],
+            _tasks: [AbortOnDropHandle::new(link), AbortOnDropHandle::new(withdraw)],
         })))
     }
 
@@ -191,9 +183,7 @@ impl Client {
         let answer = self.0.shared.api()?.request(timed(message)).await;
         let view = view(&answer.map_err(refused)?.into_inner())?;
         if view.digest != digest {
-            return Err(ApprovalError::Protocol(
-                "an approval of another digest".to_owned(),
-            ));
+            return Err(ApprovalError::Protocol("an approval of another digest".to_owned()));
         }
         Ok(self.0.shared.table.ticket(view))
     }
@@ -239,9 +229,7 @@ impl Client {
         let approval = answer.approval.ok_or_else(missing)?;
         let view = view(&approval)?;
         if view.id != id || view.digest != digest || answer.claim_id.is_empty() {
-            return Err(ApprovalError::Protocol(
-                "a claim on something else".to_owned(),
-            ));
+            return Err(ApprovalError::Protocol("a claim on something else".to_owned()));
         }
         let scopes = approval.request.iter().flat_map(|request| &request.scopes);
         let scopes: Vec<&str> = scopes.map(|scope| scope.name.as_str()).collect();
@@ -266,6 +254,9 @@ impl Client {
     }
 
     pub(super) async fn status(&self, id: ApprovalId) -> Result<View, ApprovalError> {
+        if !self.connected() {
+            return Err(ApprovalError::NotConnected);
+        }
         self.0.shared.get(id).await
     }
 }
@@ -280,10 +271,7 @@ impl Shared {
 
     /// For the task that brings the link up.
     fn api_while_down(&self) -> Result<ApprovalsClient<Channel>, ApprovalError> {
-        let channel = self
-            .channel
-            .load_full()
-            .ok_or(ApprovalError::NotConnected)?;
+        let channel = self.channel.load_full().ok_or(ApprovalError::NotConnected)?;
         let client = ApprovalsClient::new(Channel::clone(&channel));
         Ok(client.max_decoding_message_size(tls::MAX_ANSWER))
     }
@@ -308,14 +296,9 @@ fn own(identity: &Identity, options: &Options) -> Result<(), ClientError> {
 }
 
 fn read_token(path: &Path) -> Result<Token, ClientError> {
-    let text = fs::read_to_string(path).map_err(|source| ClientError::TokenFile {
-        path: path.to_owned(),
-        source,
-    })?;
-    Token::parse(&text).map_err(|source| ClientError::Token {
-        path: path.to_owned(),
-        source,
-    })
+    let text = fs::read_to_string(path)
+        .map_err(|cause| ClientError::TokenFile { path: path.to_owned(), cause })?;
+    Token::parse(&text).map_err(|cause| ClientError::Token { path: path.to_owned(), cause })
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {
@@ -346,14 +329,10 @@ fn refused(status: Status) -> ApprovalError {
 
 async fn withdraw_all(shared: Arc<Shared>, mut queue: mpsc::Receiver<(ApprovalId, Digest)>) {
     while let Some((id, digest)) = queue.recv().await {
-        let message = v1::CancelRequest {
-            id: id.to_string(),
-            digest: digest.to_string(),
-        };
+        let message = v1::CancelRequest { id: id.to_string(), digest: digest.to_string() };
         let Ok(mut api) = shared.api() else { continue };
         if let Err(status) = api.cancel(timed(message)).await {
             tracing::debug!(approval = %id, status = status.message(), "not withdrawn");
         }
     }
 }
-

@@ -79,10 +79,7 @@ pub fn scope_from(scope: &v1::Scope) -> Scope {
 
 fn principal(principal: &Principal) -> v1::Principal {
     let process = &principal.process;
-    let exe = process
-        .exe
-        .as_deref()
-        .map(|exe| exe.to_string_lossy().into_owned());
+    let exe = process.exe.as_deref().map(|exe| exe.to_string_lossy().into_owned());
     v1::Principal {
         host: principal.host.clone(),
         agent: principal.agent.to_string(),
@@ -119,14 +116,9 @@ fn fact((name, value): &(String, Fact)) -> v1::Fact {
         Fact::Number(number) => Value::Number(*number),
         Fact::Flag(flag) => Value::Flag(*flag),
         Fact::Text(text) => Value::Text(text.clone()),
-        Fact::List(items) => Value::List(v1::TextList {
-            items: items.clone(),
-        }),
+        Fact::List(items) => Value::List(v1::TextList { items: items.clone() }),
     };
-    v1::Fact {
-        name: name.clone(),
-        value: Some(value),
-    }
+    v1::Fact { name: name.clone(), value: Some(value) }
 }
 
 /// The operation and its digest, recomputed from everything that the request shows.
@@ -136,14 +128,8 @@ fn fact((name, value): &(String, Fact)) -> v1::Fact {
 pub fn checked_operation(
     request: &v1::ApprovalRequest,
 ) -> Result<(Operation, Digest), ConvertError> {
-    let asked = request
-        .operation
-        .as_ref()
-        .ok_or(ConvertError::Missing("operation"))?;
-    let principal = request
-        .principal
-        .as_ref()
-        .ok_or(ConvertError::Missing("principal"))?;
+    let asked = request.operation.as_ref().ok_or(ConvertError::Missing("operation"))?;
+    let principal = request.principal.as_ref().ok_or(ConvertError::Missing("principal"))?;
     let agent =
         AgentName::parse(&principal.agent).ok_or(ConvertError::Invalid("principal.agent"))?;
     let task = (!principal.task.is_empty()).then_some(principal.task.as_str());
@@ -160,14 +146,8 @@ fn operation_from(asked: &v1::OperationAsked, body: Bytes) -> Result<Operation, 
     let protocol = protocol_from(&asked.protocol)?;
     let port = u16::try_from(asked.port).map_err(|_| ConvertError::Invalid("operation.port"))?;
     let resource = asked.resource.clone();
-    let mut op = Operation::new(
-        &asked.target,
-        &asked.name,
-        port,
-        protocol,
-        &asked.action,
-        resource,
-    );
+    let mut op =
+        Operation::new(&asked.target, &asked.name, port, protocol, &asked.action, resource);
     if !asked.facts.is_sorted_by(|a, b| a.name < b.name) {
         return Err(ConvertError::FactOrder);
     }
@@ -182,10 +162,7 @@ fn operation_from(asked: &v1::OperationAsked, body: Bytes) -> Result<Operation, 
 }
 
 fn check_body(op: &Operation, body: &Bytes) -> Result<(), ConvertError> {
-    if op
-        .get("http.body")
-        .is_some_and(|body| *body == Fact::from("streamed"))
-    {
+    if op.get("http.body").is_some_and(|body| *body == Fact::from("streamed")) {
         return Err(ConvertError::Streamed);
     }
     let length = i64::try_from(body.len()).map_err(|_| ConvertError::Body)?;
@@ -196,11 +173,7 @@ fn check_body(op: &Operation, body: &Bytes) -> Result<(), ConvertError> {
         }
         _ => false,
     };
-    if fits {
-        Ok(())
-    } else {
-        Err(ConvertError::Body)
-    }
+    if fits { Ok(()) } else { Err(ConvertError::Body) }
 }
 
 fn protocol_from(name: &str) -> Result<Protocol, ConvertError> {
@@ -212,11 +185,7 @@ fn protocol_from(name: &str) -> Result<Protocol, ConvertError> {
 
 fn fact_from(fact: &v1::Fact) -> Result<Fact, ConvertError> {
     use v1::fact::Value;
-    match fact
-        .value
-        .as_ref()
-        .ok_or(ConvertError::Missing("a fact's value"))?
-    {
+    match fact.value.as_ref().ok_or(ConvertError::Missing("a fact's value"))? {
         Value::Number(number) => Ok(Fact::Number(*number)),
         Value::Flag(flag) => Ok(Fact::Flag(*flag)),
         Value::Text(text) => Ok(Fact::Text(text.clone())),
@@ -231,10 +200,7 @@ fn fact_from(fact: &v1::Fact) -> Result<Fact, ConvertError> {
 pub fn view(approval: &v1::Approval) -> Result<View, ConvertError> {
     let id =
         ApprovalId::from_str(&approval.id).map_err(|_| ConvertError::Invalid("approval.id"))?;
-    let request = approval
-        .request
-        .as_ref()
-        .ok_or(ConvertError::Missing("approval.request"))?;
+    let request = approval.request.as_ref().ok_or(ConvertError::Missing("approval.request"))?;
     let digest = Digest::from_str(&request.digest)
         .map_err(|_| ConvertError::Invalid("approval.request.digest"))?;
     Ok(View {
@@ -254,13 +220,10 @@ fn state(approval: &v1::Approval) -> Result<State, ConvertError> {
     match state {
         v1::State::Unspecified => Err(ConvertError::Missing("approval.state")),
         v1::State::Pending => Ok(State::Pending),
-        v1::State::Approved => Ok(State::Approved {
-            by: voters(approval, true),
-        }),
-        v1::State::Denied => Ok(State::Denied {
-            by: voters(approval, false),
-            reason: reasons(approval),
-        }),
+        v1::State::Approved => Ok(State::Approved { by: voters(approval, true) }),
+        v1::State::Denied => {
+            Ok(State::Denied { by: voters(approval, false), reason: reasons(approval) })
+        }
         v1::State::Expired => Ok(State::Expired),
         v1::State::Cancelled => Ok(State::Cancelled),
         v1::State::Spent => Ok(State::Spent),

@@ -12,10 +12,7 @@ fn ask(body: Option<&'static [u8]>) -> Ask {
         "https://api.example/v1/pay".to_owned(),
     );
     operation.fact("http.method", "POST");
-    operation.fact(
-        "http.header.x",
-        Fact::List(vec!["a".to_owned(), "b".to_owned()]),
-    );
+    operation.fact("http.header.x", Fact::List(vec!["a".to_owned(), "b".to_owned()]));
     operation.fact("http.retry", true);
     if let Some(body) = body {
         operation.with_body(Bytes::from_static(body));
@@ -28,13 +25,7 @@ fn ask(body: Option<&'static [u8]>) -> Ask {
         process: Process::default(),
     };
     let digest = operation.digest(&principal);
-    Ask {
-        principal,
-        operation,
-        digest,
-        scopes: Vec::new(),
-        policy: "sha256:1".to_owned(),
-    }
+    Ask { principal, operation, digest, scopes: Vec::new(), policy: "sha256:1".to_owned() }
 }
 
 #[test]
@@ -55,18 +46,9 @@ fn a_request_that_does_not_fit_together_is_refused() {
     let cases: [(Spoil, ConvertError); 11] = [
         (|r| r.operation = None, ConvertError::Missing("operation")),
         (|r| r.principal = None, ConvertError::Missing("principal")),
-        (
-            |r| op(r).port = 443 + 65536,
-            ConvertError::Invalid("operation.port"),
-        ),
-        (
-            |r| op(r).protocol = "gopher".to_owned(),
-            ConvertError::Invalid("operation.protocol"),
-        ),
-        (
-            |r| op(r).facts[0].value = None,
-            ConvertError::Missing("a fact's value"),
-        ),
+        (|r| op(r).port = 443 + 65536, ConvertError::Invalid("operation.port")),
+        (|r| op(r).protocol = "gopher".to_owned(), ConvertError::Invalid("operation.protocol")),
+        (|r| op(r).facts[0].value = None, ConvertError::Missing("a fact's value")),
         (|r| op(r).facts.reverse(), ConvertError::FactOrder),
         (
             |r| {
@@ -75,16 +57,10 @@ fn a_request_that_does_not_fit_together_is_refused() {
             },
             ConvertError::FactOrder,
         ),
-        (
-            |r| r.body = Bytes::from_static(b"{\"sum\":9}"),
-            ConvertError::Body,
-        ),
+        (|r| r.body = Bytes::from_static(b"{\"sum\":9}"), ConvertError::Body),
         (|r| r.body = Bytes::new(), ConvertError::Body),
         (|r| op(r).target = "other".to_owned(), ConvertError::Digest),
-        (
-            |r| r.principal.as_mut().unwrap().task = String::new(),
-            ConvertError::Digest,
-        ),
+        (|r| r.principal.as_mut().unwrap().task = String::new(), ConvertError::Digest),
     ];
     for (at, (spoil, expected)) in cases.into_iter().enumerate() {
         let mut wire = request(ask(Some(b"{\"sum\":1}")));
@@ -102,10 +78,7 @@ fn a_streamed_body_cannot_be_approved() {
     let mut ask = ask(None);
     ask.operation.fact("http.body", "streamed");
     ask.digest = ask.operation.digest(&ask.principal);
-    assert_eq!(
-        checked_operation(&request(ask)).unwrap_err(),
-        ConvertError::Streamed
-    );
+    assert_eq!(checked_operation(&request(ask)).unwrap_err(), ConvertError::Streamed);
 }
 
 #[test]
@@ -116,14 +89,8 @@ fn an_unknown_state_is_an_error() {
         request: Some(request(ask(None))),
         ..v1::Approval::default()
     };
-    assert_eq!(
-        view(&approval(99)).unwrap_err(),
-        ConvertError::Invalid("approval.state")
-    );
-    assert_eq!(
-        view(&approval(0)).unwrap_err(),
-        ConvertError::Missing("approval.state")
-    );
+    assert_eq!(view(&approval(99)).unwrap_err(), ConvertError::Invalid("approval.state"));
+    assert_eq!(view(&approval(0)).unwrap_err(), ConvertError::Missing("approval.state"));
     assert_eq!(view(&approval(1)).unwrap().state, State::Pending);
 }
 

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use enforcer_proto::v1;
 use serde_json::{Map, Value, json};
 
-/// One approval; `body` is left out where the server did not send it.
-pub(super) fn approval(approval: &v1::Approval, with_body: bool) -> Value {
+/// One approval; `body` is left out where there is none or the server did not send it.
+pub(super) fn approval(approval: &v1::Approval) -> Value {
     let request = approval.request.clone().unwrap_or_default();
     let principal = request.principal.unwrap_or_default();
     let operation = request.operation.unwrap_or_default();
@@ -48,7 +48,7 @@ pub(super) fn approval(approval: &v1::Approval, with_body: bool) -> Value {
         "scopes": request.scopes.iter().map(scope).collect::<Vec<_>>(),
         "votes": approval.votes.iter().map(vote).collect::<Vec<_>>(),
     });
-    if with_body {
+    if !request.body.is_empty() {
         value["body"] = body(&request.body);
     }
     value

@@ -203,7 +203,7 @@ async fn list(
     let approvals = answer.map_err(Told)?.into_inner().approvals;
     let mut out = io::stdout().lock();
     if json {
-        let all: Vec<_> = approvals.iter().map(|approval| json::approval(approval, false)).collect();
+        let all: Vec<_> = approvals.iter().map(json::approval).collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
         return Ok(());
     }
@@ -239,12 +239,8 @@ async fn approve(
             bail!("nothing was decided");
         }
     }
-    let vote = v1::DecideRequest {
-        id: approval.id,
-        approve: true,
-        reason,
-        digest: digest.to_string(),
-    };
+    let vote =
+        v1::DecideRequest { id: approval.id, approve: true, reason, digest: digest.to_string() };
     let answer = client.decide(vote).await.map_err(Told)?.into_inner();
     print_outcome(&answer, json)
 }
@@ -257,7 +253,7 @@ async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {
             continue;
         };
         let line = if json {
-            json::approval(&approval, false).to_string()
+            json::approval(&approval).to_string()
         } else {
             show::summary(&approval, crate::server::clock::wall())
         };
@@ -270,7 +266,7 @@ async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {
 
 fn print_one(approval: &v1::Approval, json: bool) -> anyhow::Result<()> {
     let text = if json {
-        format!("{}\n", serde_json::to_string_pretty(&json::approval(approval, true))?)
+        format!("{}\n", serde_json::to_string_pretty(&json::approval(approval))?)
     } else {
         show::whole(approval)
     };

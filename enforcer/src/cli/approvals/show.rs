@@ -180,10 +180,8 @@ mod tests {
     use super::*;
 
     fn approval(body: &'static [u8], resource: &str) -> v1::Approval {
-        let operation = v1::OperationAsked {
-            resource: resource.to_owned(),
-            ..v1::OperationAsked::default()
-        };
+        let operation =
+            v1::OperationAsked { resource: resource.to_owned(), ..v1::OperationAsked::default() };
         v1::Approval {
             id: "0190163d-8694-739b-aea5-966c26f8ad90".to_owned(),
             state: v1::State::Pending.into(),

@@ -36,9 +36,8 @@ const HIDDEN: [(u32, u32); 19] = [
 fn push(out: &mut String, c: char) {
     let code = u32::from(c);
     // The mark's own bracket too, so that a mark in the text cannot be forged.
-    let marked = c.is_control()
-        || c == '‹'
-        || HIDDEN.iter().any(|(from, to)| (*from..=*to).contains(&code));
+    let marked =
+        c.is_control() || c == '‹' || HIDDEN.iter().any(|(from, to)| (*from..=*to).contains(&code));
     if marked {
         // Writing into a string does not fail.
         let _ = write!(out, "‹U+{code:04X}›");
@@ -171,12 +170,21 @@ mod tests {
 
     #[test]
     fn bytes() {
-        assert_eq!(hex_block(b"\x00A~\xff", ""), format!("00000000  {:<47}  .A~.\n", "00 41 7e ff"));
+        assert_eq!(
+            hex_block(b"\x00A~\xff", ""),
+            format!("00000000  {:<47}  .A~.\n", "00 41 7e ff")
+        );
     }
 
     #[test]
     fn spans() {
-        for (ms, text) in [(-5, "0s"), (59_999, "59s"), (61_000, "1m01s"), (3_600_000, "1h00m"), (90_000_000, "1d01h")] {
+        for (ms, text) in [
+            (-5, "0s"),
+            (59_999, "59s"),
+            (61_000, "1m01s"),
+            (3_600_000, "1h00m"),
+            (90_000_000, "1d01h"),
+        ] {
             assert_eq!(span(ms), text);
         }
     }

@@ -36,8 +36,9 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = std::path::absolute(&args.dir).context("the directory's path cannot be used")?;
     let data_dir = match args.data_dir {
-        Some(data_dir) => std::path::absolute(&data_dir)
-            .context("the data directory's path cannot be used")?,
+        Some(data_dir) => {
+            std::path::absolute(&data_dir).context("the data directory's path cannot be used")?
+        }
         None if dir == Path::new(DEFAULT_DIR) => "/var/lib/enforcer".into(),
         None => dir.join("data"),
     };
@@ -74,7 +75,12 @@ fn init(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Step>> {
     let mut steps = Vec::new();
     let path = dir.join("enforcer.toml");
     steps.push(step::directory("configuration directory", dir, 0o755)?);
-    steps.push(step::file("configuration", &path, &template(dir, data_dir), 0o644)?);
+    steps.push(step::file(
+        "configuration",
+        &path,
+        &template(dir, data_dir),
+        0o644,
+    )?);
     for (name, content) in crate::policy::starter() {
         let file = dir.join("policy").join(name);
         if let Some(parent) = file.parent() {
@@ -84,7 +90,11 @@ fn init(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Step>> {
     }
     // From here on the file says where things are, which may be an older one.
     let config = Config::load(&path)?;
-    steps.push(step::directory("data directory", &config.host.data_dir, 0o700)?);
+    steps.push(step::directory(
+        "data directory",
+        &config.host.data_dir,
+        0o700,
+    )?);
     let ca_dir = config.ca_dir();
     let certificate = ca_dir.join(ca::CERTIFICATE);
     let there = certificate.exists();
@@ -92,7 +102,11 @@ fn init(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Step>> {
     steps.push(Step::new(
         "interception CA",
         certificate.display().to_string(),
-        if there { Outcome::Exists } else { Outcome::Made },
+        if there {
+            Outcome::Exists
+        } else {
+            Outcome::Made
+        },
     ));
     steps.push(step::user(&config.run.user)?);
     Ok(steps)

@@ -70,7 +70,9 @@ pub(super) fn directory(what: &'static str, path: &Path, mode: u32) -> anyhow::R
         let step = Step::new(what, shown.clone(), Outcome::Exists);
         let has = meta.permissions().mode() & 0o777;
         if has & !mode != 0 {
-            return Ok(step.because(format!("mode {has:04o}; `chmod {mode:04o} {shown}` is meant")));
+            return Ok(step.because(format!(
+                "mode {has:04o}; `chmod {mode:04o} {shown}` is meant"
+            )));
         }
         return Ok(step);
     }

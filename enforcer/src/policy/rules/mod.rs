@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::str::FromStr;
 
+mod bounds;
 mod lint;
 
 /// The file that holds them.
@@ -96,6 +97,9 @@ pub(in crate::policy) fn read(
     schema: &Schema,
     problems: &mut Problems,
 ) -> Vec<Rule> {
+    if !bounds::hold(source, problems) {
+        return Vec::new();
+    }
     let set = match PolicySet::from_str(source.text) {
         Ok(set) => set,
         Err(errors) => {

@@ -20,7 +20,7 @@ fn everything_is_reported_at_once() {
         "[[target]]\nname = \"a\"\nhodl = \"5s\"\n[[target]]\nnames = [\"x.test\"]\nports = [0]\n",
         "permit (principal, action == Action::\"http.gett\", resource);",
         "[[scope]]\nname = \"s\"\nquorum = 0\n",
-        "[[mask]]\nname = \"m\"\ntargets = \"a\"\n",
+        "[[mask]]\nname = \"m\"\ntargets = \"a\"\njson = [\"$.a\"]\n",
     ));
     insta::assert_snapshot!(found);
 }
@@ -201,7 +201,7 @@ json = ["$.a"]
         "mask `tag`: no target has the tag `dev`",
         "mask `tag`: target `raw` has the tag `prod` and is opaque",
         "masks.toml:12:1: error: mask `key`: ",
-        "masks.toml:13:1: error: mask `path`: ",
+        "masks.toml:13:1: error: mask",
         "mask `path` is there twice",
         "masks.toml:19:1: error: `name` is missing",
     ] {
@@ -252,6 +252,30 @@ fn warnings_do_not_keep_a_bundle_from_use() {
         "",
     ));
     insta::assert_snapshot!(found);
+}
+
+/// Each of these would end the process, were it parsed.
+#[test]
+fn what_is_too_deep_is_refused_before_it_is_parsed() {
+    for condition in [
+        "(".repeat(20_000) + "true",
+        "!(".repeat(20_000) + "true",
+        "true && ".repeat(20_000) + "true",
+        "context".to_owned() + &".a".repeat(20_000),
+        "if true then true else ".repeat(20_000) + "true",
+    ] {
+        let rules =
+            format!("@id(\"r\") permit (principal, action, resource) when {{ {condition} }};");
+        let found = problems(&files(API, &rules, "", ""));
+        assert!(found.contains("error: "), "{found}");
+    }
+    for targets in [
+        "a.".repeat(20_000) + "a = 1",
+        "a = ".to_owned() + &"[".repeat(20_000),
+    ] {
+        let found = problems(&files(&targets, "", "", &targets));
+        assert!(found.contains("not valid TOML"), "{found}");
+    }
 }
 
 #[test]

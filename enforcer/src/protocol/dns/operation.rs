@@ -18,8 +18,11 @@ pub fn operation(question: &Question, subject: &Subject, target: &str) -> Operat
         Subject::Name(name) => name.as_str().to_owned(),
         // As asked, with what is not printable escaped.
         _ => {
-            let text = question.name.to_ascii().to_ascii_lowercase();
-            text.strip_suffix('.').map_or(text.clone(), str::to_owned)
+            let mut text = question.name.to_ascii().to_ascii_lowercase();
+            if text.len() > 1 && text.ends_with('.') {
+                text.pop();
+            }
+            text
         }
     };
     let record_type = question.record_type.to_string();
@@ -29,6 +32,9 @@ pub fn operation(question: &Question, subject: &Subject, target: &str) -> Operat
     operation.fact("dns.type", record_type);
     operation
 }
+
+/// An event and the operation it belongs to.
+pub type Event = (Option<OperationId>, Kind);
 
 /// What was decided, beside the plan itself.
 #[derive(Debug, Default)]
@@ -47,7 +53,7 @@ pub fn events(
     principal: &Principal,
     judged: Judged,
     plan: &Plan,
-) -> Vec<(Option<OperationId>, Kind)> {
+) -> Vec<Event> {
     let verdict = if plan.allowed {
         v1::Verdict::Allow
     } else {

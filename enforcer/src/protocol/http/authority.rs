@@ -113,8 +113,7 @@ pub fn of_request(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Authority
         (Some(one), None) | (None, Some(one)) => Ok(one),
         (Some(host), Some(authority)) => {
             let port = default_port(uri.scheme_str());
-            let same = host.host == authority.host
-                && host.port.or(port) == authority.port.or(port);
+            let same = host.host == authority.host && host.port.or(port) == authority.port.or(port);
             if same { Ok(authority) } else { Err(AuthorityError::Differ) }
         }
     }

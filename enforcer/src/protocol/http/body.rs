@@ -84,22 +84,24 @@ impl Body for Out {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream { ended: true, .. } => Poll::Ready(None),
-            Self::Stream { pieces, left, ended } => Poll::Ready(match ready!(pieces.poll_recv(cx)) {
-                Some(Piece::Data(bytes)) => {
-                    if let Some(left) = left {
-                        *left = left.saturating_sub(bytes.len() as u64);
+            Self::Stream { pieces, left, ended } => {
+                Poll::Ready(match ready!(pieces.poll_recv(cx)) {
+                    Some(Piece::Data(bytes)) => {
+                        if let Some(left) = left {
+                            *left = left.saturating_sub(bytes.len() as u64);
+                        }
+                        Some(Ok(Frame::data(bytes)))
                     }
-                    Some(Ok(Frame::data(bytes)))
-                }
-                Some(Piece::End(trailers)) => {
-                    *ended = true;
-                    trailers.map(|trailers| Ok(Frame::trailers(trailers)))
-                }
-                None => {
-                    *ended = true;
-                    Some(Err(CutOff))
-                }
-            }),
+                    Some(Piece::End(trailers)) => {
+                        *ended = true;
+                        trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+                    }
+                    None => {
+                        *ended = true;
+                        Some(Err(CutOff))
+                    }
+                })
+            }
         }
     }
 

@@ -24,15 +24,20 @@ const SMALL: u64 = 64 << 10;
 const AT_ONCE: Duration = Duration::from_millis(3);
 
 /// A response that may be delivered.
-pub struct Answer {
+pub(super) struct Answer {
     head: http::response::Parts,
+    rest: Rest,
+}
+
+/// What comes after the head.
+struct Rest {
     body: Incoming,
     masks: Arc<MaskPlan>,
     masker: Option<BodyMasker>,
 }
 
 /// Checks and masks a response's head. A flaw means that nothing of it may be delivered.
-pub fn prepare(
+pub(super) fn prepare(
     response: Response<Incoming>,
     request: &Parts,
     permit: &Permit,
@@ -64,7 +69,7 @@ pub fn prepare(
         masks.headers(&mut head.headers, &mut report);
         ledger.masked(&report.counts);
     }
-    Ok(Answer { head, body, masks, masker })
+    Ok(Answer { head, rest: Rest { body, masks, masker } })
 }
 
 /// A header's lines as one value; one that is no text is given as it is, so that it is not read
@@ -81,55 +86,56 @@ fn joined(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
 
 impl Answer {
     /// Delivers it. Dropped halfway it breaks the client's connection off.
-    pub async fn deliver(
-        mut self,
+    pub(super) async fn deliver(
+        self,
         reply: oneshot::Sender<Response<Out>>,
         version: Version,
         hash: &Hash,
         ledger: &Ledger,
     ) -> Outcome {
-        let head = Kind::ResponseHead(refuse::recorded(&self.head, version, false, hash));
-        let gathered = match body::gather(&mut self.body, SMALL, AT_ONCE).await {
+        let Self { head, mut rest } = self;
+        let recorded = Kind::ResponseHead(refuse::recorded(&head, version, false, hash));
+        let gathered = match body::gather(&mut rest.body, SMALL, AT_ONCE).await {
             Ok(gathered) => gathered,
             Err(error) => return Outcome::failed("upstream-broke", error),
         };
         let mut first = Vec::new();
         let masked = match gathered.ended {
-            true => self.mask_last(&gathered.data, &mut first, ledger),
-            false => self.mask(&gathered.data, &mut first),
+            true => rest.mask_last(&gathered.data, &mut first, ledger),
+            false => rest.mask(&gathered.data, &mut first),
         };
         if let Err(error) = masked {
             return Outcome::cut("unmaskable", error);
         }
-        let first = match self.masker {
+        let first = match rest.masker {
             Some(_) => Bytes::from(first),
             None => gathered.data,
         };
         ledger.delivered(first.len());
         if gathered.ended && gathered.trailers.is_none() {
             let last = v1::Body { data: first.clone(), last: true, ..v1::Body::default() };
-            if let Err(error) = ledger.append([head, Kind::ResponseBody(last)]).await {
+            if let Err(error) = ledger.append([recorded, Kind::ResponseBody(last)]).await {
                 return Outcome::cut(error.code(), error);
             }
-            let response = Response::from_parts(self.head, Out::whole(first));
+            let response = Response::from_parts(head, Out::whole(first));
             return match reply.send(response) {
                 Ok(()) => Outcome::complete(),
                 Err(_) => Outcome::cancelled(),
             };
         }
-        let length = match self.masker {
+        let length = match rest.masker {
             Some(_) => None,
-            None => self.body.size_hint().exact().map(|rest| rest + first.len() as u64),
+            None => rest.body.size_hint().exact().map(|left| left + first.len() as u64),
         };
         let (feed, out) = Out::stream(length);
-        let mut events = vec![head];
+        let mut events = vec![recorded];
         if !first.is_empty() {
             events.push(piece(first.clone(), false));
         }
         if let Err(error) = ledger.append(events).await {
             return Outcome::cut(error.code(), error);
         }
-        let response = Response::from_parts(std::mem::take(&mut self.head), out);
+        let response = Response::from_parts(head, out);
         if reply.send(response).is_err() {
             return Outcome::cancelled();
         }
@@ -137,17 +143,14 @@ impl Answer {
             return Outcome::cancelled();
         }
         match gathered.ended {
-            true => self.finish(feed, gathered.trailers, ledger, hash).await,
-            false => self.stream(feed, ledger, hash).await,
+            true => rest.finish(feed, gathered.trailers, ledger, hash).await,
+            false => rest.stream(feed, ledger, hash).await,
         }
     }
+}
 
-    async fn stream(
-        mut self,
-        feed: body::Feed,
-        ledger: &Ledger,
-        hash: &Hash,
-    ) -> Outcome {
+impl Rest {
+    async fn stream(mut self, feed: body::Feed, ledger: &Ledger, hash: &Hash) -> Outcome {
         let mut trailers = None;
         loop {
             let frame = tokio::select! {

@@ -28,7 +28,7 @@ const MAX_TRIES: usize = 3;
 
 /// One HTTP request.
 #[derive(Debug)]
-pub struct HttpExchange {
+pub(super) struct HttpExchange {
     place: Place,
     tls: bool,
     parts: Parts,
@@ -42,7 +42,7 @@ pub struct HttpExchange {
 
 impl HttpExchange {
     /// A request that came over a connection to `place`; its answer goes into `reply`.
-    pub fn new(
+    pub(super) fn new(
         flow: &Flow,
         place: Place,
         tls: bool,
@@ -66,8 +66,7 @@ impl HttpExchange {
     fn read(&mut self, flow: &Flow) -> (operation::Read, Option<Flaw>) {
         let bundle = flow.inputs.decider.bundle();
         // A plain connection to an address may name the target's host in `Host` only.
-        if let Ok(authority) =
-            super::authority::of_request(&self.parts.uri, &self.parts.headers)
+        if let Ok(authority) = super::authority::of_request(&self.parts.uri, &self.parts.headers)
             && let Some(place) = self.place.named(&authority.host, &bundle)
         {
             self.place = place;
@@ -88,17 +87,12 @@ impl HttpExchange {
     }
 
     /// Adds what is known of the body; reads all of it where that is needed.
-    async fn read_body(
-        &mut self,
-        flow: &Flow,
-        asked: &mut Asked,
-    ) -> Result<(), Denial> {
+    async fn read_body(&mut self, flow: &Flow, asked: &mut Asked) -> Result<(), Denial> {
         let Some(body) = &mut self.body else {
             return Ok(());
         };
-        let mut all = std::iter::once(&mut asked.operation).chain(&mut asked.readings);
         if body.is_end_stream() {
-            all.for_each(|operation| operation.with_body(Bytes::new()));
+            set_body(asked, &Bytes::new());
             return Ok(());
         }
         let limits = &flow.inputs.config.limits;
@@ -128,7 +122,7 @@ impl HttpExchange {
         };
         match read {
             Ok(bytes) => {
-                all.for_each(|operation| operation.with_body(bytes.clone()));
+                set_body(asked, &bytes);
                 self.body = None;
                 Ok(())
             }
@@ -158,10 +152,7 @@ impl HttpExchange {
             sent.insert(header.name.clone(), value);
         }
         if !permit.masks().is_empty() {
-            sent.insert(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_static(mask::ACCEPT_ENCODING),
-            );
+            sent.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(mask::ACCEPT_ENCODING));
         }
         let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let uri = if http2 {
@@ -394,6 +385,12 @@ async fn closed(reply: &mut Option<oneshot::Sender<Response<Out>>>) {
     match reply {
         Some(reply) => reply.closed().await,
         None => std::future::pending().await,
+    }
+}
+
+fn set_body(asked: &mut Asked, body: &Bytes) {
+    for operation in std::iter::once(&mut asked.operation).chain(&mut asked.readings) {
+        operation.with_body(body.clone());
     }
 }
 

@@ -58,22 +58,15 @@ pub struct Read {
 
 /// Whether a request is a gRPC call, and is to be refused in gRPC's own way.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| {
-            kind.strip_prefix("application/grpc")
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
-        })
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+        kind.strip_prefix("application/grpc")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+    })
 }
 
 /// Reads a head. The operation is always there, so that a refusal can be recorded; with a flaw
 /// it says what could be read.
-pub fn read(
-    parts: &Parts,
-    at: Where<'_>,
-    hash: &dyn Fn(&[u8]) -> String,
-) -> (Read, Option<Flaw>) {
+pub fn read(parts: &Parts, at: Where<'_>, hash: &dyn Fn(&[u8]) -> String) -> (Read, Option<Flaw>) {
     let (authority, mut flaw) = match authority::of_request(&parts.uri, &parts.headers) {
         Ok(authority) => {
             let flaw = check_authority(&authority, at);
@@ -174,7 +167,10 @@ fn check_authority(authority: &Authority, at: Where<'_>) -> Option<Flaw> {
     if authority.host != at.name {
         return Some(Flaw::new(
             "name-mismatch",
-            format!("the request is for {}, but the connection was made to {}", authority.host, at.name),
+            format!(
+                "the request is for {}, but the connection was made to {}",
+                authority.host, at.name
+            ),
         ));
     }
     let scheme = if at.tls { "https" } else { "http" };
@@ -184,8 +180,11 @@ fn check_authority(authority: &Authority, at: Where<'_>) -> Option<Flaw> {
     if authority.port.is_some() && port != Some(at.port) {
         return Some(Flaw::new(
             "port-mismatch",
-            format!("the request names port {}, but the connection was made to port {}",
-                port.unwrap_or_default(), at.port),
+            format!(
+                "the request names port {}, but the connection was made to port {}",
+                port.unwrap_or_default(),
+                at.port
+            ),
         ));
     }
     None
@@ -227,8 +226,8 @@ fn check_scheme(uri: &Uri, tls: bool) -> Option<Flaw> {
 
 fn check_headers(headers: &HeaderMap) -> Option<Flaw> {
     // A server without HTTP/2 ignores `Upgrade: h2c`, and so may the proxy (RFC 9110 section 7.8).
-    let upgrade = headers::tokens(headers, &header::UPGRADE)
-        .find(|token| !token.eq_ignore_ascii_case("h2c"));
+    let upgrade =
+        headers::tokens(headers, &header::UPGRADE).find(|token| !token.eq_ignore_ascii_case("h2c"));
     if let Some(protocol) = upgrade {
         return Some(Flaw::new(
             "upgrade-refused",
@@ -292,8 +291,10 @@ fn add_headers(
             _ => notes.push((fact, value)),
         }
     }
-    notes.extend(at.injected.iter().map(|name| {
-        (format!("http.header.{name}"), Fact::Text("(set by the proxy)".to_owned()))
-    }));
+    notes.extend(
+        at.injected.iter().map(|name| {
+            (format!("http.header.{name}"), Fact::Text("(set by the proxy)".to_owned()))
+        }),
+    );
     notes
 }

@@ -155,10 +155,7 @@ pub fn recorded(
 }
 
 /// Headers as they are recorded: secrets as keyed hashes.
-pub fn recorded_headers(
-    headers: &HeaderMap,
-    hash: &Hash,
-) -> Vec<enforcer_proto::v1::Header> {
+pub fn recorded_headers(headers: &HeaderMap, hash: &Hash) -> Vec<enforcer_proto::v1::Header> {
     headers
         .iter()
         .map(|(name, value)| enforcer_proto::v1::Header {

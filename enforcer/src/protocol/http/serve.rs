@@ -31,13 +31,7 @@ pub enum Speaks {
 }
 
 /// Serves a connection's requests to their end, each through the spine.
-pub async fn serve<T>(
-    flow: &Arc<Flow>,
-    place: &Place,
-    tls: bool,
-    speaks: Speaks,
-    io: T,
-) -> Outcome
+pub async fn serve<T>(flow: &Arc<Flow>, place: &Place, tls: bool, speaks: Speaks, io: T) -> Outcome
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -53,16 +47,11 @@ where
 }
 
 /// Runs a connection with `answer` for each request, until it ends or the daemon drains.
-pub(super) async fn connection<T, A, F>(
-    flow: &Flow,
-    speaks: Speaks,
-    io: T,
-    answer: A,
-) -> Outcome
+pub(super) async fn connection<T, A, F>(flow: &Flow, speaks: Speaks, io: T, answer: A) -> Outcome
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Result<Response<Out>, CutOff>> + Send,
+    F: Future<Output = Result<Response<Out>, CutOff>> + Send + 'static,
 {
     let limits = &flow.inputs.config.limits;
     let service = service_fn(answer);
@@ -89,11 +78,7 @@ where
     }
 }
 
-async fn drive<C>(
-    flow: &Flow,
-    connection: C,
-    wind_down: impl Fn(Pin<&mut C>),
-) -> hyper::Result<()>
+async fn drive<C>(flow: &Flow, connection: C, wind_down: impl Fn(Pin<&mut C>)) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {

@@ -11,20 +11,20 @@ use hyper::body::Incoming;
 
 /// A request body that streams.
 #[derive(Debug)]
-pub struct Upload {
+pub(super) struct Upload {
     from: Incoming,
     feed: Feed,
 }
 
 impl Upload {
     /// Takes from the client and feeds the upstream's request.
-    pub fn new(from: Incoming, feed: Feed) -> Self {
+    pub(super) fn new(from: Incoming, feed: Feed) -> Self {
         Self { from, feed }
     }
 
     /// Carries the body up to its end, or until the upstream wants no more of it. An error ends
     /// the operation. Not cancel safe: what was taken is lost.
-    pub async fn run(&mut self, ledger: &Ledger) -> Result<(), Outcome> {
+    pub(super) async fn run(&mut self, ledger: &Ledger) -> Result<(), Outcome> {
         loop {
             let frame = self.from.frame().await;
             let (piece, ended) = match frame {

@@ -276,10 +276,11 @@ async fn dial(
     offer: Offer,
 ) -> Result<(Sender, Peer), ConnectError> {
     let inputs = &flow.inputs;
-    let dialed = inputs.dialer.dial(&permit.route()).await.map_err(|error| ConnectError {
-        code: error.kind(),
-        detail: error.to_string(),
-    })?;
+    let dialed = inputs
+        .dialer
+        .dial(&permit.route())
+        .await
+        .map_err(|error| ConnectError { code: error.kind(), detail: error.to_string() })?;
     if !tls {
         let sender = speak(dialed.stream, offer, &inputs.config.limits).await?;
         return Ok((sender, Peer { addr: dialed.addr, tls: None }));
@@ -287,10 +288,9 @@ async fn dial(
     let limit = Duration::from_millis(inputs.config.limits.dial_ms);
     let handshake = inputs.upstreams.connect(dialed.stream, &permit.place().name, offer);
     let (stream, agreed) = match tokio::time::timeout(limit, handshake).await {
-        Ok(done) => done.map_err(|error| ConnectError {
-            code: "upstream-tls",
-            detail: error.to_string(),
-        })?,
+        Ok(done) => {
+            done.map_err(|error| ConnectError { code: "upstream-tls", detail: error.to_string() })?
+        }
         Err(_) => {
             return Err(ConnectError {
                 code: "upstream-timeout",
@@ -315,10 +315,8 @@ async fn speak<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let broke = |error: hyper::Error| ConnectError {
-        code: "upstream-broke",
-        detail: error.to_string(),
-    };
+    let broke =
+        |error: hyper::Error| ConnectError { code: "upstream-broke", detail: error.to_string() };
     let io = TokioIo::new(io);
     match version {
         Offer::Http1 => {

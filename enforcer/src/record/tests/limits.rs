@@ -68,7 +68,7 @@ async fn at_the_quota_truncate_leaves_bodies_out_and_keeps_length_and_hash() {
     let mut assembler = Assembler::default();
     let mut last = None;
     all.events(log.id(), |event| {
-        last = assembler.add(event).or(last.take());
+        last = assembler.add(event).or_else(|| last.take());
         Ok(true)
     })
     .unwrap();

@@ -14,42 +14,45 @@ impl Check<'_> {
         let store = self.store;
         let mut rows = store.rows(Cf::Events, b"")?;
         let mut current: Option<FlowCheckOf> = None;
+        // The last flow that was read or tried: past damage it only ever moves on.
+        let mut at = None;
         loop {
-            let step = match rows.next_row() {
-                Ok(Some((row, value))) => match key::parse_event(row) {
-                    Some((flow, seq)) => {
-                        if current.as_ref().is_none_or(|current| current.id != flow) {
-                            if let Some(done) = current.take() {
-                                self.flow_done(done, report)?;
-                            }
-                            current = Some(self.flow_begin(flow));
-                        }
-                        if let Some(current) = &mut current {
-                            self.head_seen(current, seq, value);
-                        }
-                        continue;
-                    }
-                    None => {
+            let damage = match rows.next_row() {
+                Ok(Some((row, value))) => {
+                    let Some((flow, seq)) = key::parse_event(row) else {
                         let what = format!("key {} is of no kind", hex::encode(row));
                         report.note("events", what);
                         continue;
+                    };
+                    if current.as_ref().is_none_or(|current| current.id != flow) {
+                        if let Some(done) = current.take() {
+                            self.flow_done(done, report)?;
+                        }
+                        at = at.max(Some(flow));
+                        current = Some(self.flow_begin(flow));
                     }
-                },
-                Ok(None) => None,
-                Err(error) => Some(error),
-            };
-            let at = current.as_ref().map(|current| current.id);
-            if let Some(mut done) = current.take() {
-                if let Some(error) = &step {
-                    let seq = done.check.events();
-                    report.of("events", done.id, Some(seq), error.to_string());
-                    done.check.set_broken();
+                    if let Some(current) = &mut current {
+                        current.add(seq, value);
+                    }
+                    continue;
                 }
-                self.flow_done(done, report)?;
-            } else if let Some(error) = &step {
-                report.note("events", error.to_string());
+                Ok(None) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            match (&mut current, &damage, at) {
+                (Some(current), Some(error), _) => {
+                    let seq = current.check.events();
+                    report.of("events", current.id, Some(seq), error);
+                    current.check.set_broken();
+                }
+                (None, Some(error), Some(flow)) => report.of("events", flow, Some(0), error),
+                (None, Some(error), None) => report.note("events", error),
+                (_, None, _) => {}
             }
-            if step.is_none() || !self.skip(&mut rows, at, report)? {
+            if let Some(done) = current.take() {
+                self.flow_done(done, report)?;
+            }
+            if damage.is_none() || !self.skip(&mut rows, &mut at, report)? {
                 return Ok(());
             }
         }
@@ -59,49 +62,24 @@ impl Check<'_> {
     fn skip(
         &mut self,
         rows: &mut Rows<'_>,
-        after: Option<FlowId>,
+        at: &mut Option<FlowId>,
         report: &mut Report,
     ) -> Result<bool, RecordError> {
         self.damaged = true;
-        let mut from = after
-            .map(|flow| flow.as_bytes().to_vec())
-            .unwrap_or_default();
-        from.push(0);
-        let mut flows = self.store.rows(Cf::Flows, &from)?;
-        match flows.next_row() {
-            Ok(Some((row, _))) => {
-                // Without a flow to start from, the first one's events are where the damage is.
-                match key::parse_flow(row) {
-                    Some(flow) if after.is_some() => rows.seek(&key::event(flow, 0)),
-                    Some(flow) => {
-                        let next = flow.0.as_u128().saturating_add(1).to_be_bytes();
-                        rows.seek(&next);
-                        let what = "its events cannot be read";
-                        report.of("events", flow, Some(0), what);
-                        return self.skip_first(rows, flow);
-                    }
-                    None => return Ok(false),
-                }
-                Ok(true)
-            }
-            Ok(None) => Ok(false),
+        let from = at.map(|flow| [flow.as_bytes().as_slice(), &[0]].concat());
+        let mut flows = self.store.rows(Cf::Flows, &from.unwrap_or_default())?;
+        let next = match flows.next_row() {
+            Ok(row) => row.and_then(|(row, _)| key::parse_flow(row)),
             Err(error) => {
                 report.note("flows", error.to_string());
-                Ok(false)
+                None
             }
-        }
-    }
-
-    fn skip_first(&self, rows: &mut Rows<'_>, first: FlowId) -> Result<bool, RecordError> {
-        let from = [first.as_bytes().as_slice(), &[0]].concat();
-        let mut flows = self.store.rows(Cf::Flows, &from)?;
-        if let Some((row, _)) = flows.next_row()?
-            && let Some(flow) = key::parse_flow(row)
-        {
+        };
+        if let Some(flow) = next {
             rows.seek(&key::event(flow, 0));
-            return Ok(true);
+            *at = Some(flow);
         }
-        Ok(false)
+        Ok(next.is_some())
     }
 
     fn flow_begin(&self, flow: FlowId) -> FlowCheckOf {
@@ -110,16 +88,6 @@ impl Check<'_> {
             check: FlowCheck::new(flow),
             head: self.open.get(&flow).copied(),
             head_differs: false,
-        }
-    }
-
-    fn head_seen(&self, current: &mut FlowCheckOf, seq: u64, value: &[u8]) {
-        current.check.add(seq, value);
-        if let Some((events, last)) = &current.head
-            && seq.saturating_add(1) == *events
-            && current.check.last() != last
-        {
-            current.head_differs = true;
         }
     }
 
@@ -201,4 +169,16 @@ struct FlowCheckOf {
     /// What the newest signed head that saw it open says.
     head: Option<(u64, chain::Hash)>,
     head_differs: bool,
+}
+
+impl FlowCheckOf {
+    fn add(&mut self, seq: u64, value: &[u8]) {
+        self.check.add(seq, value);
+        if let Some((events, last)) = &self.head
+            && seq.saturating_add(1) == *events
+            && self.check.last() != last
+        {
+            self.head_differs = true;
+        }
+    }
 }

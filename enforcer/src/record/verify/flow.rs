@@ -335,7 +335,9 @@ impl FlowCheck {
             return;
         }
         let mut derived = v1::FlowRecord {
-            session: record.session.clone(),
+            session: sealed
+                .map_or(&record.session, |sealed| &sealed.session)
+                .clone(),
             ..self.record.clone()
         };
         if let Some(seal) = &record.seal {

@@ -21,6 +21,7 @@ impl Check<'_> {
             rows: store.rows(Cf::Checkpoints, &key::leaf(0))?,
             tree: Frontier::default(),
             missing: Vec::new(),
+            damaged: false,
         };
         let mut prev = Vec::new();
         let mut next = 0;
@@ -64,7 +65,9 @@ impl Check<'_> {
             first = false;
             prev = chain::hash(&bytes).to_vec();
             self.read_entries(&mut entries, Some(head.tree_size), report)?;
-            if entries.tree.size() != head.tree_size {
+            if entries.damaged {
+                // Nothing can be said of its root.
+            } else if entries.tree.size() != head.tree_size {
                 let size = entries.tree.size();
                 let what = format!("covers {} entries, the log has {size}", head.tree_size);
                 report.note(&place, what);
@@ -79,7 +82,10 @@ impl Check<'_> {
         self.read_entries(&mut entries, None, report)?;
         report.log_entries = entries.tree.size();
         report.unsigned_entries = report.log_entries.saturating_sub(signed);
-        self.ends(&entries.tree, next, report)?;
+        self.damaged |= entries.damaged;
+        if !self.damaged {
+            self.ends(&entries.tree, next, report)?;
+        }
         for (index, flow) in entries.missing {
             if !self.retired.contains(&index) {
                 let what = format!("was sealed (log entry {index}) and is not there");
@@ -135,7 +141,7 @@ impl Check<'_> {
         size: Option<u64>,
         report: &mut Report,
     ) -> Result<(), RecordError> {
-        while size.is_none_or(|size| entries.tree.size() < size) {
+        while !entries.damaged && size.is_none_or(|size| entries.tree.size() < size) {
             let at = entries.tree.size();
             let place = format!("log entry {at}");
             let row = match entries.rows.next_row() {
@@ -143,7 +149,7 @@ impl Check<'_> {
                 Ok(None) => None,
                 Err(error) => {
                     report.note(&place, error.to_string());
-                    self.damaged = true;
+                    entries.damaged = true;
                     None
                 }
             };
@@ -244,4 +250,6 @@ struct Entries<'a> {
     tree: Frontier,
     /// Sealed flows without a row, with the index of their entry.
     missing: Vec<(u64, super::FlowId)>,
+    /// One could not be read; what follows it is out of reach.
+    damaged: bool,
 }

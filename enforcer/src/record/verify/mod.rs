@@ -116,21 +116,34 @@ impl Report {
 /// (hex): without it a store whose key was replaced too, and all heads signed again, is not told
 /// from a good one. `Err` only when nothing can be read at all for a reason that is not damage.
 pub fn verify(path: &Path, key: Option<&str>) -> Result<Report, RecordError> {
-    let mut report = Report::default();
     match Store::open_read_only(path) {
-        Ok(store) => {
-            let mut check = Check::new(&store);
-            if let Err(error) = check.run(&mut report, key) {
-                report.note("store", error.to_string());
-            }
-        }
+        Ok(store) => Ok(verify_store(&store, key)),
         Err(error @ (RecordError::Store { .. } | RecordError::Damaged(_))) => {
+            let mut report = Report::default();
             report.note("store", error.to_string());
+            // Past damage in the log files the rest can be read, and says what is missing.
+            match Store::open_damaged(path) {
+                Ok(store) => run(&store, key, &mut report),
+                Err(error) => report.note("store", format!("nothing else can be read: {error}")),
+            }
+            Ok(report)
         }
-        Err(error) => return Err(error),
+        Err(error) => Err(error),
+    }
+}
+
+/// Verifies an open store.
+pub fn verify_store(store: &Store, key: Option<&str>) -> Report {
+    let mut report = Report::default();
+    run(store, key, &mut report);
+    report
+}
+
+fn run(store: &Store, key: Option<&str>, report: &mut Report) {
+    if let Err(error) = Check::new(store).run(report, key) {
+        report.note("store", error.to_string());
     }
     report.good = report.findings_total == 0;
-    Ok(report)
 }
 
 /// What one pass leaves for the next.
@@ -174,6 +187,12 @@ impl<'a> Check<'a> {
                 let row = String::from_utf8_lossy(row).into_owned();
                 report.note("meta", format!("key {row:?} is none that this format has"));
             }
+        }
+        if self.store.get(Cf::Meta, meta::FORMAT)?.as_deref() != Some(super::store::FORMAT) {
+            report.note(
+                "meta",
+                "the format version is not the one that this version reads",
+            );
         }
         let host_key = self.store.get(Cf::Meta, meta::KEY)?.unwrap_or_default();
         report.host_key = hex::encode(&host_key);

@@ -57,6 +57,8 @@ pub struct View<'a> {
     pub runtime_dir: &'a Path,
     /// The name server of its resolver configuration.
     pub name_server: &'a str,
+    /// The run's own cgroup, all that is left of cgroup2.
+    pub cgroup: &'a Path,
     /// The user whose runtime directory is made.
     pub uid: u32,
     /// That user's group.
@@ -74,7 +76,7 @@ pub fn set_up(view: &View<'_>) -> Result<(), FloorError> {
     let hidden = hide_sockets(view)?;
     runtime(view, &hidden)?;
     proc_and_devices()?;
-    kernel_interfaces()?;
+    kernel_interfaces(view.cgroup)?;
     for dir in hidden {
         read_only(&dir)?;
     }
@@ -82,17 +84,16 @@ pub fn set_up(view: &View<'_>) -> Result<(), FloorError> {
 }
 
 /// The daemon may live in a mount namespace of its own (a unit's sandboxing);
-/// the program is to see the host's.
+/// the program is to see the host's. A daemon that may not look at pid 1 (root
+/// with fewer capabilities, as in a container) gives its own view on.
 fn enter_host() -> Result<(), FloorError> {
-    let path = "/proc/1/ns/mnt";
-    let named = |error| FloorError::File {
-        what: format!("open {path}"),
-        error,
+    let host = match File::open("/proc/1/ns/mnt") {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        other => named("open", Path::new("/proc/1/ns/mnt"), || other)?,
     };
-    let host = File::open(path).map_err(named)?;
-    let own = File::open("/proc/self/ns/mnt").map_err(named)?;
-    let (host_id, own_id) = (host.metadata().map_err(named)?, own.metadata().map_err(named)?);
-    if host_id.ino() == own_id.ino() {
+    let own = fs::metadata("/proc/self/ns/mnt");
+    let ids = named("look at", Path::new("/proc/self/ns/mnt"), || Ok((host.metadata()?, own?)))?;
+    if ids.0.ino() == ids.1.ino() {
         return Ok(());
     }
     step("setns(host's mounts)", setns(host, CloneFlags::CLONE_NEWNS))
@@ -126,6 +127,13 @@ fn hide_sockets(view: &View<'_>) -> Result<Vec<PathBuf>, FloorError> {
     Ok(hidden)
 }
 
+/// Where distributions keep all system roots in one file: Debian, Fedora, Alpine.
+const SYSTEM_ROOTS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
 /// The runtime directory with nothing but the trust files, and the resolver's
 /// configuration out of it over the host's.
 fn runtime(view: &View<'_>, hidden: &[PathBuf]) -> Result<(), FloorError> {
@@ -151,6 +159,13 @@ fn runtime(view: &View<'_>, hidden: &[PathBuf]) -> Result<(), FloorError> {
         let text = nsswitch_conf(&host);
         named("write", &nsswitch, || fs::write(&nsswitch, &text))?;
         cover_etc(Path::new("/etc/nsswitch.conf"), &nsswitch, text.as_bytes(), hidden)?;
+    }
+    // Clients that read the system's store and no variable (GnuTLS, Go without one).
+    let bundle = trust.join("bundle.pem");
+    for store in SYSTEM_ROOTS {
+        if Path::new(store).exists() {
+            cover_etc(Path::new(store), &bundle, b"", hidden)?;
+        }
     }
     read_only(view.runtime_dir)
 }
@@ -241,17 +256,22 @@ fn tty_group() -> u32 {
 
 /// `/sys` and all that is mounted below it read-only; bpffs gone; of cgroup2 the
 /// program's own part only.
-fn kernel_interfaces() -> Result<(), FloorError> {
+fn kernel_interfaces(cgroup: &Path) -> Result<(), FloorError> {
     let table = named("read", Path::new("/proc/self/mountinfo"), || fs::read("/proc/self/mountinfo"))?;
-    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // Held open: its path is covered by the first bind.
+    let held = named("open", cgroup, || {
+        fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(cgroup)
+    })?;
+    let own = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
     for (path, kind) in mount_table(&table) {
         if kind == b"bpf" {
             tmpfs(&path, "mode=0555,size=4k")?;
             read_only(&path)?;
         } else if kind == b"cgroup2" {
-            // Read-only in a second step: at once it could make the one
-            // superblock of the host read-only.
-            change(&path, "mount cgroup2", Some("cgroup2"), None, safe)?;
+            bind(&own, &path)?;
             read_only(&path)?;
         } else if path.starts_with("/sys") {
             read_only(&path)?;

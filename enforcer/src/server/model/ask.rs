@@ -40,17 +40,8 @@ pub fn fold_key(host: &str, digest: &str, rules: &[Rule]) -> [u8; 32] {
         text(&rule.scope);
         text(&rule.reviewers.len().to_string());
         rule.reviewers.iter().for_each(|group| text(group));
-        let Rule {
-            quorum,
-            deny_threshold,
-            request_ttl,
-            grant_ttl,
-            uses,
-            ..
-        } = rule;
-        text(&format!(
-            "{quorum} {deny_threshold} {request_ttl} {grant_ttl} {uses}"
-        ));
+        let Rule { quorum, deny_threshold, request_ttl, grant_ttl, uses, .. } = rule;
+        text(&format!("{quorum} {deny_threshold} {request_ttl} {grant_ttl} {uses}"));
         text(if rule.reason_required { "reason" } else { "" });
     }
     hash.finalize().into()

@@ -200,11 +200,7 @@ impl Record {
             Phase::Approved => {
                 let mut next = current;
                 next.revision += 1;
-                next.uses.push(Use {
-                    operation,
-                    claim,
-                    at: now,
-                });
+                next.uses.push(Use { operation, claim, at: now });
                 if next.uses_left() == 0 {
                     next.phase = Phase::Spent;
                     next.ended = now;

@@ -18,14 +18,7 @@ fn rule(scope: &str, groups: &[&str], quorum: u32, uses: u32) -> Rule {
 
 fn record(rules: Vec<Rule>) -> Record {
     let excluded = vec!["owner".to_owned()];
-    Record::new(
-        Uuid::from_u128(1),
-        ("h", "agent"),
-        DIGEST,
-        rules,
-        excluded,
-        0,
-    )
+    Record::new(Uuid::from_u128(1), ("h", "agent"), DIGEST, rules, excluded, 0)
 }
 
 fn vote(
@@ -36,10 +29,7 @@ fn vote(
     now: Millis,
 ) -> Result<Record, VoteError> {
     let groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
-    let person = Person {
-        name,
-        groups: &groups,
-    };
+    let person = Person { name, groups: &groups };
     record.vote(person, approve, "because", DIGEST, now)
 }
 
@@ -59,23 +49,14 @@ fn the_grants_clock_starts_at_the_decision() {
     let granted = vote(&record(vec![rule("s", &[], 1, 1)]), "a", &[], true, 99).unwrap();
     assert_eq!(granted.expires(), 149);
     assert!(matches!(claim(&granted, 1, 148), Claimed::New(..)));
-    assert_eq!(
-        claim(&granted, 1, 149),
-        Claimed::Refused(NotGranted::Expired)
-    );
+    assert_eq!(claim(&granted, 1, 149), Claimed::Refused(NotGranted::Expired));
 }
 
 #[test]
 fn nobody_in_time() {
     let pending = record(vec![rule("s", &[], 1, 1)]);
-    assert_eq!(
-        vote(&pending, "a", &[], true, 100),
-        Err(VoteError::NotNow(NotNow(Phase::Expired)))
-    );
-    assert_eq!(
-        claim(&pending, 1, 100),
-        Claimed::Refused(NotGranted::Expired)
-    );
+    assert_eq!(vote(&pending, "a", &[], true, 100), Err(VoteError::NotNow(NotNow(Phase::Expired))));
+    assert_eq!(claim(&pending, 1, 100), Claimed::Refused(NotGranted::Expired));
     assert_eq!(pending.at(500).ended, 100);
 }
 
@@ -86,35 +67,20 @@ fn quorum_is_of_distinct_people() {
     let again = vote(&one, "a", &["x"], true, 2).unwrap();
     assert_eq!(again, one);
     assert_eq!(vote(&one, "a", &[], false, 2), Err(VoteError::Voted));
-    assert_eq!(
-        vote(&one, "b", &[], true, 2).unwrap().phase,
-        Phase::Approved
-    );
+    assert_eq!(vote(&one, "b", &[], true, 2).unwrap().phase, Phase::Approved);
 }
 
 #[test]
 fn who_asks_has_no_vote() {
     let pending = record(vec![rule("s", &[], 1, 1)]);
-    assert_eq!(
-        vote(&pending, "owner", &[], true, 1),
-        Err(VoteError::Requester)
-    );
-    assert_eq!(
-        vote(&pending, "owner", &[], false, 1),
-        Err(VoteError::Requester)
-    );
+    assert_eq!(vote(&pending, "owner", &[], true, 1), Err(VoteError::Requester));
+    assert_eq!(vote(&pending, "owner", &[], false, 1), Err(VoteError::Requester));
 }
 
 #[test]
 fn every_scope_must_approve_and_any_can_deny() {
-    let pending = record(vec![
-        rule("db", &["dba"], 1, 3),
-        rule("sec", &["security"], 1, 2),
-    ]);
-    assert_eq!(
-        vote(&pending, "x", &["other"], true, 1),
-        Err(VoteError::NotEligible)
-    );
+    let pending = record(vec![rule("db", &["dba"], 1, 3), rule("sec", &["security"], 1, 2)]);
+    assert_eq!(vote(&pending, "x", &["other"], true, 1), Err(VoteError::NotEligible));
     let half = vote(&pending, "d", &["dba"], true, 1).unwrap();
     assert_eq!(half.phase, Phase::Pending);
     let denied = vote(&half, "s", &["security"], false, 2).unwrap();
@@ -140,22 +106,10 @@ fn a_vote_needs_the_digest_and_the_reason() {
     let mut strict = rule("s", &[], 1, 1);
     strict.reason_required = true;
     let pending = record(vec![strict]);
-    let person = Person {
-        name: "a",
-        groups: &[],
-    };
-    assert_eq!(
-        pending.vote(person, true, "r", "v1:bb", 1),
-        Err(VoteError::Mismatch)
-    );
-    assert_eq!(
-        pending.vote(person, true, " \n", DIGEST, 1),
-        Err(VoteError::ReasonMissing)
-    );
-    assert_eq!(
-        pending.vote(person, true, " r ", DIGEST, 1).unwrap().votes[0].reason,
-        "r"
-    );
+    let person = Person { name: "a", groups: &[] };
+    assert_eq!(pending.vote(person, true, "r", "v1:bb", 1), Err(VoteError::Mismatch));
+    assert_eq!(pending.vote(person, true, " \n", DIGEST, 1), Err(VoteError::ReasonMissing));
+    assert_eq!(pending.vote(person, true, " r ", DIGEST, 1).unwrap().votes[0].reason, "r");
 }
 
 #[test]
@@ -186,9 +140,7 @@ fn a_revoked_grant_gives_nothing_not_even_again() {
 #[test]
 fn identical_requests() {
     let pending = record(vec![rule("s", &[], 1, 1)]);
-    let Answer::Folded(folded) = pending.answers(10, 1) else {
-        panic!()
-    };
+    let Answer::Folded(folded) = pending.answers(10, 1) else { panic!() };
     assert_eq!((folded.asked, folded.revision), (2, 2));
     assert_eq!(pending.answers(10, 100), Answer::None);
     let denied = vote(&pending, "a", &[], false, 5).unwrap();
@@ -212,15 +164,8 @@ fn rules_are_part_of_the_fold() {
 #[derive(Clone, Debug)]
 enum Step {
     Ask,
-    Vote {
-        person: u8,
-        approve: bool,
-        digest: bool,
-    },
-    Claim {
-        op: u8,
-        digest: bool,
-    },
+    Vote { person: u8, approve: bool, digest: bool },
+    Claim { op: u8, digest: bool },
     Revoke,
     Cancel,
     Wait(u8),
@@ -229,13 +174,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         Just(Step::Ask),
-        (0u8..5, prop::bool::weighted(0.8), prop::bool::weighted(0.9)).prop_map(
-            |(person, approve, digest)| Step::Vote {
-                person,
-                approve,
-                digest
-            }
-        ),
+        (0u8..5, prop::bool::weighted(0.8), prop::bool::weighted(0.9))
+            .prop_map(|(person, approve, digest)| Step::Vote { person, approve, digest }),
         (0u8..6, prop::bool::weighted(0.9)).prop_map(|(op, digest)| Step::Claim { op, digest }),
         prop::bool::weighted(0.2).prop_map(|go| if go { Step::Revoke } else { Step::Wait(0) }),
         prop::bool::weighted(0.2).prop_map(|go| if go { Step::Cancel } else { Step::Wait(0) }),
@@ -244,13 +184,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 // Person 0 is the requester's owner, 1 and 2 are in both groups' rules, 3 in one, 4 in none.
-const PEOPLE: [(&str, &[&str]); 5] = [
-    ("owner", &["x", "y"]),
-    ("a", &["x", "y"]),
-    ("b", &["x", "y"]),
-    ("c", &["x"]),
-    ("d", &["z"]),
-];
+const PEOPLE: [(&str, &[&str]); 5] =
+    [("owner", &["x", "y"]), ("a", &["x", "y"]), ("b", &["x", "y"]), ("c", &["x"]), ("d", &["z"])];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]

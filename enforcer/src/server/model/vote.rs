@@ -42,11 +42,7 @@ impl Record {
         let may = |rule: &&Rule| {
             rule.reviewers.is_empty() || rule.reviewers.iter().any(|g| person.groups.contains(g))
         };
-        self.rules
-            .iter()
-            .filter(may)
-            .map(|rule| rule.scope.clone())
-            .collect()
+        self.rules.iter().filter(may).map(|rule| rule.scope.clone()).collect()
     }
 
     /// Counts a vote and decides when it is enough: approved once every scope has its quorum
@@ -77,11 +73,7 @@ impl Record {
         }
         let mut next = self.at(now);
         if let Some(vote) = next.votes.iter().find(|vote| vote.person == person.name) {
-            return if vote.approve == approve {
-                Ok(next)
-            } else {
-                Err(VoteError::Voted)
-            };
+            return if vote.approve == approve { Ok(next) } else { Err(VoteError::Voted) };
         }
         if next.phase != Phase::Pending {
             return Err(NotNow(next.phase).into());
@@ -109,12 +101,7 @@ impl Record {
             self.decided = now;
             self.ended = now;
         } else if !self.rules.is_empty() && self.rules.iter().all(approved) {
-            let ttl = self
-                .rules
-                .iter()
-                .map(|rule| rule.grant_ttl)
-                .min()
-                .unwrap_or(0);
+            let ttl = self.rules.iter().map(|rule| rule.grant_ttl).min().unwrap_or(0);
             self.phase = Phase::Approved;
             self.decided = now;
             self.grant_until = now.saturating_add(ttl);

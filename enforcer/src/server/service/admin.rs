@@ -105,14 +105,9 @@ pub async fn create_token(
         bad("the name must have 1 to 128 of `A-Z a-z 0-9 . _ @ -`, for people without capitals")
     })?;
     let groups_fit = request.groups.len() <= GROUPS
-        && request
-            .groups
-            .iter()
-            .all(|group| Subject::new(Role::Daemon, group).is_some());
+        && request.groups.iter().all(|group| Subject::new(Role::Daemon, group).is_some());
     if !groups_fit || (role != Role::Reviewer && !request.groups.is_empty()) {
-        return Err(bad(
-            "groups are for reviewers, with names of `A-Z a-z 0-9 . _ @ -`",
-        ));
+        return Err(bad("groups are for reviewers, with names of `A-Z a-z 0-9 . _ @ -`"));
     }
     let ttl = match request.ttl_seconds {
         0 => DEFAULT_TTL,
@@ -131,15 +126,9 @@ pub async fn create_token(
         groups: request.groups,
         expires,
     };
-    let detail = format!(
-        "for={subject} groups={} expires={expires}",
-        kept.groups.join(",")
-    );
+    let detail = format!("for={subject} groups={} expires={expires}", kept.groups.join(","));
     let entry = Entry::new(Code::TokenCreated, actor, &kept.id, detail);
     core.store.add_token(kept, entry, now).await?;
     core.metrics.event(Code::TokenCreated);
-    Ok(v1::CreateTokenResponse {
-        token: token.reveal(),
-        expires_unix_ms: expires,
-    })
+    Ok(v1::CreateTokenResponse { token: token.reveal(), expires_unix_ms: expires })
 }

@@ -67,10 +67,7 @@ impl Approvals for Service {
             (Ok(id), Ok(operation)) => self.claimed(&caller, id, operation, &asked.digest).await,
             _ => Err(unknown()),
         };
-        if done
-            .as_ref()
-            .is_err_and(|status| status.code() == tonic::Code::NotFound)
-        {
+        if done.as_ref().is_err_and(|status| status.code() == tonic::Code::NotFound) {
             self.refused(&caller, &asked.id, "unknown").await?;
         }
         done.map(Response::new)
@@ -110,11 +107,7 @@ impl Approvals for Service {
 }
 
 fn own(caller: &Caller, record: &Record) -> Result<(), Status> {
-    if record.host == caller.subject.name() {
-        Ok(())
-    } else {
-        Err(unknown())
-    }
+    if record.host == caller.subject.name() { Ok(()) } else { Err(unknown()) }
 }
 
 impl Service {
@@ -127,11 +120,7 @@ impl Service {
         // Who asks is excluded under its own names too, should a person have one of them.
         let mut excluded = core.config.owners(host, &checked.agent);
         excluded.extend([host.to_owned(), checked.agent.clone()]);
-        let scopes: Vec<&str> = checked
-            .rules
-            .iter()
-            .map(|rule| rule.scope.as_str())
-            .collect();
+        let scopes: Vec<&str> = checked.rules.iter().map(|rule| rule.scope.as_str()).collect();
         let detail = format!(
             "agent={} digest={} scopes={} policy={}",
             checked.agent,
@@ -146,12 +135,7 @@ impl Service {
         let record = Record::new(id, who, &checked.digest, checked.rules, excluded, now);
         let limits = core.config.limits;
         Ok(Ask {
-            audit: Entry::new(
-                Code::ApprovalRequested,
-                caller.subject.to_string(),
-                id,
-                detail,
-            ),
+            audit: Entry::new(Code::ApprovalRequested, caller.subject.to_string(), id, detail),
             record,
             fold,
             request: checked.request.encode_to_vec(),

@@ -33,9 +33,7 @@ impl Enrollment for Service {
             .and_then(|info| info.get_ref().remote_addr())
             .map(|address| address.ip().to_canonical());
         if !self.0.may_join(from) {
-            return Err(Status::resource_exhausted(
-                "too many tries; try again later",
-            ));
+            return Err(Status::resource_exhausted("too many tries; try again later"));
         }
         let from = from.map(|from| from.to_string()).unwrap_or_default();
         let v1::JoinRequest { token, csr_pem } = request.into_inner();
@@ -83,12 +81,7 @@ impl Service {
             return Ok(None);
         };
         let issued = self.issue(csr_pem, &subject)?;
-        let member = Member {
-            role: kept.role,
-            name: kept.name,
-            groups: kept.groups,
-            joined: now,
-        };
+        let member = Member { role: kept.role, name: kept.name, groups: kept.groups, joined: now };
         let detail = format!("token={} from={from}", kept.id);
         let who = subject.to_string();
         let entry = Entry::new(Code::JoinAccepted, who.clone(), who, detail);

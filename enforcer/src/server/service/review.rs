@@ -15,6 +15,9 @@ use tonic::{Request, Response, Status};
 /// Records in one answer.
 const LIST: usize = 500;
 
+/// Bytes of a body that a list has. A larger one is left out whole, never cut.
+const LISTED_BODY: usize = 4096;
+
 /// Bytes of a reason.
 const REASON: usize = 4096;
 
@@ -26,7 +29,7 @@ const PEOPLE: [Role; 2] = [Role::Reviewer, Role::Admin];
 
 #[tonic::async_trait]
 impl Review for Service {
-    /// Without bodies: `show` has them.
+    /// With small bodies only: `show` has them all.
     async fn list(
         &self,
         request: Request<v1::ListRequest>,
@@ -43,8 +46,12 @@ impl Review for Service {
         let records = self.found(caller, phases, limit, now).await?;
         let mut approvals = Vec::with_capacity(records.len());
         for record in records {
-            let asked = self.0.store.request(record.id, false).await?;
-            approvals.push(wire::approval(&record.at(now), asked.unwrap_or_default()));
+            let asked = self.0.store.request(record.id, true).await?;
+            let mut asked = asked.unwrap_or_default();
+            if asked.body.len() > LISTED_BODY {
+                asked.body.clear();
+            }
+            approvals.push(wire::approval(&record.at(now), asked));
         }
         Ok(Response::new(v1::ListResponse { approvals }))
     }
@@ -55,12 +62,7 @@ impl Review for Service {
     ) -> Result<Response<v1::Approval>, Status> {
         let caller = self.0.caller(&request, &PEOPLE).await?;
         let id = id(&request.get_ref().id)?;
-        let record = self
-            .0
-            .store
-            .get(id)
-            .await?
-            .filter(|record| visible(&caller, record));
+        let record = self.0.store.get(id).await?.filter(|record| visible(&caller, record));
         let record = record.ok_or_else(unknown)?;
         self.whole(&record.at(self.0.clock.now())).await
     }
@@ -75,10 +77,7 @@ impl Review for Service {
         let id = id(&vote.id)?;
         reason_fits(&vote.reason)?;
         let voted = self.0.transition(id, |record, now| {
-            let person = Person {
-                name: caller.subject.name(),
-                groups: &caller.groups,
-            };
+            let person = Person { name: caller.subject.name(), groups: &caller.groups };
             match record.vote(person, vote.approve, &vote.reason, &vote.digest, now) {
                 Ok(next) if next.votes.len() == record.votes.len() => Ok((None, Ok(()))),
                 Ok(next) => {
@@ -173,10 +172,8 @@ fn reason_fits(reason: &str) -> Result<(), Status> {
 fn entries(caller: &Caller, next: &Record, vote: &v1::DecideRequest) -> Vec<Entry> {
     let entry = |code, detail| Entry::new(code, caller.subject.to_string(), next.id, detail);
     let word = if vote.approve { "approve" } else { "deny" };
-    let mut entries = vec![entry(
-        Code::ApprovalVoted,
-        format!("vote={word} reason={}", vote.reason.trim()),
-    )];
+    let mut entries =
+        vec![entry(Code::ApprovalVoted, format!("vote={word} reason={}", vote.reason.trim()))];
     match next.phase {
         Phase::Approved => entries.push(entry(Code::ApprovalApproved, String::new())),
         Phase::Denied => entries.push(entry(Code::ApprovalDenied, String::new())),

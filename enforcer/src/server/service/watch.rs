@@ -47,11 +47,7 @@ async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), O
             Role::Reviewer | Role::Admin => core.hub.watch(),
         };
         let host = (caller.subject.role() == Role::Daemon).then(|| caller.subject.name());
-        let present = core
-            .store
-            .live(host)
-            .await
-            .map_err(|error| Some(error.into()))?;
+        let present = core.store.live(host).await.map_err(|error| Some(error.into()))?;
         for record in present {
             let record = record.at(core.clock.now());
             show(core, caller, news, &record).await?;
@@ -118,10 +114,7 @@ async fn send(news: &Sender<News>, event: Event) -> Result<(), Option<Status>> {
 
 /// What a person may see: an admin all, a reviewer what one of its groups may decide.
 pub(super) fn visible(caller: &Caller, record: &Record) -> bool {
-    let person = Person {
-        name: caller.subject.name(),
-        groups: &caller.groups,
-    };
+    let person = Person { name: caller.subject.name(), groups: &caller.groups };
     match caller.subject.role() {
         Role::Admin => true,
         Role::Reviewer => !record.eligible(person).is_empty(),

@@ -49,12 +49,8 @@ impl Harness {
             "listen = \"127.0.0.1:0\"\nnames = [\"localhost\", \"127.0.0.1\"]\ndata_dir = \"data\"\n{more}"
         );
         let config = Config::parse(&text, &dir.path().join("server.toml")).unwrap();
-        let mut harness = Self {
-            dir,
-            config,
-            time: Arc::new(AtomicI64::new(wall())),
-            running: None,
-        };
+        let mut harness =
+            Self { dir, config, time: Arc::new(AtomicI64::new(wall())), running: None };
         harness.run().await;
         harness
     }
@@ -177,13 +173,7 @@ fn ask(host: &str, path: &str, scopes: Vec<Scope>) -> Ask {
     operation.fact("http.path", path);
     operation.with_body(Bytes::from_static(b"{\"sum\":1}"));
     let digest = operation.digest(&principal);
-    Ask {
-        principal,
-        operation,
-        digest,
-        scopes,
-        policy: "sha256:1".to_owned(),
-    }
+    Ask { principal, operation, digest, scopes, policy: "sha256:1".to_owned() }
 }
 
 fn wire(host: &str, path: &str) -> v1::ApprovalRequest {

@@ -89,7 +89,10 @@ fn unknown_and_forbidden_names_say_why() {
     for (ruling, says) in [
         (Ruling::Denied(vec!["no-dns".to_owned()]), "no-dns"),
         (Ruling::Denied(vec![]), "no rule permits dns.query"),
-        (Ruling::NeedsApproval(vec!["ask".to_owned()]), "cannot wait for the approval of rule ask"),
+        (
+            Ruling::NeedsApproval(vec!["ask".to_owned()]),
+            "cannot wait for the approval of rule ask",
+        ),
     ] {
         let plan = decide(&asked, &ruling);
         assert_eq!((plan.allowed, plan.reason), (false, "policy"));

@@ -4,7 +4,8 @@
 //! are the caller's to judge; what follows the question may only be EDNS.
 
 use hickory_proto::ProtoError;
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+pub use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, Name as WireName, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};

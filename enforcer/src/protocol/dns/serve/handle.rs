@@ -2,14 +2,15 @@
 
 use super::super::answer::{self, Plan, Ruling, Subject};
 use super::super::codec::{self, Question};
-use super::super::operation::{self, Judged};
+use super::super::operation::{self, Event, Judged};
 use super::super::rate::Admission;
 use super::{Counters, DnsInputs, count};
 use crate::capture::Captured;
-use crate::operation::{Operation, OperationId};
+use crate::operation::Operation;
 use crate::policy::Verdict;
 use crate::record::RecordError;
-use enforcer_proto::v1::{self, event::Kind};
+use enforcer_proto::v1;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How an answer travels.
@@ -36,7 +37,7 @@ pub(super) struct Handled {
 #[derive(Debug)]
 pub(super) struct Record {
     /// The operation's events; none for a packet that is no question.
-    pub(super) events: Vec<(Option<OperationId>, Kind)>,
+    pub(super) events: Vec<Event>,
     pub(super) name: String,
     pub(super) target: String,
     pub(super) outcome: &'static str,
@@ -107,7 +108,7 @@ fn decide(
     inputs: &DnsInputs,
 ) -> (Operation, Judged, Plan) {
     // A snapshot: a policy that changes meanwhile concerns the next question.
-    let bundle = std::sync::Arc::clone(&inputs.policy.borrow());
+    let bundle = Arc::clone(&inputs.policy.borrow());
     let mut judged = Judged {
         policy: bundle.version().to_owned(),
         ..Judged::default()
@@ -143,7 +144,14 @@ fn decide(
         },
     };
     let agent = &captured.principal.agent;
-    let plan = answer::plan(question, subject, &ruling, agent, &inputs.names, inputs.ipv6);
+    let plan = answer::plan(
+        question,
+        subject,
+        &ruling,
+        agent,
+        &inputs.names,
+        inputs.ipv6,
+    );
     if let Some(error) = &plan.answer.error
         && judged.trace.is_empty()
     {
@@ -183,7 +191,11 @@ fn write(question: &Question, answer: &codec::Answer, transport: Transport) -> O
 }
 
 /// How a flow to the resolver begins.
-pub(super) fn start(captured: &Captured, inputs: &DnsInputs, transport: Transport) -> v1::FlowStart {
+pub(super) fn start(
+    captured: &Captured,
+    inputs: &DnsInputs,
+    transport: Transport,
+) -> v1::FlowStart {
     let transport = match transport {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",

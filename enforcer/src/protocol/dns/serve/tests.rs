@@ -66,7 +66,11 @@ async fn rig(limits: config::Limits) -> Rig {
     let bundle = Bundle::from_files(&files.into_iter().collect()).unwrap_or_else(|p| panic!("{p}"));
     let recorder = Recorder::open(&config::Transcript::default(), dir.path()).unwrap();
     let resolver = config::Resolver::default();
-    let names = Names::new(resolver.synthetic_v4, resolver.synthetic_v6, limits.names_per_agent);
+    let names = Names::new(
+        resolver.synthetic_v4,
+        resolver.synthetic_v6,
+        limits.names_per_agent,
+    );
     let capture = Arc::new(Capture::Fake(Fake::default()));
     let (_, policy) = watch::channel(Arc::new(bundle));
     let inputs = Arc::new(DnsInputs::new(
@@ -110,7 +114,8 @@ impl Rig {
     /// A client socket of an agent.
     async fn client(&self, agent: &str) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        self.fake().add_udp(socket.local_addr().unwrap(), captured(agent));
+        self.fake()
+            .add_udp(socket.local_addr().unwrap(), captured(agent));
         socket.connect(self.udp).await.unwrap();
         socket
     }
@@ -118,7 +123,8 @@ impl Rig {
     async fn tcp_client(&self, agent: &str) -> TcpStream {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        self.fake().add_tcp(socket.local_addr().unwrap(), captured(agent));
+        self.fake()
+            .add_tcp(socket.local_addr().unwrap(), captured(agent));
         socket.connect(self.tcp).await.unwrap()
     }
 
@@ -129,7 +135,10 @@ impl Rig {
 
     async fn end(self) {
         self.stop.cancel();
-        timeout(Duration::from_secs(5), self.served).await.unwrap().unwrap();
+        timeout(Duration::from_secs(5), self.served)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(self.recorder.stats().open_flows, 0);
         self.recorder.shutdown().await;
     }
@@ -140,7 +149,10 @@ fn query(name: &str, record_type: RecordType) -> Vec<u8> {
     message
         .set_id(7)
         .set_recursion_desired(true)
-        .add_query(Query::query(WireName::from_ascii(name).unwrap(), record_type))
+        .add_query(Query::query(
+            WireName::from_ascii(name).unwrap(),
+            record_type,
+        ))
         .set_edns(Edns::new());
     message.to_vec().unwrap()
 }
@@ -194,7 +206,10 @@ async fn known_names_get_synthetic_addresses_that_lead_back() {
         };
         assert!(record.ttl() <= 60);
         let agent = AgentName::parse("crawler").unwrap();
-        let found = rig.inputs.names.lookup(&agent, record.data().ip_addr().unwrap());
+        let found = rig
+            .inputs
+            .names
+            .lookup(&agent, record.data().ip_addr().unwrap());
         let expected = name.trim_end_matches('.').to_ascii_lowercase();
         assert_eq!(
             found,
@@ -239,7 +254,10 @@ async fn nobody_gets_nothing() {
     let rig = rig(config::Limits::default()).await;
     let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     stranger.connect(rig.udp).await.unwrap();
-    stranger.send(&query("api.example.com.", RecordType::A)).await.unwrap();
+    stranger
+        .send(&query("api.example.com.", RecordType::A))
+        .await
+        .unwrap();
     let mut stream = TcpStream::connect(rig.tcp).await.unwrap();
     assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)));
     // The datagram came first on its own socket: a known client's answer shows that it was seen.
@@ -265,8 +283,17 @@ async fn what_is_no_question_gets_a_format_error_or_nothing() {
     let mut looped = query("api.example.com.", RecordType::A);
     looped[12..14].copy_from_slice(&[0xc0, 12]);
     client.send(&looped).await.unwrap();
-    assert_eq!(receive(&client).await.response_code(), ResponseCode::FormErr);
-    assert_eq!(ask(&client, "api.example.com.", RecordType::A).await.answers().len(), 1);
+    assert_eq!(
+        receive(&client).await.response_code(),
+        ResponseCode::FormErr
+    );
+    assert_eq!(
+        ask(&client, "api.example.com.", RecordType::A)
+            .await
+            .answers()
+            .len(),
+        1
+    );
     assert_eq!(rig.counts("malformed"), 4);
     rig.end().await;
 }
@@ -301,7 +328,9 @@ async fn tcp_answers_many_questions_in_one_flow() {
     let rig = rig(config::Limits::default()).await;
     let mut stream = rig.tcp_client("crawler").await;
     for name in ["api.example.com.", "a.wild.example.", "evil.example."] {
-        let reply = ask_tcp(&mut stream, &query(name, RecordType::A)).await.unwrap();
+        let reply = ask_tcp(&mut stream, &query(name, RecordType::A))
+            .await
+            .unwrap();
         assert_eq!(reply.answers().is_empty(), name.starts_with("evil"));
     }
     drop(stream);

@@ -37,9 +37,7 @@ const FOLD: &str = "fold";
 const TOKENS: &str = "tokens";
 const MEMBERS: &str = "members";
 const AUDIT: &str = "audit";
-const FAMILIES: [&str; 9] = [
-    META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, AUDIT,
-];
+const FAMILIES: [&str; 9] = [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, AUDIT];
 
 /// The embedded store.
 pub struct Rocks {
@@ -81,12 +79,7 @@ impl Rocks {
                 }
             })
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Self {
-            db,
-            jobs: Some(jobs),
-            last_time,
-            writer: Some(thread),
-        })
+        Ok(Self { db, jobs: Some(jobs), last_time, writer: Some(thread) })
     }
 
     async fn run<T>(
@@ -96,10 +89,7 @@ impl Rocks {
     ) -> Result<T, StoreError> {
         let gone = || StoreError::Failed("its writer has stopped".to_owned());
         let (reply, answer) = oneshot::channel();
-        let job = Job {
-            command: command(reply),
-            now,
-        };
+        let job = Job { command: command(reply), now };
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
         jobs.send(job).await.map_err(|_| gone())?;
         let done = answer.await.map_err(|_| gone())??;
@@ -131,8 +121,7 @@ impl Drop for Rocks {
 #[tonic::async_trait]
 impl Store for Rocks {
     async fn ask(&self, ask: Ask, now: Millis) -> Result<Asked, StoreError> {
-        self.run(now, |reply| Command::Ask(Box::new(ask), reply))
-            .await
+        self.run(now, |reply| Command::Ask(Box::new(ask), reply)).await
     }
 
     async fn get(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
@@ -150,11 +139,7 @@ impl Store for Rocks {
         let mut request = v1::ApprovalRequest::decode(&stored[..])
             .map_err(|_| StoreError::Corrupt(format!("request {id}")))?;
         if body {
-            request.body = self
-                .db
-                .get(BODIES, id.as_bytes())?
-                .unwrap_or_default()
-                .into();
+            request.body = self.db.get(BODIES, id.as_bytes())?.unwrap_or_default().into();
         }
         Ok(Some(request))
     }
@@ -167,13 +152,7 @@ impl Store for Rocks {
         now: Millis,
     ) -> Result<bool, StoreError> {
         let next = Box::new(next);
-        self.run(now, |reply| Command::Update {
-            next,
-            revision,
-            audit,
-            reply,
-        })
-        .await
+        self.run(now, |reply| Command::Update { next, revision, audit, reply }).await
     }
 
     async fn live(&self, host: Option<&str>) -> Result<Vec<Record>, StoreError> {
@@ -191,12 +170,7 @@ impl Store for Rocks {
         audit: Entry,
         now: Millis,
     ) -> Result<(), StoreError> {
-        self.run(now, |reply| Command::AddToken {
-            token,
-            audit,
-            reply,
-        })
-        .await
+        self.run(now, |reply| Command::AddToken { token, audit, reply }).await
     }
 
     async fn token(&self, id: &str) -> Result<Option<JoinToken>, StoreError> {
@@ -211,13 +185,7 @@ impl Store for Rocks {
         now: Millis,
     ) -> Result<bool, StoreError> {
         let id = id.to_owned();
-        self.run(now, |reply| Command::Redeem {
-            id,
-            member,
-            audit,
-            reply,
-        })
-        .await
+        self.run(now, |reply| Command::Redeem { id, member, audit, reply }).await
     }
 
     async fn member(&self, subject: &Subject) -> Result<Option<Member>, StoreError> {
@@ -264,24 +232,17 @@ impl Db {
         })?;
         let db = Self(db);
         match db.get(META, b"format")? {
-            None => {
-                db.0.put_cf(db.family(META)?, b"format", FORMAT)
-                    .map_err(failed)?
-            }
+            None => db.0.put_cf(db.family(META)?, b"format", FORMAT).map_err(failed)?,
             Some(format) if format == FORMAT => {}
             Some(format) => {
-                return Err(StoreError::Format(
-                    String::from_utf8_lossy(&format).into_owned(),
-                ));
+                return Err(StoreError::Format(String::from_utf8_lossy(&format).into_owned()));
             }
         }
         Ok(db)
     }
 
     fn family(&self, name: &str) -> Result<&rocksdb::ColumnFamily, StoreError> {
-        self.0
-            .cf_handle(name)
-            .ok_or_else(|| StoreError::Corrupt(name.to_owned()))
+        self.0.cf_handle(name).ok_or_else(|| StoreError::Corrupt(name.to_owned()))
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -289,9 +250,7 @@ impl Db {
     }
 
     fn json<T: DeserializeOwned>(&self, family: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
-        self.get(family, key)?
-            .map(|stored| parse(family, key, &stored))
-            .transpose()
+        self.get(family, key)?.map(|stored| parse(family, key, &stored)).transpose()
     }
 
     fn head(&self) -> Result<Head, StoreError> {
@@ -318,10 +277,7 @@ impl Db {
 
     fn list(&self, limit: usize, wanted: &Wanted) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
-        for entry in self
-            .0
-            .iterator_cf(self.family(APPROVALS)?, IteratorMode::End)
-        {
+        for entry in self.0.iterator_cf(self.family(APPROVALS)?, IteratorMode::End) {
             if records.len() >= limit {
                 break;
             }

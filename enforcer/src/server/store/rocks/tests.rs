@@ -19,10 +19,8 @@ fn record(id: u128, host: &str, agent: &str, digest: &str) -> Record {
 }
 
 fn ask(record: Record) -> Ask {
-    let request = v1::ApprovalRequest {
-        digest: record.digest.clone(),
-        ..v1::ApprovalRequest::default()
-    };
+    let request =
+        v1::ApprovalRequest { digest: record.digest.clone(), ..v1::ApprovalRequest::default() };
     Ask {
         fold: fold_key(&record.host, &record.digest, &record.rules),
         audit: entry(record.id),

@@ -22,27 +22,10 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Ask(Box<Ask>, Reply<Asked>),
-    Update {
-        next: Box<Record>,
-        revision: u64,
-        audit: Vec<Entry>,
-        reply: Reply<bool>,
-    },
-    AddToken {
-        token: JoinToken,
-        audit: Entry,
-        reply: Reply<()>,
-    },
-    Redeem {
-        id: String,
-        member: Member,
-        audit: Entry,
-        reply: Reply<bool>,
-    },
-    Note {
-        audit: Entry,
-        reply: Reply<()>,
-    },
+    Update { next: Box<Record>, revision: u64, audit: Vec<Entry>, reply: Reply<bool> },
+    AddToken { token: JoinToken, audit: Entry, reply: Reply<()> },
+    Redeem { id: String, member: Member, audit: Entry, reply: Reply<bool> },
+    Note { audit: Entry, reply: Reply<()> },
 }
 
 /// A command and the time it is done at.
@@ -70,12 +53,7 @@ impl Writer {
         for record in db.live(None)? {
             count(&mut pending, &record, 1);
         }
-        Ok(Self {
-            db,
-            head,
-            pending,
-            broken: None,
-        })
+        Ok(Self { db, head, pending, broken: None })
     }
 
     pub(super) fn commit(&mut self, group: Vec<Job>) {
@@ -169,28 +147,18 @@ impl Batch<'_> {
         let now = job.now;
         match job.command {
             Command::Ask(ask, reply) => answer(reply, self.ask(*ask, now)),
-            Command::Update {
-                next,
-                revision,
-                audit,
-                reply,
-            } => answer(reply, self.update(&next, revision, audit, now)),
-            Command::AddToken {
-                token,
-                audit,
-                reply,
-            } => {
+            Command::Update { next, revision, audit, reply } => {
+                answer(reply, self.update(&next, revision, audit, now))
+            }
+            Command::AddToken { token, audit, reply } => {
                 let done = self
                     .put_json(TOKENS, token.id.as_bytes(), &token)
                     .and_then(|()| self.note(audit, now));
                 answer(reply, done)
             }
-            Command::Redeem {
-                id,
-                member,
-                audit,
-                reply,
-            } => answer(reply, self.redeem(&id, &member, audit, now)),
+            Command::Redeem { id, member, audit, reply } => {
+                answer(reply, self.redeem(&id, &member, audit, now))
+            }
             Command::Note { audit, reply } => answer(reply, self.note(audit, now)),
         }
     }
@@ -271,8 +239,7 @@ impl Batch<'_> {
 
     fn note(&mut self, entry: Entry, now: Millis) -> Result<(), StoreError> {
         let (seq, stored) = self.head.append(entry, now);
-        self.writes
-            .put_cf(self.db.family(AUDIT)?, seq.to_be_bytes(), stored);
+        self.writes.put_cf(self.db.family(AUDIT)?, seq.to_be_bytes(), stored);
         Ok(())
     }
 
@@ -325,9 +292,7 @@ impl Batch<'_> {
         family: &'static str,
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
-        self.get(family, key)?
-            .map(|stored| parse(family, key, &stored))
-            .transpose()
+        self.get(family, key)?.map(|stored| parse(family, key, &stored)).transpose()
     }
 }
 

@@ -284,3 +284,37 @@ async fn a_store_of_another_format_or_key_or_owner_is_refused() {
     assert!(super::verify::verify(&store(dir.path()), None).is_err());
     assert!(super::read::Transcripts::open(dir.path()).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_while_tables_are_flushed_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = open(dir.path());
+    let path = store(dir.path());
+    let (done, mut over) = tokio::sync::oneshot::channel::<()>();
+    let reader = tokio::task::spawn_blocking(move || {
+        let mut readings = 0;
+        while over.try_recv().is_err() {
+            let report = super::verify::verify(&path, None).unwrap();
+            assert_eq!(report.findings, [], "reading {readings}");
+            readings += 1;
+        }
+        readings
+    });
+    // More than the write buffers hold, so that tables are flushed and logs dropped meanwhile.
+    for n in 0..24 {
+        let log = recorder.open_flow(start()).await.unwrap();
+        let events = exchange(&format!("/{n}"), b"{}", &vec![b'x'; 2 << 20]);
+        log.append_all(events, Durability::Logged).await.unwrap();
+        log.end(end()).await.unwrap();
+    }
+    done.send(()).unwrap();
+    assert!(reader.await.unwrap() > 0);
+    let tables = std::fs::read_dir(store(dir.path())).unwrap();
+    let tables = tables.filter(|file| {
+        let path = file.as_ref().unwrap().path();
+        path.extension().is_some_and(|kind| kind == "sst")
+    });
+    assert!(tables.count() > 0, "control: tables were flushed");
+    recorder.shutdown().await;
+    assert!(verify(dir.path()).good);
+}

@@ -1,0 +1,305 @@
+//! The daemon, put together in the order in which it must come up.
+//!
+//! Whatever fails here keeps it from starting; a daemon that runs has all that
+//! it promised. Governed processes get out only while the heart beats, and it
+//! beats only after everything below is in place. Nothing imports this module
+//! but the command line.
+
+mod health;
+mod notify;
+mod refusals;
+mod reload;
+mod status;
+
+use crate::accept::{self, Accept};
+use crate::approval::{Approvals, client};
+use crate::capture::{self, Capture};
+use crate::config::Config;
+use crate::decide::{Decider, Holds};
+use crate::flow::Inputs;
+use crate::forward::dial::Dialer;
+use crate::metrics::{self, Metrics};
+use crate::policy::Bundle;
+use crate::protocol::dns;
+use crate::protocol::dns::names::Names;
+use crate::protocol::http::Pool;
+use crate::record::Recorder;
+use crate::run::control;
+use crate::tls;
+use anyhow::Context;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long open connections may go on after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often unused upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// Runs the daemon until it is told to stop. Must be called inside a runtime.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let signals = Signals::new()?;
+
+    // What is recorded, what is allowed, who decides.
+    let recorder = open_recorder(Arc::clone(&config)).await?;
+    let bundle = reload::load(&config.policy.dir).await.context("the policy cannot be used")?;
+    info!(policy = bundle.version(), "policy loaded");
+    let (policy, policy_now) = watch::channel(Arc::new(bundle));
+    let approvals = approvals(&config)?;
+    let holds = Holds::new(&config.limits);
+
+    // TLS, and the way out.
+    let interceptor = interceptor(Arc::clone(&config)).await?;
+    let upstreams = tls::client::Upstreams::new(&config.tls)?;
+    let dialer = Dialer::new(&config)?;
+    let resolver = &config.resolver;
+    let names = Names::open(
+        resolver.synthetic_v4,
+        resolver.synthetic_v6,
+        config.limits.names_per_agent,
+        &config.names_file(),
+    );
+    let names = Arc::new(names.with_context(|| config.names_file().display().to_string())?);
+
+    // Listeners first: from the moment that the kernel redirects, the ports must be ours.
+    let listeners = Listeners::bind(&config).await?;
+    let capture = install(Arc::clone(&config)).await?;
+    let layers = capture.layers();
+    let layers: Vec<String> =
+        layers.into_iter().filter(|layer| layer.holds).map(|layer| layer.name.to_owned()).collect();
+
+    let metrics = Metrics::default();
+    let inputs = Arc::new(Inputs {
+        decider: Decider::new(policy_now.clone(), approvals.clone(), Arc::clone(&holds)),
+        recorder: recorder.clone(),
+        names: Arc::clone(&names),
+        dialer,
+        interceptor,
+        upstreams,
+        pool: Pool::default(),
+        metrics: metrics.clone(),
+        layers: layers.clone(),
+        draining: CancellationToken::new(),
+        stopping: CancellationToken::new(),
+        config: Arc::clone(&config),
+    });
+    let dns = Arc::new(dns::serve::DnsInputs::new(
+        Arc::clone(&capture),
+        policy_now,
+        names,
+        recorder.clone(),
+        &config.limits,
+        listeners.ipv6,
+        layers.clone(),
+    ));
+    let accept = Arc::new(Accept::new(Arc::clone(&capture), Arc::clone(&inputs)));
+    let health = health::Health::new(
+        Arc::clone(&capture),
+        recorder.clone(),
+        Arc::clone(&accept.pulse),
+        &config,
+    );
+
+    let draining = &inputs.draining;
+    for listener in listeners.proxy {
+        let accept = Arc::clone(&accept);
+        tokio::spawn(async move { accept.run(listener).await });
+    }
+    tokio::spawn(dns::serve::serve(listeners.dns, Arc::clone(&dns), draining.clone()));
+    let parts = metrics::Parts {
+        capture: Arc::clone(&capture),
+        recorder: recorder.clone(),
+        holds: Arc::clone(&holds),
+        approvals: approvals.clone(),
+        dns,
+    };
+    if let Some(listener) = listeners.metrics {
+        let registry = registry(&metrics, parts);
+        tokio::spawn(metrics::serve(listener, registry, draining.clone()));
+    }
+    let refusals =
+        refusals::Refusals::new(Arc::clone(&capture), recorder.clone(), config.host_name(), layers);
+    tokio::spawn(until(draining.clone(), refusals.run()));
+    tokio::spawn(until(draining.clone(), sweep(Arc::clone(&inputs))));
+
+    // The kernel half must be what it says before anything is let through.
+    health.check().await.context("the kernel half does not hold")?;
+    tokio::spawn(until(draining.clone(), health.clone().run()));
+    let reporter = status::Reporter::new(&inputs, &capture, &health);
+    let control = control::ControlInputs::new(Arc::clone(&config), reporter, health.guard());
+    tokio::spawn(control::serve(
+        listeners.control,
+        Arc::new(control),
+        draining.clone().cancelled_owned(),
+    ));
+    notify::send("READY=1");
+    info!(
+        port = config.proxy.port,
+        layers = inputs.layers.join(","),
+        "ready: governed processes reach the network through policy only"
+    );
+
+    signals.run(&config, &policy, &metrics).await;
+    drop(policy);
+    drain(&inputs, &accept).await;
+    recorder.shutdown().await;
+    info!("stopped; governed processes stay cut off until the daemon is back");
+    Ok(())
+}
+
+async fn open_recorder(config: Arc<Config>) -> anyhow::Result<Recorder> {
+    let open = move || Recorder::open(&config.transcript, &config.host.data_dir);
+    let recorder = tokio::task::spawn_blocking(open).await??;
+    let recovered = recorder.stats().recovered;
+    if recovered > 0 {
+        warn!(target: "audit", flows = recovered, "the daemon had died: open flows were sealed as recovered");
+    }
+    Ok(recorder)
+}
+
+fn approvals(config: &Config) -> anyhow::Result<Approvals> {
+    let Some(server) = &config.server else {
+        warn!("no [server] is configured: whatever needs approval is denied");
+        return Ok(Approvals::None);
+    };
+    let options = client::Options::new(server, &config.host.data_dir, config.host_name());
+    Ok(Approvals::Remote(client::Client::start(options)?))
+}
+
+async fn interceptor(config: Arc<Config>) -> anyhow::Result<tls::server::Interceptor> {
+    let make = move || -> anyhow::Result<_> {
+        let ca = tls::ca::Ca::load_or_create(&config.ca_dir())?;
+        let interceptor = tls::server::Interceptor::new(ca)?;
+        tls::warm_up(&interceptor)?;
+        Ok(interceptor)
+    };
+    tokio::task::spawn_blocking(make).await?
+}
+
+async fn install(config: Arc<Config>) -> anyhow::Result<Arc<Capture>> {
+    let installed = tokio::task::spawn_blocking(move || capture::install(&config)).await?;
+    Ok(Arc::new(installed.context("the kernel half could not be installed")?))
+}
+
+/// Every socket of the daemon, bound.
+struct Listeners {
+    proxy: Vec<TcpListener>,
+    dns: dns::serve::Sockets,
+    control: tokio::net::UnixListener,
+    metrics: Option<TcpListener>,
+    ipv6: bool,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let at = |what: &'static str, addr: SocketAddr| {
+            move || format!("{what} cannot listen on {addr}")
+        };
+        let mut proxy = Vec::new();
+        let mut dns = dns::serve::Sockets::default();
+        let mut ipv6 = false;
+        let addresses = accept::loopback(config.proxy.port)
+            .into_iter()
+            .zip(accept::loopback(config.proxy.dns_port));
+        for (proxy_addr, dns_addr) in addresses {
+            let listener = match accept::bind(proxy_addr) {
+                // A host without IPv6 has nobody who could be sent there.
+                Err(error) if proxy_addr.is_ipv6() && no_ipv6(&error) => continue,
+                bound => bound.with_context(at("the proxy", proxy_addr))?,
+            };
+            ipv6 |= proxy_addr.is_ipv6();
+            proxy.push(listener);
+            dns.tcp.push(accept::bind(dns_addr).with_context(at("the resolver", dns_addr))?);
+            let udp = UdpSocket::bind(dns_addr).await;
+            dns.udp.push(udp.with_context(at("the resolver", dns_addr))?);
+        }
+        let control = control::bind(&config.host.runtime_dir);
+        let control = control.with_context(|| config.control_socket().display().to_string())?;
+        let metrics = match config.metrics.listen {
+            Some(addr) => Some(metrics::bind(addr).await.with_context(at("metrics", addr))?),
+            None => None,
+        };
+        Ok(Self { proxy, dns, control, metrics, ipv6 })
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
+}
+
+fn registry(
+    metrics: &Metrics,
+    parts: metrics::Parts,
+) -> Arc<prometheus_client::registry::Registry> {
+    let mut registry = prometheus_client::registry::Registry::with_prefix("enforcer");
+    metrics.register(&mut registry);
+    registry.register_collector(Box::new(parts));
+    Arc::new(registry)
+}
+
+async fn sweep(inputs: Arc<Inputs>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        inputs.pool.sweep();
+    }
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled_owned(work).await;
+}
+
+/// Takes no more, gives what runs its time, then cuts it.
+async fn drain(inputs: &Inputs, accept: &Accept) {
+    notify::send("STOPPING=1");
+    info!("draining");
+    inputs.draining.cancel();
+    accept.sessions.close();
+    if tokio::time::timeout(DRAIN, accept.sessions.wait()).await.is_err() {
+        warn!(sessions = accept.sessions.len(), "cutting what did not end in time");
+        inputs.stopping.cancel();
+        accept.sessions.wait().await;
+    }
+}
+
+/// What the daemon is told from outside.
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Reloads policy at each hang-up; ends when the daemon shall stop.
+    async fn run(
+        mut self,
+        config: &Config,
+        policy: &watch::Sender<Arc<Bundle>>,
+        metrics: &Metrics,
+    ) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload::reload(&config.policy.dir, policy, metrics).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `enforcer transcripts`: list, show, grep, export, verify, stats.
+//!
+//! Opens a store to read only: beside the running daemon, or a copied directory.
+//! What is shown was said by governed programs and their peers, so all text goes
+//! through [`text`], which lets nothing through that a terminal would act on.
+
+use crate::record::read::{Filter, Transcripts};
+use anyhow::Context as _;
+use serde::Deserialize;
+use std::io::{self, BufWriter, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+mod export;
+mod grep;
+pub mod har;
+pub mod json;
+mod list;
+pub mod show;
+mod stats;
+pub mod text;
+mod verify;
+mod when;
+
+/// Arguments of `enforcer transcripts`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+    // Boxed: the arguments of one command should not make those of all commands large.
+    #[command(subcommand)]
+    command: Box<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct StoreArgs {
+    /// The store's directory (also a copy)
+    #[arg(long, global = true, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// The daemon's configuration, which names the store
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/enforcer/enforcer.toml",
+        conflicts_with = "store"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List flows, newest first
+    List(list::Args),
+    /// Show a flow, an operation, or what an approval or a digest led to
+    Show(show::Args),
+    /// Search facts, headers and bodies
+    Grep(grep::Args),
+    /// Write transcripts for other tools
+    Export(export::Args),
+    /// Recompute every hash, and name what does not fit
+    Verify(verify::Args),
+    /// Say what the store holds
+    Stats(stats::Args),
+}
+
+/// Which flows; shared by the listing commands.
+#[derive(Debug, clap::Args)]
+struct FilterArgs {
+    /// Only flows of this agent
+    #[arg(long)]
+    agent: Option<String>,
+    /// Only flows with this target
+    #[arg(long)]
+    target: Option<String>,
+    /// Only flows that started since: 2026-01-31, 2026-01-31T08:00:00Z, or how long ago (90s, 15m, 2h, 7d)
+    #[arg(long, value_parser = when::parse)]
+    since: Option<i64>,
+    /// Only flows that started before
+    #[arg(long, value_parser = when::parse)]
+    until: Option<i64>,
+    /// Only flows with this outcome: complete, refused, failed, cut, kernel-refused, recovered, open
+    #[arg(long)]
+    outcome: Option<String>,
+    /// Only flows with a denied operation
+    #[arg(long)]
+    denied: bool,
+}
+
+impl FilterArgs {
+    fn filter(&self) -> Filter {
+        Filter {
+            agent: self.agent.clone(),
+            target: self.target.clone(),
+            since: self.since,
+            until: self.until,
+            outcome: self.outcome.clone(),
+            denied: self.denied,
+        }
+    }
+}
+
+/// What commands write to: standard output, or a file.
+type Out<'a> = &'a mut dyn io::Write;
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let dir = args.store.dir()?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = match *args.command {
+        Command::Verify(verify) => verify::run(&dir, &verify, &mut out),
+        Command::List(list) => list::run(&Transcripts::open(&dir)?, &list, &mut out),
+        Command::Show(show) => show::run(&Transcripts::open(&dir)?, &show, &mut out),
+        Command::Grep(grep) => grep::run(&Transcripts::open(&dir)?, &grep, &mut out),
+        Command::Export(export) => export::run(&Transcripts::open(&dir)?, &export, &mut out),
+        Command::Stats(stats) => stats::run(&Transcripts::open(&dir)?, &stats, &mut out),
+    };
+    let result = result.and_then(|code| {
+        out.flush()?;
+        Ok(code)
+    });
+    // A reader that has seen enough (`| head`) is no failure; what is still buffered is not wanted.
+    match result {
+        Err(error) if broken_pipe(&error) => {
+            drop(out.into_parts());
+            Ok(ExitCode::SUCCESS)
+        }
+        other => other,
+    }
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The two keys of the configuration that say where the store is. The rest is not looked at: an
+/// analyst may have the file and not what it names.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Places {
+    host: HostPlaces,
+    transcript: TranscriptPlaces,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HostPlaces {
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TranscriptPlaces {
+    dir: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    fn dir(&self) -> anyhow::Result<PathBuf> {
+        if let Some(dir) = &self.store {
+            return Ok(dir.clone());
+        }
+        let path = &self.config;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{}: name a store with --store DIR", path.display()))?;
+        let places: Places = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let data_dir = places.host.data_dir;
+        let data_dir = data_dir.unwrap_or_else(|| "/var/lib/enforcer".into());
+        let cfg = crate::config::Transcript {
+            dir: places.transcript.dir,
+            ..crate::config::Transcript::default()
+        };
+        Ok(crate::record::store_dir(&cfg, &data_dir))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! The commands over a store that was written for the purpose.
+
+use super::{Args, Command, StoreArgs, har, json, show, text};
+use crate::config::Transcript;
+use crate::operation::{Operation, OperationId, Protocol};
+use crate::record::view::Assembler;
+use crate::record::{Durability, FlowId, Recorder, convert, store_dir};
+use bytes::Bytes;
+use enforcer_proto::v1::{self, event::Kind};
+use proptest::prelude::*;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+fn body(data: &[u8]) -> v1::Body {
+    v1::Body {
+        data: Bytes::copy_from_slice(data),
+        last: true,
+        ..v1::Body::default()
+    }
+}
+
+/// A POST whose answer is not text, and whose peer tries to drive the terminal.
+fn events() -> Vec<(Option<OperationId>, Kind)> {
+    let url = "https://api.test/v1/x".to_owned();
+    let mut op = Operation::new("api", "api.test", 443, Protocol::Http, "http.post", url);
+    op.fact("http.method", "POST");
+    op.fact("http.scheme", "https");
+    op.fact("http.authority", "api.test");
+    op.fact("http.path", "/v1/x");
+    op.fact("http.query", "a=1&b=two%20words");
+    op.fact("http.header.content-type", "application/json");
+    op.fact("http.header.authorization", "hmac:0011");
+    op.with_body(Bytes::from_static(b"{\"needle\":\"in the request\"}"));
+    let who = v1::Principal {
+        agent: "builder".into(),
+        ..v1::Principal::default()
+    };
+    let mut asked = v1::OperationAsked::from(&op);
+    asked.digest = convert::digest(&asked, &who).unwrap().to_string();
+    let header = |name: &str, value: &str| v1::Header {
+        name: name.into(),
+        value: value.into(),
+    };
+    [
+        Kind::OperationAsked(asked),
+        Kind::RequestBody(body(b"{\"needle\":\"in the request\"}")),
+        Kind::Decision(v1::Decision {
+            verdict: v1::Verdict::Allow.into(),
+            reason: "policy".into(),
+            decided_by: vec!["alice".into()],
+            ..v1::Decision::default()
+        }),
+        Kind::Forwarded(v1::Forwarded {
+            upstream: "10.0.0.5:443".into(),
+            ..v1::Forwarded::default()
+        }),
+        Kind::ResponseHead(v1::ResponseHead {
+            status: 200,
+            version: "HTTP/2".into(),
+            headers: vec![
+                header("content-type", "application/octet-stream"),
+                header("x-title", "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}"),
+            ],
+            synthetic: false,
+        }),
+        Kind::ResponseBody(body(b"\xff\x00\x01\x1b[2J")),
+        Kind::OperationEnd(v1::OperationEnd {
+            outcome: "complete".into(),
+            ..v1::OperationEnd::default()
+        }),
+    ]
+    .map(|kind| (Some(op.id), kind))
+    .into()
+}
+
+async fn sample(dir: &Path) -> (PathBuf, FlowId) {
+    let cfg = Transcript::default();
+    let recorder = Recorder::open(&cfg, dir).unwrap();
+    let start = v1::FlowStart {
+        principal: Some(v1::Principal {
+            agent: "builder".into(),
+            ..v1::Principal::default()
+        }),
+        orig_port: 443,
+        ..v1::FlowStart::default()
+    };
+    let log = recorder.open_flow(start).await.unwrap();
+    log.append_all(events(), Durability::Logged).await.unwrap();
+    log.end(v1::FlowEnd {
+        outcome: "complete".into(),
+        ..v1::FlowEnd::default()
+    })
+    .await
+    .unwrap();
+    recorder.shutdown().await;
+    (store_dir(&cfg, dir), log.id())
+}
+
+/// Parses as the program does and gives what it writes.
+fn output(store: &Path, line: &[&str]) -> (ExitCode, String) {
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+    let all = ["transcripts", "--store", store.to_str().unwrap()];
+    let line = all.iter().chain(line);
+    let args = <Cli as clap::Parser>::try_parse_from(line).unwrap().args;
+    let dir = args.store.dir().unwrap();
+    let all = || super::Transcripts::open(&dir).unwrap();
+    let mut out = Vec::new();
+    let code = match *args.command {
+        Command::Verify(args) => super::verify::run(&dir, &args, &mut out),
+        Command::List(args) => super::list::run(&all(), &args, &mut out),
+        Command::Show(args) => show::run(&all(), &args, &mut out),
+        Command::Grep(args) => super::grep::run(&all(), &args, &mut out),
+        Command::Export(args) => super::export::run(&all(), &args, &mut out),
+        Command::Stats(args) => super::stats::run(&all(), &args, &mut out),
+    };
+    (code.unwrap(), String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, flow) = sample(dir.path()).await;
+    let id = flow.to_string();
+    let cases: [(&[&str], &str); 13] = [
+        (&["list"], "builder"),
+        (
+            &["list", "--json", "--agent", "builder", "--since", "1h"],
+            "\"operations\":1",
+        ),
+        (
+            &["list", "--target", "api", "--outcome", "complete"],
+            "complete",
+        ),
+        (&["show", &id], "http.post https://api.test/v1/x"),
+        (&["show", &id], "by alice"),
+        (&["show", &id, "--json"], "\"base64\""),
+        (&["grep", "n..dle"], "request body: {\"needle\""),
+        (&["grep", "--json", "-i", "OWNED"], "response header"),
+        (&["export", "--format", "jsonl"], "\"kind\":\"flow_end\""),
+        (
+            &["export", "--format", "har", "--flow", &id],
+            "\"startedDateTime\"",
+        ),
+        (&["verify"], "good: 1 flows"),
+        (&["verify", "--json"], "\"good\":true"),
+        (&["stats"], "1 allowed, 0 denied"),
+    ];
+    for (line, expected) in cases {
+        let (code, out) = output(&store, line);
+        assert_eq!(code, ExitCode::SUCCESS, "{line:?}");
+        assert!(out.contains(expected), "{line:?}: {out}");
+        let bad = out.chars().find(|c| text::hostile(*c) && *c != '\n');
+        assert_eq!(bad, None, "{line:?}");
+        if line.contains(&"--json") && line[0] != "grep" {
+            serde_json::from_str::<Value>(&out).unwrap();
+        }
+    }
+    assert_eq!(output(&store, &["grep", "not there"]).0, ExitCode::FAILURE);
+    let empty = output(&store, &["list", "--json", "--agent", "other"]).1;
+    assert_eq!(
+        serde_json::from_str::<Value>(&empty).unwrap(),
+        serde_json::json!([])
+    );
+}
+
+/// The mandatory fields of HAR 1.2, by object.
+#[tokio::test]
+async fn the_har_has_every_mandatory_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = sample(dir.path()).await;
+    let file = dir.path().join("out.har");
+    let (_, out) = output(
+        &store,
+        &["export", "--format", "har", "-o", file.to_str().unwrap()],
+    );
+    assert_eq!(out, "");
+    let har: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let need = |value: &Value, fields: &[&str]| {
+        for field in fields {
+            assert!(!value[field].is_null(), "{field} in {value}");
+        }
+    };
+    need(&har["log"], &["version", "creator", "entries"]);
+    need(&har["log"]["creator"], &["name", "version"]);
+    assert_eq!(har["log"]["version"], "1.2");
+    let entry = &har["log"]["entries"][0];
+    need(
+        entry,
+        &[
+            "startedDateTime",
+            "time",
+            "request",
+            "response",
+            "cache",
+            "timings",
+        ],
+    );
+    let request = &entry["request"];
+    need(
+        request,
+        &[
+            "method",
+            "url",
+            "httpVersion",
+            "cookies",
+            "headers",
+            "queryString",
+            "headersSize",
+            "bodySize",
+        ],
+    );
+    assert_eq!(request["url"], "https://api.test/v1/x?a=1&b=two%20words");
+    assert_eq!(request["queryString"][1]["value"], "two words");
+    need(&request["postData"], &["mimeType", "params", "text"]);
+    let response = &entry["response"];
+    need(
+        response,
+        &[
+            "status",
+            "statusText",
+            "httpVersion",
+            "cookies",
+            "headers",
+            "content",
+            "redirectURL",
+            "headersSize",
+            "bodySize",
+        ],
+    );
+    need(
+        &response["content"],
+        &["size", "mimeType", "text", "encoding"],
+    );
+    assert_eq!(response["content"]["encoding"], "base64");
+    assert_eq!(response["content"]["size"], 7);
+    let timings = &entry["timings"];
+    let mut total = 0.0;
+    for phase in [
+        "blocked", "dns", "connect", "send", "wait", "receive", "ssl",
+    ] {
+        let ms = timings[phase].as_f64().unwrap();
+        assert!(ms >= 0.0 || ["dns", "connect", "ssl"].contains(&phase));
+        total += ms.max(0.0);
+    }
+    assert!((entry["time"].as_f64().unwrap() - total).abs() < 1e-6);
+    assert_eq!(entry["serverIPAddress"], "10.0.0.5");
+    for object in [&har["log"], entry, request, response] {
+        let names = object.as_object().unwrap().keys();
+        let own: Vec<_> = names.filter(|name| name.starts_with('_')).collect();
+        assert!(object != entry || own.iter().any(|name| *name == "_digest"));
+    }
+}
+
+#[test]
+fn the_store_is_found_by_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("enforcer.toml");
+    let place = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let args = StoreArgs {
+            store: None,
+            config: config.clone(),
+        };
+        args.dir()
+    };
+    assert_eq!(
+        place("").unwrap(),
+        Path::new("/var/lib/enforcer/transcripts")
+    );
+    assert_eq!(
+        place("[host]\ndata_dir = '/d'").unwrap(),
+        Path::new("/d/transcripts")
+    );
+    assert_eq!(place("[transcript]\ndir = '/t'").unwrap(), Path::new("/t"));
+    assert!(place("[transcript]\ndir = 7").is_err());
+}
+
+#[test]
+fn hostile_text_is_escaped_and_lines_stay_in_blocks() {
+    assert_eq!(
+        text::Line("a\u{1b}[2Jb\r\n").to_string(),
+        "a\\u{1b}[2Jb\\r\\n"
+    );
+    assert_eq!(text::Block("a\n\tb\u{9b}").to_string(), "a\n\tb\\u{9b}");
+    let json = text::json(&serde_json::json!("\u{7f}\u{202e}\u{e0041}é"));
+    assert_eq!(json, "\"\\u007f\\u202e\\udb40\\udc41é\"");
+    assert_eq!(text::head("äöü", 2), "äö");
+}
+
+proptest! {
+    /// What is damaged can be printed in every form.
+    #[test]
+    fn any_event_is_shown_without_a_panic(cut in any::<usize>(), at in any::<usize>(), bit in 0..8_u32) {
+        use prost::Message as _;
+        let flow = FlowId::new();
+        let mut seen = Assembler::default();
+        let mut all = Vec::new();
+        for (n, (op, kind)) in events().into_iter().enumerate() {
+            let event = v1::Event {
+                seq: n as u64,
+                operation: op.map(|id| id.0.as_bytes().to_vec()).unwrap_or_default(),
+                kind: Some(kind),
+                ..v1::Event::default()
+            };
+            let mut bytes = event.encode_to_vec();
+            let place = at % bytes.len();
+            bytes[place] ^= 1_u8 << bit;
+            bytes.truncate(bytes.len() - cut % 3);
+            if let Ok(event) = v1::Event::decode(bytes.as_slice()) {
+                text::json(&json::event(flow, &event));
+                all.extend(seen.add(event));
+            }
+        }
+        all.extend(seen.rest());
+        show::flow(flow, &seen, true);
+        for exchange in &all {
+            show::operation(exchange, 10);
+            text::json(&json::exchange(flow, exchange));
+            if let Some(entry) = har::entry(flow, None, exchange) {
+                text::json(&entry);
+            }
+        }
+    }
+}

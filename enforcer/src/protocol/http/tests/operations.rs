@@ -1,0 +1,141 @@
+use crate::operation::Fact;
+use crate::principal::{AgentName, Principal, Process};
+use crate::protocol::http::operation::{Where, read};
+use http::Request;
+
+const AT: Where<'static> =
+    Where { target: "api", name: "api.test", port: 443, tls: true, ignored: &[], injected: &[] };
+
+fn hash(secret: &[u8]) -> String {
+    format!("hmac:{}", secret.len())
+}
+
+fn parts(
+    build: impl FnOnce(http::request::Builder) -> http::request::Builder,
+) -> http::request::Parts {
+    let builder = Request::builder().uri("/a/b?c=d").header("host", "api.test");
+    build(builder).body(()).unwrap().into_parts().0
+}
+
+fn principal() -> Principal {
+    Principal {
+        host: "h".into(),
+        agent: AgentName::parse("a").unwrap(),
+        task: None,
+        cgroup: String::new(),
+        process: Process::default(),
+    }
+}
+
+#[test]
+fn everything_that_changes_the_effect_is_a_fact() {
+    let parts = parts(|b| {
+        b.method("POST")
+            .header("content-type", "application/json")
+            .header("authorization", "Bearer sesame")
+            .header("x-many", "1")
+            .header("x-many", "2")
+            .header("user-agent", "curl/8")
+            .header("connection", "keep-alive")
+            .header("content-length", "3")
+    });
+    let (read, flaw) = read(&parts, AT, &hash);
+    assert_eq!(flaw, None);
+    assert_eq!(read.operation.action, "http.post");
+    assert_eq!(read.operation.resource, "https://api.test/a/b");
+    let facts: Vec<_> = read
+        .operation
+        .facts()
+        .iter()
+        .map(|(name, value)| match value {
+            Fact::Text(text) => format!("{name}={text}"),
+            Fact::List(items) => format!("{name}={}", items.join("|")),
+            other => format!("{name}={other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        facts,
+        [
+            "http.authority=api.test",
+            "http.header.authorization=hmac:13",
+            "http.header.content-type=application/json",
+            "http.header.x-many=1|2",
+            "http.method=POST",
+            "http.path=/a/b",
+            "http.query=c=d",
+            "http.scheme=https",
+        ]
+    );
+    assert_eq!(read.notes, [("http.header.user-agent".to_owned(), Fact::from("curl/8"))]);
+}
+
+#[test]
+fn a_retry_has_the_same_digest_and_another_request_has_not() {
+    let digest =
+        |parts: &http::request::Parts| read(parts, AT, &hash).0.operation.digest(&principal());
+    let base = digest(&parts(|b| b));
+    let same: [fn(http::request::Builder) -> http::request::Builder; 4] = [
+        |b| b.header("user-agent", "other"),
+        |b| b.header("traceparent", "00-1-1-01"),
+        |b| b.header("accept-encoding", "br"),
+        |b| b.header("connection", "close"),
+    ];
+    for build in same {
+        assert_eq!(digest(&parts(build)), base);
+    }
+    let other: [fn(http::request::Builder) -> http::request::Builder; 6] = [
+        |b| b.method("DELETE"),
+        |b| b.uri("/a/b?c=e"),
+        |b| b.uri("/a/b"),
+        |b| b.uri("/a/B?c=d"),
+        |b| b.header("x-any", "1"),
+        |b| b.header("authorization", "x"),
+    ];
+    let mut seen = vec![base];
+    for build in other {
+        let digest = digest(&parts(build));
+        assert!(!seen.contains(&digest));
+        seen.push(digest);
+    }
+}
+
+#[test]
+fn a_header_that_the_proxy_sets_is_not_the_agents_to_choose() {
+    let injected = [http::header::AUTHORIZATION];
+    let at = Where { injected: &injected, ..AT };
+    let digest = |value: &str| {
+        let parts = parts(|b| b.header("authorization", value));
+        read(&parts, at, &hash).0.operation.digest(&principal())
+    };
+    assert_eq!(digest("Bearer one"), digest("Bearer fifteen"));
+}
+
+#[test]
+fn grpc_calls_are_named() {
+    let parts = parts(|b| {
+        b.method("POST")
+            .uri("/pkg.v1.Users/Delete")
+            .header("content-type", "application/grpc+proto")
+    });
+    let (read, flaw) = read(&parts, AT, &hash);
+    assert_eq!(flaw, None);
+    assert_eq!(read.operation.action, "grpc.call");
+    assert_eq!(read.operation.get("grpc.service"), Some(&Fact::from("pkg.v1.Users")));
+    assert_eq!(read.operation.get("grpc.method"), Some(&Fact::from("Delete")));
+}
+
+#[test]
+fn text_that_is_no_text_is_refused() {
+    let parts = parts(|b| b.header("x", http::HeaderValue::from_bytes(b"\xff").unwrap()));
+    assert_eq!(read(&parts, AT, &hash).1.unwrap().code, "header-character");
+    let parts =
+        self::parts(|b| b.header("x", http::HeaderValue::from_bytes("ü".as_bytes()).unwrap()));
+    assert_eq!(read(&parts, AT, &hash).1, None);
+}
+
+#[test]
+fn extended_connect_is_refused() {
+    let mut parts = parts(|b| b.method("CONNECT").uri("https://api.test/chat"));
+    parts.extensions.insert(hyper::ext::Protocol::from_static("websocket"));
+    assert_eq!(read(&parts, AT, &hash).1.unwrap().code, "upgrade-refused");
+}

@@ -1,1 +1,0 @@
-//! (the probes of the containment suite)
