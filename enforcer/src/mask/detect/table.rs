@@ -46,7 +46,7 @@ pub(super) enum Anchor {
     Ssn,
     /// The first `:` of six hexadecimal pairs.
     Mac,
-    /// A `:` after eight to ten digits.
+    /// `:AA` after eight to ten digits.
     Telegram,
     /// A `+` at the start.
     Plus,
