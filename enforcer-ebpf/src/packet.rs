@@ -1,13 +1,18 @@
 //! The few bytes of an IP packet that the backstop looks at.
 //!
-//! Anything unusual (fragments, IPv6 extension headers, other protocols,
-//! truncated packets) is `None`: the caller drops it.
+//! Anything unusual (fragments, IPv6 extension headers but the jumbo payload's,
+//! other protocols, truncated packets) is `None`: the caller drops it.
 
 use crate::ctx::field;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::SkBuffContext;
 use core::mem::MaybeUninit;
 use enforcer_common::matching::{TCP, UDP, Words, mapped};
+
+/// IPPROTO_HOPOPTS: RFC 8200 section 4.3.
+const HOP_BY_HOP: u32 = 0;
+/// The Jumbo Payload option: RFC 2675 section 2.
+const JUMBO_PAYLOAD: u8 = 0xc2;
 
 /// One end of a packet.
 #[derive(Clone, Copy)]
@@ -56,7 +61,16 @@ pub fn read(ctx: &SkBuffContext) -> Option<Packet> {
             let protocol = u32::from(ip[1].to_ne_bytes()[2]);
             let source = [ip[2], ip[3], ip[4], ip[5]];
             let destination = [ip[6], ip[7], ip[8], ip[9]];
-            transport(ctx, 40, protocol, source, destination)
+            if protocol != HOP_BY_HOP {
+                return transport(ctx, 40, protocol, source, destination);
+            }
+            // What the kernel itself puts before a segment above 64 KiB on a device with large
+            // offloads (ip6_xmit, "BIG TCP"): eight bytes, and nothing in them but the length.
+            let [next, more, option, length]: [u8; 4] = load(ctx, 40)?;
+            if more != 0 || option != JUMBO_PAYLOAD || length != 4 {
+                return None;
+            }
+            transport(ctx, 48, u32::from(next), source, destination)
         }
         _ => None,
     }

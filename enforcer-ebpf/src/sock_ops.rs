@@ -68,7 +68,7 @@ fn enter(ctx: &SockOpsContext) {
     let key = FlowKey { netns: entry.key.netns, addr: bytes(&addr), port, protocol: TCP };
     // An entry that is there belongs to a connection that the proxy has not accepted: overwriting
     // it would give that connection's bytes to this caller.
-    if FLOWS.insert(key, &entry.flow, u64::from(BPF_NOEXIST)).is_err() {
+    if FLOWS.insert(key, entry.flow, u64::from(BPF_NOEXIST)).is_err() {
         entry.state = REFUSED;
         let refused = Refused {
             hook: Hook::SockOps,

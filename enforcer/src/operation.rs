@@ -23,10 +23,7 @@ pub struct OperationId(pub Uuid);
 
 impl OperationId {
     /// A new id.
-    #[expect(
-        clippy::new_without_default,
-        reason = "each value is new, so there is no default"
-    )]
+    #[expect(clippy::new_without_default, reason = "each value is new, so there is no default")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -201,10 +198,7 @@ impl Operation {
 
     /// The fact of that name.
     pub fn get(&self, name: &str) -> Option<&Fact> {
-        self.facts
-            .binary_search_by(|(n, _)| n.as_str().cmp(name))
-            .ok()
-            .map(|at| &self.facts[at].1)
+        self.facts.binary_search_by(|(n, _)| n.as_str().cmp(name)).ok().map(|at| &self.facts[at].1)
     }
 
     /// The digest that binds a decision to this operation by this principal.

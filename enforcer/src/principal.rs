@@ -20,9 +20,7 @@ impl AgentName {
         let fits = (1..=128).contains(&name.len())
             && name != "."
             && name != ".."
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._@:-\\".contains(&b));
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@:-\\".contains(&b));
         fits.then(|| Self(name.to_owned()))
     }
 

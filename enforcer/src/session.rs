@@ -14,6 +14,7 @@ use crate::flow::{Asked, Destination, Flow, Inputs, Ledger, Outcome, Place, Watc
 use crate::policy::TlsMode;
 use crate::protocol;
 use crate::record::Durability;
+use enforcer_proto::v1::Verdict;
 use enforcer_proto::v1::event::Kind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,10 @@ pub async fn run(inputs: Arc<Inputs>, stream: TcpStream, captured: Captured) {
             return;
         }
     };
-    let span = info_span!("flow", id = %flow.id(), agent = %flow.principal.agent);
-    let outcome = flow.supervise(serve(&flow, stream)).instrument(span.clone()).await;
+    let span = info_span!("flow", flow = %flow.id(), agent = %flow.principal.agent);
+    // On the heap: a connection's state is large, and its task should not be moved about.
+    let serving = Box::pin(serve(&flow, stream));
+    let outcome = flow.supervise(serving).instrument(span.clone()).await;
     flow.inputs.metrics.flow_ended(&outcome);
     debug!(parent: &span, outcome = outcome.word, code = outcome.code, "flow ended");
     if let Err(error) = flow.close(outcome).await {
@@ -91,7 +94,12 @@ pub async fn operate<E: Exchange>(flow: Arc<Flow>, mut exchange: E) {
     let (asked, flaw) = exchange.ask(&flow).await;
     let asked = Arc::new(asked);
     let mut ledger = flow.ledger(&asked.operation);
-    let span = info_span!("operation", id = %asked.operation.id, flow = %flow.id());
+    let span = info_span!(
+        "operation",
+        operation = %asked.operation.id,
+        flow = %flow.id(),
+        agent = %flow.principal.agent,
+    );
     let outcome = steps(&flow, exchange, &asked, flaw, &mut ledger).instrument(span.clone()).await;
     flow.inputs.metrics.operation_ended(&asked.operation, &outcome, &ledger);
     if let Err(error) = ledger.end(&outcome).await {
@@ -122,7 +130,7 @@ async fn steps<E: Exchange>(
         Err(denial) => (denial.record(), Durability::Logged),
     };
     flow.inputs.metrics.decided(&asked.operation, &decision);
-    audit(flow, asked, &decision);
+    audit(asked, &decision);
     ledger.note(Kind::Decision(decision));
     let recorded = ledger.write_as(durability).await;
     let decided = match recorded {
@@ -159,16 +167,13 @@ async fn decide<E: Exchange>(
 }
 
 /// One line for each decision: ids and digest, never payload.
-fn audit(flow: &Flow, asked: &Asked, decision: &enforcer_proto::v1::Decision) {
+fn audit(asked: &Asked, decision: &enforcer_proto::v1::Decision) {
     tracing::info!(
         target: "audit",
-        flow = %flow.id(),
-        operation = %asked.operation.id,
-        agent = %flow.principal.agent,
         action = %asked.operation.action,
-        target = %asked.operation.target,
+        on = %asked.operation.target,
         digest = %asked.digest,
-        verdict = decision.verdict().as_str_name(),
+        verdict = if decision.verdict() == Verdict::Allow { "allow" } else { "deny" },
         reason = %decision.reason,
         approval = %decision.approval,
         "decided"

@@ -4,10 +4,7 @@
 //! a missing field or an unknown enum value is an error there, never a default.
 
 /// Package `enforcer.v1`.
-#[expect(
-    missing_docs,
-    reason = "generated; the documentation is in the .proto files"
-)]
+#[expect(missing_docs, reason = "generated; the documentation is in the .proto files")]
 #[allow(
     clippy::all,
     clippy::allow_attributes_without_reason,

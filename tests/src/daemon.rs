@@ -31,7 +31,6 @@ pub struct Deployment {
     pub policy: PathBuf,
     /// The transcript store.
     pub store: PathBuf,
-    reviewer: PathBuf,
     host_ns: String,
     server: Option<Server>,
     daemon: Option<Child>,
@@ -69,7 +68,6 @@ impl Deployment {
             governed: format!("/enforcer-test-{}", world.id),
             policy,
             store: dir.join("data/transcripts"),
-            reviewer: dir.join("alice"),
             host_ns: world.host.file(),
             server: None,
             daemon: None,

@@ -24,6 +24,7 @@ names = ["raw.test"]
 addresses = ["10.77.0.0/24"]
 ports = [9000]
 protocol = "opaque"
+tls = "passthrough"
 "#;
 
 /// The rules of the fixture's policy.
@@ -58,7 +59,7 @@ quorum = 1
 request_ttl = "5m"
 grant_ttl = "1m"
 uses = 1
-reason_required = true
+reason = "required"
 "#;
 
 /// The masks of the fixture's policy.

@@ -41,7 +41,8 @@ fn exit_codes_and_signals_are_the_programs_own() {
 fn signals_to_the_client_reach_the_program() {
     let host = Host::start();
     for (signal, code) in [("TERM", 41), ("INT", 42), ("HUP", 43), ("USR1", 44)] {
-        let script = format!("trap 'exit {code}' {signal}; echo ready; while :; do sleep 0.02; done");
+        let script =
+            format!("trap 'exit {code}' {signal}; echo ready; while :; do sleep 0.02; done");
         let mut client = host
             .run(&["--agent", "bot"], &["sh", "-c", &script])
             .stdout(Stdio::piped())
@@ -74,11 +75,8 @@ fn bytes_go_through_pipes_whole_and_ends_are_seen() {
     assert!(out.status.success() && out.stdout == sent && out.stderr == b"end\n");
 
     // A reader that goes away ends the program as it would a direct one.
-    let mut client = host
-        .run(&["--agent", "bot"], &["yes"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut client =
+        host.run(&["--agent", "bot"], &["yes"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut some = [0; 10];
     client.stdout.take().unwrap().read_exact(&mut some).unwrap();
     assert_eq!(client.wait().unwrap().signal(), Some(13));
@@ -168,10 +166,14 @@ fn root_must_be_accepted_by_name_and_is_without_powers() {
         .unwrap();
     let text = said(&out);
     let zero = "0000000000000000";
-    let expected = format!("0\nCapInh:{zero}\nCapPrm:{zero}\nCapEff:{zero}\nCapBnd:{zero}\nCapAmb:{zero}\n");
+    let expected =
+        format!("0\nCapInh:{zero}\nCapPrm:{zero}\nCapEff:{zero}\nCapBnd:{zero}\nCapAmb:{zero}\n");
     assert!(text.starts_with(&expected), "{text}");
     for what in ["core", "mkdir", "procs", "mount", "chown"] {
-        assert!(text.contains(&format!("{what}=")) && !text.contains(&format!("{what}=0\n")), "{text}");
+        assert!(
+            text.contains(&format!("{what}=")) && !text.contains(&format!("{what}=0\n")),
+            "{text}"
+        );
     }
 }
 
@@ -318,7 +320,8 @@ fn a_governed_process_is_not_served() {
     fs::create_dir(&agent).unwrap();
     let refused = status(&format!("echo $$ > {}/cgroup.procs", agent.display()));
     assert_eq!(refused.status.code(), Some(1));
-    let text = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned()
+        + &String::from_utf8_lossy(&refused.stdout);
     assert!(text.contains("governed process"), "{text}");
     eventually("the cgroup is empty", SOON, || fs::remove_dir(&agent).ok());
 }

@@ -58,7 +58,10 @@ impl Health {
         let capture = Arc::clone(&self.0.capture);
         let result = tokio::task::spawn_blocking(move || capture.verify_attached()).await;
         let result = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        let attached = result.as_ref().map(|()| ()).map_err(ToString::to_string);
+        let attached = match &result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).attached = attached;
         result
     }

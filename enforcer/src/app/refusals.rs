@@ -89,6 +89,14 @@ impl Refusals {
         if self.seen.len() >= KINDS {
             self.write_out(Duration::ZERO).await;
         }
+        tracing::info!(
+            target: "audit",
+            agent = kind.agent.as_deref().unwrap_or_default(),
+            hook = refusal.hook,
+            reason = refusal.reason,
+            detail = refusal.detail,
+            "refused in the kernel"
+        );
         self.write(&refusal, 1).await;
         self.seen.insert(kind, Seen { refusal, more: 0, written: Instant::now() });
     }

@@ -88,6 +88,23 @@ impl Root {
     }
 }
 
+/// Opens every governed root. One inside another is refused: its calls would be redirected
+/// twice, and the second redirect would forget where they were going.
+pub(super) fn open_roots(governed: &[Governed]) -> Result<Vec<Root>, CaptureError> {
+    let bad = |path: &str, reason| CaptureError::BadRoot { path: path.to_owned(), reason };
+    if governed.is_empty() {
+        return Err(bad("", "is missing: name at least one cgroup to govern"));
+    }
+    let roots = governed.iter().map(Root::open).collect::<Result<Vec<_>, _>>()?;
+    for (number, root) in roots.iter().enumerate() {
+        let others = roots.iter().enumerate().filter(|(other, _)| *other != number);
+        if others.into_iter().any(|(_, other)| below(&root.path, &other.path).is_some()) {
+            return Err(bad(&root.path, "is the same as, or inside, another governed cgroup"));
+        }
+    }
+    Ok(roots)
+}
+
 /// Refuses a daemon that is inside one of the roots.
 pub(super) fn refuse_inside(roots: &[Root]) -> Result<(), CaptureError> {
     let file = "/proc/self/cgroup";

@@ -3,7 +3,6 @@
 
 use super::flows::{Tables, address};
 use super::identity::Identities;
-use super::process;
 use crate::principal::Principal;
 use aya::maps::{MapData, RingBuf};
 use enforcer_common::event::{Hook, Reason, RefusalRecord};
@@ -116,13 +115,9 @@ fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) -> Ref
         pad: 0,
         comm: record.comm,
     };
-    let mut principal = identities.principal(&caller);
-    if let Some(principal) = principal.as_mut() {
-        principal.process.comm = process::comm(&record.comm);
-    }
     let nowhere = record.addr == [0; 16] && record.port == 0;
     Refusal {
-        principal,
+        principal: identities.principal(&caller),
         boot_ns: record.boot_ns,
         hook: Hook::from_code(record.hook).map_or("unknown", Hook::name),
         reason: Reason::from_code(record.reason).map_or("unknown", Reason::name),

@@ -1,6 +1,6 @@
 //! The real capture: the kernel half, installed and pinned.
 
-use super::cgroup::{Root, refuse_inside};
+use super::cgroup::{Root, open_roots, refuse_inside};
 use super::counters::{CounterRow, Ledger};
 use super::error::CaptureError;
 use super::events::{Refusal, Stream};
@@ -39,7 +39,7 @@ impl Kernel {
         if let Some(missing) = cfg.kernel.require.first() {
             return Err(CaptureError::Layer(missing.clone()));
         }
-        let roots = cfg.governed.iter().map(Root::open).collect::<Result<Vec<_>, _>>()?;
+        let roots = open_roots(&cfg.governed)?;
         refuse_inside(&roots)?;
         let netns = sys::netns_cookie()
             .map_err(CaptureError::system("reading the network namespace's cookie"))?;

@@ -53,7 +53,7 @@ pub struct Layer {
 /// The capture: the kernel's, or a test's.
 pub enum Capture {
     /// The installed kernel half.
-    Kernel(kernel::Kernel),
+    Kernel(Box<kernel::Kernel>),
     /// Flows that a test puts in.
     #[cfg(any(test, feature = "testing"))]
     Fake(fake::Fake),
@@ -119,7 +119,7 @@ impl Capture {
 /// proxy is; or adopts what an earlier daemon has pinned. The network namespace of the calling
 /// thread is the proxy's. Nothing is let through before the first [`Capture::beat`].
 pub fn install(cfg: &Config) -> Result<Capture, CaptureError> {
-    kernel::Kernel::install(cfg).map(Capture::Kernel)
+    kernel::Kernel::install(cfg).map(|kernel| Capture::Kernel(Box::new(kernel)))
 }
 
 /// Detaches every program and removes every pin: the only way to open the host. The governed

@@ -38,7 +38,7 @@ pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
 }
 
 /// The command name of a record.
-pub(super) fn comm(bytes: &[u8; 16]) -> String {
+fn comm(bytes: &[u8; 16]) -> String {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }

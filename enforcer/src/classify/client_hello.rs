@@ -91,8 +91,8 @@ pub fn parse(buf: &[u8]) -> Result<Option<ClientHello>, HelloError> {
             if length > MAX_HELLO {
                 return Err(HelloError::TooLarge);
             }
-            if body.len() > length {
-                // Something follows the hello before the server has spoken.
+            if body.len() > length || (body.len() == length && !whole) {
+                // Something follows the hello in its record, before the server has spoken.
                 return Err(HelloError::Malformed);
             }
             if body.len() == length {

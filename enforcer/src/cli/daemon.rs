@@ -1,7 +1,7 @@
 //! `enforcer daemon`: the host daemon, in the foreground.
 
+use crate::app;
 use crate::config::Config;
-use crate::{app, capture};
 use anyhow::Context;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -14,20 +14,11 @@ pub struct Args {
     /// The daemon's configuration
     #[arg(long, value_name = "FILE", default_value = crate::run::DEFAULT_CONFIG)]
     config: PathBuf,
-    /// Remove the kernel half and leave: the host is open then, and governed processes are not
-    /// governed until the daemon starts again
-    #[arg(long)]
-    detach: bool,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config)?;
-    if args.detach {
-        capture::detach(&config).context("the kernel half could not be removed")?;
-        println!("the kernel half is removed: processes in the governed cgroups are open now");
-        return Ok(ExitCode::SUCCESS);
-    }
     log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("enforcer")
@@ -45,6 +36,6 @@ fn log() {
     // Another subscriber may be set already; then its output is the one wanted.
     let _ = match io::stderr().is_terminal() {
         true => builder.try_init(),
-        false => builder.json().flatten_event(true).try_init(),
+        false => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
 }

@@ -50,7 +50,7 @@ fn record(config: &Config) -> anyhow::Result<()> {
     let recorder = Recorder::open(&config.transcript, &config.host.data_dir)?;
     let start = v1::FlowStart {
         principal: Some(v1::Principal {
-            host: config.host_name(),
+            host: config.host_name().to_owned(),
             agent: "operator".into(),
             pid: std::process::id(),
             uid: nix::unistd::getuid().as_raw(),

@@ -132,10 +132,7 @@ fn check(on: &On) -> ExitCode {
     };
     if on.json {
         let version = loaded.as_ref().ok().map(Bundle::version);
-        sayln!(
-            "{}",
-            json!({ "ok": loaded.is_ok(), "version": version, "problems": problems })
-        );
+        sayln!("{}", json!({ "ok": loaded.is_ok(), "version": version, "problems": problems }));
         return code;
     }
     if !problems.is_empty() {
@@ -219,11 +216,7 @@ fn test(on: &On) -> ExitCode {
     } else {
         sayln!("{} of {total} tests passed", total - failed);
     }
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn explain_failure(case: &Case, outcome: &CaseOutcome) {
@@ -232,11 +225,7 @@ fn explain_failure(case: &Case, outcome: &CaseOutcome) {
         rules => format!(" by {}", rules.join(", ")),
     };
     sayln!("       expected {}{}", case.expect, by(&case.rules));
-    sayln!(
-        "       got      {}{}",
-        outcome.judgement.verdict,
-        by(&outcome.judgement.rules)
-    );
+    sayln!("       got      {}{}", outcome.judgement.verdict, by(&outcome.judgement.rules));
     for line in &outcome.judgement.trace {
         sayln!("       {line}");
     }
@@ -305,10 +294,9 @@ fn explained(bundle: &Bundle, judgement: &Judgement) -> Value {
     let (verdict, scopes) = match &judgement.verdict {
         Verdict::Allow => ("allow", Vec::new()),
         Verdict::Deny => ("deny", Vec::new()),
-        Verdict::NeedsApproval(scopes) => (
-            "needs-approval",
-            scopes.iter().map(|scope| scope.name.as_str()).collect(),
-        ),
+        Verdict::NeedsApproval(scopes) => {
+            ("needs-approval", scopes.iter().map(|scope| scope.name.as_str()).collect())
+        }
     };
     json!({
         "policy": bundle.version(),

@@ -41,13 +41,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn dead(error: &anyhow::Error, pins: &Result<Vec<String>, String>, json: bool) {
     if json {
         let pins = pins.as_deref().unwrap_or_default();
-        let value = serde_json::json!({ "running": false, "error": format!("{error:#}"), "pins": pins });
+        let value =
+            serde_json::json!({ "running": false, "error": format!("{error:#}"), "pins": pins });
         println!("{value:#}");
         return;
     }
     println!("no answer from the daemon: {error:#}");
     match pins {
-        Ok(pins) if pins.is_empty() => println!("pins      none: governed cgroups are NOT enforced"),
+        Ok(pins) if pins.is_empty() => {
+            println!("pins      none: governed cgroups are NOT enforced")
+        }
         Ok(pins) => println!(
             "pins      {} in place ({}): governed processes reach nothing until the daemon is back",
             pins.len(),
@@ -119,7 +122,10 @@ fn text(report: &StatusReport) -> String {
     let writable = if store.writable { "" } else { ", NOT writable: nothing is forwarded" };
     line(
         "transcripts",
-        &format!("{} events, {} of {} bytes{writable}", store.events, store.bytes, store.quota_bytes),
+        &format!(
+            "{} events, {} of {} bytes{writable}",
+            store.events, store.bytes, store.quota_bytes
+        ),
     );
     for counter in &report.counters {
         line("counter", &format!("{} {} {}", counter.agent, counter.name, counter.value));
@@ -177,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_report_of_another_version_is_read_as_far_as_it_goes() {
-        let report: StatusReport = serde_json::from_str(r#"{"version":"9","new":{"a":1}}"#).unwrap();
+        let report: StatusReport =
+            serde_json::from_str(r#"{"version":"9","new":{"a":1}}"#).unwrap();
         assert_eq!(report.version, "9");
     }
 }

@@ -52,15 +52,9 @@ impl Findings {
     }
 
     fn add_in(&mut self, path: &str, more: &[Step], what: impl Into<String>) {
-        let mut steps: Vec<Step> = path
-            .split('.')
-            .map(|key| Step::Key(key.to_owned()))
-            .collect();
+        let mut steps: Vec<Step> = path.split('.').map(|key| Step::Key(key.to_owned())).collect();
         steps.extend_from_slice(more);
-        self.0.push(Finding {
-            path: steps,
-            what: what.into(),
-        });
+        self.0.push(Finding { path: steps, what: what.into() });
     }
 
     fn path(&mut self, key: &str, path: Option<&Path>) {
@@ -85,10 +79,7 @@ impl Findings {
 
     fn milliseconds(&mut self, key: &str, value: u64) {
         if !(1..=MAX_MS).contains(&value) {
-            self.add(
-                key,
-                format!("is {value}, must be 1 to {MAX_MS} (milliseconds)"),
-            );
+            self.add(key, format!("is {value}, must be 1 to {MAX_MS} (milliseconds)"));
         }
     }
 }
@@ -116,9 +107,7 @@ pub(super) fn check(config: &Config, ephemeral: &RangeInclusive<u16>) -> Vec<Fin
 /// Letters, digits, `.`, `_`, `-`; 1 to 253 bytes.
 pub(super) fn is_host_name(name: &str) -> bool {
     (1..=253).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 fn is_clean(path: &Path) -> bool {
@@ -126,16 +115,8 @@ fn is_clean(path: &Path) -> bool {
 }
 
 fn host(config: &Config, found: &mut Findings) {
-    if config
-        .host
-        .name
-        .as_deref()
-        .is_some_and(|name| !is_host_name(name))
-    {
-        found.add(
-            "host.name",
-            "must be 1 to 253 letters, digits, `.`, `_` and `-`",
-        );
+    if config.host.name.as_deref().is_some_and(|name| !is_host_name(name)) {
+        found.add("host.name", "must be 1 to 253 letters, digits, `.`, `_` and `-`");
     }
     found.path("host.data_dir", Some(&config.host.data_dir));
     found.path("host.runtime_dir", Some(&config.host.runtime_dir));
@@ -187,17 +168,13 @@ fn is_cgroup(path: &str) -> bool {
 }
 
 fn is_inside(path: &str, root: &str) -> bool {
-    path.strip_prefix(root)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn kernel(kernel: &Kernel, found: &mut Findings) {
     found.path("kernel.pin_dir", Some(&kernel.pin_dir));
     if !(1..=1 << 22).contains(&kernel.max_flows) {
-        found.add(
-            "kernel.max_flows",
-            format!("is {}, must be 1 to {}", kernel.max_flows, 1 << 22),
-        );
+        found.add("kernel.max_flows", format!("is {}, must be 1 to {}", kernel.max_flows, 1 << 22));
     }
     if !(100..=60_000).contains(&kernel.heartbeat_limit_ms) {
         found.add(
@@ -224,10 +201,7 @@ fn quoted(words: &[&str]) -> String {
 fn ports(config: &Config, ephemeral: &RangeInclusive<u16>, found: &mut Findings) {
     let (low, high) = (ephemeral.start(), ephemeral.end());
     let proxy = &config.proxy;
-    for (key, port) in [
-        ("proxy.port", proxy.port),
-        ("proxy.dns_port", proxy.dns_port),
-    ] {
+    for (key, port) in [("proxy.port", proxy.port), ("proxy.dns_port", proxy.dns_port)] {
         if port == 0 {
             found.add(key, "is 0; choose a fixed port, for example 15001 or 15053");
         } else if ephemeral.contains(&port) {
@@ -275,11 +249,7 @@ fn resolver(config: &Config, found: &mut Findings) {
             found.add_in("resolver.hosts", &key, why.to_string());
         }
         if addresses.is_empty() {
-            found.add_in(
-                "resolver.hosts",
-                &key,
-                "has no address; name one, or leave it out",
-            );
+            found.add_in("resolver.hosts", &key, "has no address; name one, or leave it out");
         }
     }
     let v4 = resolver.synthetic_v4;
@@ -387,24 +357,11 @@ fn limits(limits: &Limits, found: &mut Findings) {
             "limits.connections",
             limits.connections,
         ),
-        (
-            "limits.held_per_agent",
-            limits.held_per_agent,
-            "limits.held",
-            limits.held,
-        ),
-        (
-            "limits.approval_body",
-            limits.approval_body,
-            "limits.held_bytes",
-            limits.held_bytes,
-        ),
+        ("limits.held_per_agent", limits.held_per_agent, "limits.held", limits.held),
+        ("limits.approval_body", limits.approval_body, "limits.held_bytes", limits.held_bytes),
     ] {
         if part > whole {
-            found.add(
-                key,
-                format!("is {part}, more than {whole_key} ({whole}) allows in all"),
-            );
+            found.add(key, format!("is {part}, more than {whole_key} ({whole}) allows in all"));
         }
     }
 }
@@ -412,21 +369,13 @@ fn limits(limits: &Limits, found: &mut Findings) {
 fn run(config: &Config, found: &mut Findings) {
     let user = &config.run.user;
     let is_name = (1..=32).contains(&user.len())
-        && user
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         && !user.starts_with('-');
     if !is_name || user == "root" {
-        found.add(
-            "run.user",
-            format!("{user:?} must be the name of a user other than root"),
-        );
+        found.add("run.user", format!("{user:?} must be the name of a user other than root"));
     }
     if let Some(cgroup) = &config.run.cgroup
-        && !config
-            .governed
-            .iter()
-            .any(|governed| governed.cgroup == *cgroup)
+        && !config.governed.iter().any(|governed| governed.cgroup == *cgroup)
     {
         found.add(
             "run.cgroup",

@@ -24,10 +24,7 @@ impl Default for Kernel {
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self {
-            port: 15_001,
-            dns_port: 15_053,
-        }
+        Self { port: 15_001, dns_port: 15_053 }
     }
 }
 
@@ -48,11 +45,7 @@ impl Default for Resolver {
 
 impl Default for Tls {
     fn default() -> Self {
-        Self {
-            ca_dir: None,
-            extra_roots: Vec::new(),
-            system_roots: true,
-        }
+        Self { ca_dir: None, extra_roots: Vec::new(), system_roots: true }
     }
 }
 
@@ -90,9 +83,6 @@ impl Default for Limits {
 
 impl Default for Run {
     fn default() -> Self {
-        Self {
-            user: "enforcer-agent".into(),
-            cgroup: None,
-        }
+        Self { user: "enforcer-agent".into(), cgroup: None }
     }
 }

@@ -63,26 +63,17 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let whole = |what: String| ConfigError {
             file: path.to_owned(),
-            problems: vec![Problem {
-                line: None,
-                key: String::new(),
-                what,
-            }],
+            problems: vec![Problem { line: None, key: String::new(), what }],
         };
         let size = std::fs::metadata(path).map(|meta| meta.len());
         if size.is_ok_and(|size| size > MAX_FILE) {
             return Err(whole(format!("it is larger than {MAX_FILE} bytes")));
         }
         let text = std::fs::read_to_string(path).map_err(|error| {
-            whole(format!(
-                "cannot be read: {error} (`enforcer init` writes a first one)"
-            ))
+            whole(format!("cannot be read: {error} (`enforcer init` writes a first one)"))
         })?;
-        let mut config =
-            Self::parse(&text, &ephemeral_ports()).map_err(|problems| ConfigError {
-                file: path.to_owned(),
-                problems,
-            })?;
+        let mut config = Self::parse(&text, &ephemeral_ports())
+            .map_err(|problems| ConfigError { file: path.to_owned(), problems })?;
         if config.host.name.is_none() {
             let name = nix::unistd::gethostname()
                 .ok()
@@ -112,9 +103,7 @@ impl Config {
         let mut problems: Vec<Problem> = findings
             .into_iter()
             .map(|finding| {
-                let at = document
-                    .as_ref()
-                    .and_then(|table| locate(table.get_ref(), &finding.path));
+                let at = document.as_ref().and_then(|table| locate(table.get_ref(), &finding.path));
                 Problem {
                     line: at.map(|at| line_of(text, at)),
                     key: finding.key(),

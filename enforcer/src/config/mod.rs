@@ -256,10 +256,7 @@ impl Config {
 
     /// Where the RocksDB transcripts are.
     pub fn transcript_dir(&self) -> PathBuf {
-        self.transcript
-            .dir
-            .clone()
-            .unwrap_or_else(|| self.host.data_dir.join("transcripts"))
+        self.transcript.dir.clone().unwrap_or_else(|| self.host.data_dir.join("transcripts"))
     }
 
     /// Where the certificate for the approval server, its key and the server's CA are.
@@ -282,10 +279,7 @@ impl Config {
 
     /// The governed cgroup that `enforcer run` starts agents in, below the cgroup2 mount.
     pub fn run_cgroup(&self) -> Option<&str> {
-        let first = self
-            .governed
-            .first()
-            .map(|governed| governed.cgroup.as_str());
+        let first = self.governed.first().map(|governed| governed.cgroup.as_str());
         self.run.cgroup.as_deref().or(first)
     }
 }

@@ -12,10 +12,7 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 fn problems(text: &str) -> Vec<(Option<usize>, String, String)> {
     match Config::parse(text, &EPHEMERAL) {
         Ok(_) => Vec::new(),
-        Err(problems) => problems
-            .into_iter()
-            .map(|p| (p.line, p.key, p.what))
-            .collect(),
+        Err(problems) => problems.into_iter().map(|p| (p.line, p.key, p.what)).collect(),
     }
 }
 
@@ -24,91 +21,35 @@ fn the_least_configuration_is_complete() {
     let config = Config::parse(LEAST, &EPHEMERAL).unwrap();
     assert_eq!(config.host_name(), "h1");
     assert_eq!(config.ca_dir(), Path::new("/var/lib/enforcer"));
-    assert_eq!(
-        config.transcript_dir(),
-        Path::new("/var/lib/enforcer/transcripts")
-    );
+    assert_eq!(config.transcript_dir(), Path::new("/var/lib/enforcer/transcripts"));
     assert_eq!(config.identity_dir(), Path::new("/var/lib/enforcer/server"));
-    assert_eq!(
-        config.control_socket(),
-        Path::new("/run/enforcer/control.sock")
-    );
+    assert_eq!(config.control_socket(), Path::new("/run/enforcer/control.sock"));
     assert_eq!(config.names_file(), Path::new("/var/lib/enforcer/names"));
     assert_eq!(config.run_cgroup(), Some("/agents.slice"));
 }
 
 /// `added` goes after the six lines of [`LEAST`]; `line` counts from 1.
 #[rstest]
-#[case(
-    "[proxy]\nprot = 1",
-    8,
-    "proxy.prot",
-    "unknown field `prot`, expected `port` or `dns_port`"
-)]
+#[case("[proxy]\nprot = 1", 8, "proxy.prot", "unknown field `prot`, expected `port` or `dns_port`")]
 #[case("[proxies]", 7, "proxies", "unknown field `proxies`")]
 #[case("[proxy]\nport = \"x\"", 8, "proxy.port", "invalid type: string")]
 #[case("[proxy]\nport = 70000", 8, "proxy.port", "expected u16")]
 #[case("[proxy]\nport = 40000", 8, "proxy.port", "choose a port outside")]
 #[case("[proxy]\nport = 0", 8, "proxy.port", "choose a fixed port")]
 #[case("[proxy]\nport = 15053", 7, "proxy.dns_port", "must differ")]
-#[case(
-    "[proxy]\nport = 15054\ndns_port = 15054",
-    9,
-    "proxy.dns_port",
-    "must differ"
-)]
+#[case("[proxy]\nport = 15054\ndns_port = 15054", 9, "proxy.dns_port", "must differ")]
 #[case("[host]", 7, "", "duplicate key")]
 #[case("[proxy", 7, "proxy", "")]
-#[case(
-    "[kernel]\nrequire = [\"unix\", \"moon\"]",
-    8,
-    "kernel.require[1]",
-    "\"unix\" and \"lsm\""
-)]
+#[case("[kernel]\nrequire = [\"unix\", \"moon\"]", 8, "kernel.require[1]", "\"unix\" and \"lsm\"")]
 #[case("[kernel]\nmax_flows = 0", 8, "kernel.max_flows", "must be 1 to")]
-#[case(
-    "[kernel]\nheartbeat_limit_ms = 5",
-    8,
-    "kernel.heartbeat_limit_ms",
-    "100 to 60000"
-)]
+#[case("[kernel]\nheartbeat_limit_ms = 5", 8, "kernel.heartbeat_limit_ms", "100 to 60000")]
 #[case("[kernel]\npin_dir = \"bpf\"", 8, "kernel.pin_dir", "absolute path")]
-#[case(
-    "[[governed]]\ncgroup = \"/\"",
-    8,
-    "governed[1].cgroup",
-    "not the root"
-)]
-#[case(
-    "[[governed]]\ncgroup = \"agents\"",
-    8,
-    "governed[1].cgroup",
-    "starts with `/`"
-)]
-#[case(
-    "[[governed]]\ncgroup = \"/a/../b\"",
-    8,
-    "governed[1].cgroup",
-    "below the cgroup2 mount"
-)]
-#[case(
-    "[[governed]]\ncgroup = \"/agents.slice/x\"",
-    8,
-    "governed[1].cgroup",
-    "overlap"
-)]
-#[case(
-    "[[governed]]\ncgroup = \"/agents.slice\"",
-    8,
-    "governed[1].cgroup",
-    "overlap"
-)]
-#[case(
-    "[resolver]\nupstream = [\"192.0.2.1\"]",
-    8,
-    "resolver.upstream",
-    "invalid socket address"
-)]
+#[case("[[governed]]\ncgroup = \"/\"", 8, "governed[1].cgroup", "not the root")]
+#[case("[[governed]]\ncgroup = \"agents\"", 8, "governed[1].cgroup", "starts with `/`")]
+#[case("[[governed]]\ncgroup = \"/a/../b\"", 8, "governed[1].cgroup", "below the cgroup2 mount")]
+#[case("[[governed]]\ncgroup = \"/agents.slice/x\"", 8, "governed[1].cgroup", "overlap")]
+#[case("[[governed]]\ncgroup = \"/agents.slice\"", 8, "governed[1].cgroup", "overlap")]
+#[case("[resolver]\nupstream = [\"192.0.2.1\"]", 8, "resolver.upstream", "invalid socket address")]
 #[case(
     "[resolver]\nupstream = [\"192.0.2.1:53\", \"127.0.0.1:15053\"]",
     8,
@@ -121,57 +62,22 @@ fn the_least_configuration_is_complete() {
     "resolver.synthetic_v4",
     "without host bits"
 )]
-#[case(
-    "[resolver]\nsynthetic_v4 = \"127.0.0.0/8\"",
-    8,
-    "resolver.synthetic_v4",
-    "198.18.0.0/15"
-)]
-#[case(
-    "[resolver]\nsynthetic_v6 = \"fd00::/112\"",
-    8,
-    "resolver.synthetic_v6",
-    "/16 to /96"
-)]
+#[case("[resolver]\nsynthetic_v4 = \"127.0.0.0/8\"", 8, "resolver.synthetic_v4", "198.18.0.0/15")]
+#[case("[resolver]\nsynthetic_v6 = \"fd00::/112\"", 8, "resolver.synthetic_v6", "/16 to /96")]
 #[case(
     "[resolver.hosts]\n\"127.1\" = [\"10.0.0.1\"]",
     8,
     "resolver.hosts.127.1",
     "read as an address"
 )]
-#[case(
-    "[resolver.hosts]\n\"a.b\" = []",
-    8,
-    "resolver.hosts.a.b",
-    "no address"
-)]
+#[case("[resolver.hosts]\n\"a.b\" = []", 8, "resolver.hosts.a.b", "no address")]
 #[case("[tls]\nsystem_roots = false", 8, "tls.system_roots", "name a root")]
-#[case(
-    "[tls]\nextra_roots = [\"ca.pem\"]",
-    8,
-    "tls.extra_roots[0]",
-    "absolute"
-)]
-#[case(
-    "[server]\nurl = \"http://approve.example:9443\"",
-    8,
-    "server.url",
-    "https://host:port"
-)]
-#[case(
-    "[server]\nurl = \"https://approve.example:9443/x\"",
-    8,
-    "server.url",
-    "nothing more"
-)]
+#[case("[tls]\nextra_roots = [\"ca.pem\"]", 8, "tls.extra_roots[0]", "absolute")]
+#[case("[server]\nurl = \"http://approve.example:9443\"", 8, "server.url", "https://host:port")]
+#[case("[server]\nurl = \"https://approve.example:9443/x\"", 8, "server.url", "nothing more")]
 #[case("[server]\nurl = \"approve\"", 8, "server.url", "https://host:port")]
 #[case("[server]\nidentity_dir = \"/x\"", 7, "server", "missing field `url`")]
-#[case(
-    "[transcript]\nsync = \"never\"",
-    8,
-    "transcript.sync",
-    "`always`, `approved`, `interval`"
-)]
+#[case("[transcript]\nsync = \"never\"", 8, "transcript.sync", "`always`, `approved`, `interval`")]
 #[case("[limits]\nheld = 0", 8, "limits.held", "at least 1")]
 #[case(
     "[limits]\nheld = 10\nheld_per_agent = 11",
@@ -180,21 +86,11 @@ fn the_least_configuration_is_complete() {
     "more than limits.held (10)"
 )]
 #[case("[limits]\nidle_ms = 0", 8, "limits.idle_ms", "milliseconds")]
-#[case(
-    "[limits]\nnames_per_agent = 1000000",
-    8,
-    "limits.names_per_agent",
-    "131072 addresses"
-)]
+#[case("[limits]\nnames_per_agent = 1000000", 8, "limits.names_per_agent", "131072 addresses")]
 #[case("[limits]\nconnections = -1", 8, "limits.connections", "invalid value")]
 #[case("[run]\nuser = \"root\"", 8, "run.user", "other than root")]
 #[case("[run]\ncgroup = \"/other\"", 8, "run.cgroup", "is not governed")]
-#[case(
-    "[metrics]\nlisten = \"127.0.0.1:15001\"",
-    8,
-    "metrics.listen",
-    "the proxy's own"
-)]
+#[case("[metrics]\nlisten = \"127.0.0.1:15001\"", 8, "metrics.listen", "the proxy's own")]
 fn a_wrong_value_is_named_with_its_line(
     #[case] added: &str,
     #[case] line: usize,
@@ -240,12 +136,7 @@ fn an_error_reads_as_file_line_key_and_what() {
     std::fs::write(&path, [0xff, 0xfe, 0]).unwrap();
     assert!(Config::load(&path).is_err());
     std::fs::write(&path, "#".repeat(2 << 20)).unwrap();
-    assert!(
-        Config::load(&path)
-            .unwrap_err()
-            .to_string()
-            .contains("larger")
-    );
+    assert!(Config::load(&path).unwrap_err().to_string().contains("larger"));
 }
 
 #[test]

@@ -199,7 +199,9 @@ impl Decider {
                 return Ok(permit);
             }
             ledger.write().await.map_err(|error| Denial::unrecorded(&error))?;
-            let held = self.hold(&permit, scopes, started, &mut policy, gone.as_mut()).await;
+            // Boxed: most operations are never held.
+            let hold = self.hold(&permit, scopes, started, &mut policy, gone.as_mut());
+            let held = Box::pin(hold).await;
             permit.held = started.elapsed();
             match held {
                 Held::Granted { approval, claim, revoked } => {

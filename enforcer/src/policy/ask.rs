@@ -106,10 +106,7 @@ struct Asked {
 impl Ask {
     fn principal(&self) -> Result<Principal, BadAsk> {
         let agent = AgentName::parse(&self.agent).ok_or_else(|| {
-            bad(format!(
-                "{:?} is no agent's name: use letters, digits and . _ @ : -",
-                self.agent
-            ))
+            bad(format!("{:?} is no agent's name: use letters, digits and . _ @ : -", self.agent))
         })?;
         Ok(Principal {
             host: self.host.clone().unwrap_or_else(|| "host".to_owned()),
@@ -186,13 +183,10 @@ impl Ask {
 
     /// `host:port` of the target that a URL without one goes to.
     fn address_of(&self, bundle: &Bundle) -> Result<String, BadAsk> {
-        let name = self
-            .target
-            .as_ref()
-            .ok_or_else(|| bad("a URL that is a path alone needs `target`"))?;
-        let target = bundle
-            .target(name)
-            .ok_or_else(|| bad(format!("there is no target `{name}`")))?;
+        let name =
+            self.target.as_ref().ok_or_else(|| bad("a URL that is a path alone needs `target`"))?;
+        let target =
+            bundle.target(name).ok_or_else(|| bad(format!("there is no target `{name}`")))?;
         let host = target.names.iter().find_map(|pattern| match pattern {
             NamePattern::Exact(name) => Some(name.clone()),
             NamePattern::Below(_) => None,
@@ -213,14 +207,7 @@ impl Ask {
 impl Asked {
     fn operation(&self, ask: &Ask, target: &Target) -> Operation {
         let operation = |action: &str, resource: String| {
-            Operation::new(
-                &target.name,
-                &self.name,
-                self.port,
-                self.protocol,
-                action,
-                resource,
-            )
+            Operation::new(&target.name, &self.name, self.port, self.protocol, action, resource)
         };
         let Some((scheme, path, query)) = &self.http else {
             if self.protocol == Protocol::Dns {
@@ -237,10 +224,7 @@ impl Asked {
             && ask.headers.iter().any(|(name, value)| {
                 name == "content-type" && value.starts_with("application/grpc")
             });
-        let call = path
-            .strip_prefix('/')
-            .and_then(|path| path.split_once('/'))
-            .filter(|_| grpc);
+        let call = path.strip_prefix('/').and_then(|path| path.split_once('/')).filter(|_| grpc);
         let action = match call {
             Some(_) => GRPC,
             None => schema::http_action(method),
@@ -300,10 +284,7 @@ fn host_port(text: &str, default: Option<u16>) -> Option<(String, u16)> {
         return None;
     }
     let host = authority.host();
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = match authority.port() {
         Some(port) => port.as_str().parse().ok()?,
         None => default?,

@@ -84,10 +84,7 @@ impl Bundle {
         for (file, text) in files {
             hidden(&Source { file, text }, &mut problems);
         }
-        let source = |file| Source {
-            file,
-            text: files.get(file).map_or("", String::as_str),
-        };
+        let source = |file| Source { file, text: files.get(file).map_or("", String::as_str) };
         let target_source = source(target::FILE);
         let rule_source = source(rules::FILE);
         let scope_source = source(scope::FILE);
@@ -108,9 +105,7 @@ impl Bundle {
         let targets: Vec<Target> = written.iter().map(|w| w.target.clone()).collect();
         // What refers to a file that could not be read would only repeat its problems.
         let broken = |file: &str, problems: &Problems| {
-            problems
-                .iter()
-                .any(|p| p.file == file && p.severity == super::Severity::Error)
+            problems.iter().any(|p| p.file == file && p.severity == super::Severity::Error)
         };
         let targets_stand = !broken(target::FILE, &problems);
         let rules_stand = !broken(rules::FILE, &problems);
@@ -127,21 +122,15 @@ impl Bundle {
             }
         }
         if rules_stand && !broken(scope::FILE, &problems) {
-            rules::check_scopes(
-                (&rule_source, &rules),
-                (&scope_source, &scopes),
-                &mut problems,
-            );
+            rules::check_scopes((&rule_source, &rules), (&scope_source, &scopes), &mut problems);
         }
         let plans = if broken(mask::FILE, &problems) {
             Vec::new()
         } else {
             mask::plans(&mask_source, &masks, &targets, &mut problems)
         };
-        let scopes: HashMap<String, Scope> = scopes
-            .into_iter()
-            .map(|written| (written.scope.name.clone(), written.scope))
-            .collect();
+        let scopes: HashMap<String, Scope> =
+            scopes.into_iter().map(|written| (written.scope.name.clone(), written.scope)).collect();
         let mut cases = Vec::new();
         for (file, text) in files {
             if is_case_file(file) {
@@ -261,8 +250,7 @@ impl Bundle {
     /// hash. Then the body has to be read before [`Bundle::evaluate`] (of a request without one
     /// the length is 0); an operation without the fact that is asked for is denied.
     pub fn reads_body(&self, target: &Target, action: &str) -> bool {
-        self.located(target)
-            .is_none_or(|(at, _)| self.engine.reads_body(at, action))
+        self.located(target).is_none_or(|(at, _)| self.engine.reads_body(at, action))
     }
 
     /// The masks of a target, compiled. Ask the bundle that judged the operation: a target that
@@ -275,9 +263,7 @@ impl Bundle {
 
     /// The names of the masks of a target.
     pub fn mask_names(&self, target: &Target) -> &[String] {
-        self.located(target)
-            .and_then(|(at, _)| self.masks.get(at))
-            .map_or(&[], Vec::as_slice)
+        self.located(target).and_then(|(at, _)| self.masks.get(at)).map_or(&[], Vec::as_slice)
     }
 
     /// The scope of that name.
@@ -288,9 +274,7 @@ impl Bundle {
 
 impl std::fmt::Debug for Bundle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bundle")
-            .field("version", &self.version)
-            .finish_non_exhaustive()
+        f.debug_struct("Bundle").field("version", &self.version).finish_non_exhaustive()
     }
 }
 
@@ -313,10 +297,7 @@ fn hidden(source: &Source<'_>, problems: &mut Problems) {
         if matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
             problems.error(
                 (source, &(at..at + c.len_utf8())),
-                format!(
-                    "U+{:04X} changes the direction of the text behind it",
-                    u32::from(c)
-                ),
+                format!("U+{:04X} changes the direction of the text behind it", u32::from(c)),
                 "remove it: what people read here has to be what is in force",
             );
         }
@@ -324,8 +305,7 @@ fn hidden(source: &Source<'_>, problems: &mut Problems) {
 }
 
 fn is_case_file(file: &str) -> bool {
-    file.strip_prefix("tests/")
-        .is_some_and(|name| name.ends_with(".toml"))
+    file.strip_prefix("tests/").is_some_and(|name| name.ends_with(".toml"))
 }
 
 /// Reads the files of a bundle. A file that looks like policy and has no place in a bundle is
@@ -351,10 +331,7 @@ fn read_files(dir: &Path, problems: &mut Problems) -> Files {
             problems.file(
                 &name,
                 "is not part of a bundle, so nothing in it counts",
-                format!(
-                    "move its content into {}, or cases into tests/",
-                    REQUIRED.join(", ")
-                ),
+                format!("move its content into {}, or cases into tests/", REQUIRED.join(", ")),
             );
         }
     }
@@ -409,10 +386,7 @@ fn read_file(dir: &Path, name: &str, files: &mut Files, problems: &mut Problems)
         }
         Err(error) => problems.file(
             name,
-            format!(
-                "is not UTF-8 from byte {}",
-                error.utf8_error().valid_up_to()
-            ),
+            format!("is not UTF-8 from byte {}", error.utf8_error().valid_up_to()),
             "save it as UTF-8",
         ),
     }

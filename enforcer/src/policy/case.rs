@@ -29,10 +29,7 @@ impl Expected {
             "needs-approval" => return Some(Self::NeedsApproval(Vec::new())),
             _ => {}
         }
-        let inner = text
-            .trim()
-            .strip_prefix("needs-approval(")?
-            .strip_suffix(')')?;
+        let inner = text.trim().strip_prefix("needs-approval(")?.strip_suffix(')')?;
         let mut scopes: Vec<String> = inner.split(',').map(|s| s.trim().to_owned()).collect();
         scopes.sort_unstable();
         (!scopes.iter().any(String::is_empty)).then_some(Self::NeedsApproval(scopes))
@@ -157,11 +154,8 @@ fn case(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Case> {
         .into_iter()
         .map(|(name, value)| (name.value.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let mut rules: Vec<String> = entry
-        .texts("rules", problems)
-        .into_iter()
-        .map(|at| at.value.to_owned())
-        .collect();
+    let mut rules: Vec<String> =
+        entry.texts("rules", problems).into_iter().map(|at| at.value.to_owned()).collect();
     rules.sort_unstable();
     let targets = [&ask.url, &ask.dns, &ask.connect];
     if targets.iter().filter(|target| target.is_some()).count() != 1 {
@@ -203,10 +197,8 @@ pub(super) fn check(
     problems: &mut Problems,
 ) {
     for case in cases {
-        let source = Source {
-            file: &case.file,
-            text: files.get(&case.file).map_or("", String::as_str),
-        };
+        let source =
+            Source { file: &case.file, text: files.get(&case.file).map_or("", String::as_str) };
         let mut unknown = |what: &str, name: &str, near: Option<&str>| {
             let help = match near {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -226,11 +218,7 @@ pub(super) fn check(
         }
         if let Expected::NeedsApproval(names) = &case.expect {
             for name in names.iter().filter(|name| !scopes.contains_key(*name)) {
-                unknown(
-                    "scope",
-                    name,
-                    nearest(name, scopes.keys().map(String::as_str)),
-                );
+                unknown("scope", name, nearest(name, scopes.keys().map(String::as_str)));
             }
         }
     }

@@ -99,12 +99,7 @@ impl Engine {
             }
             slices.push(of_target);
         }
-        Ok(Self {
-            types,
-            authorizer: Authorizer::new(),
-            rules,
-            slices,
-        })
+        Ok(Self { types, authorizer: Authorizer::new(), rules, slices })
     }
 
     /// The ids of all rules, in the order of the file.
@@ -157,11 +152,7 @@ impl Engine {
             )
         })?;
         let rules = &*slice.rules;
-        let protocol = if op.action == DNS {
-            Protocol::Dns
-        } else {
-            target.protocol
-        };
+        let protocol = if op.action == DNS { Protocol::Dns } else { target.protocol };
         if op.protocol != protocol {
             return Err(format!(
                 "a `{}` over {} is not what it says",
@@ -175,14 +166,11 @@ impl Engine {
         if protocol != Protocol::Dns && !target.has_port(op.port) {
             return Err(format!("port {} is not one of the target's", op.port));
         }
-        for (asked, fact) in [
-            (rules.reads_length, "body.length"),
-            (rules.reads_hash, "body.sha256"),
-        ] {
+        for (asked, fact) in
+            [(rules.reads_length, "body.length"), (rules.reads_hash, "body.sha256")]
+        {
             if asked && op.get(fact).is_none() {
-                return Err(format!(
-                    "a rule asks for `{fact}`, and the body was not read"
-                ));
+                return Err(format!("a rule asks for `{fact}`, and the body was not read"));
             }
         }
         let mut added = vec![request::agent(principal, &self.types)?];
@@ -203,9 +191,7 @@ impl Engine {
             None,
         )
         .map_err(|e| format!("the operation cannot be judged: {e}"))?;
-        let response = self
-            .authorizer
-            .is_authorized(&request, &rules.set, &entities);
+        let response = self.authorizer.is_authorized(&request, &rules.set, &entities);
         Ok((rules, response))
     }
 
@@ -256,11 +242,7 @@ impl Engine {
         }
         if needed.is_empty() {
             trace.push("allowed".to_owned());
-            return Judgement {
-                verdict: Verdict::Allow,
-                rules: ids,
-                trace,
-            };
+            return Judgement { verdict: Verdict::Allow, rules: ids, trace };
         }
         for scope in &needed {
             trace.push(format!(
@@ -274,11 +256,7 @@ impl Engine {
                 }
             ));
         }
-        Judgement {
-            verdict: Verdict::NeedsApproval(needed),
-            rules: ids,
-            trace,
-        }
+        Judgement { verdict: Verdict::NeedsApproval(needed), rules: ids, trace }
     }
 }
 
@@ -294,13 +272,7 @@ impl Rules {
             reads_hash |= rule.reads_hash;
             reads_headers |= rule.reads_headers;
         }
-        Ok(Self {
-            at,
-            set,
-            reads_length,
-            reads_hash,
-            reads_headers,
-        })
+        Ok(Self { at, set, reads_length, reads_hash, reads_headers })
     }
 }
 
@@ -317,10 +289,7 @@ fn entities(
     let attrs = HashMap::from([
         ("name".to_owned(), text(&target.name)),
         ("protocol".to_owned(), text(target.protocol.as_str())),
-        (
-            "tags".to_owned(),
-            Value::new_set(target.tags.iter().map(|tag| text(tag))),
-        ),
+        ("tags".to_owned(), Value::new_set(target.tags.iter().map(|tag| text(tag)))),
     ]);
     let tags = target.tags.iter().map(|tag| uid(&types.tag, tag)).collect();
     let target = Entity::new(uid(&types.target, &target.name), attrs, tags).map_err(cedar)?;
@@ -354,9 +323,5 @@ fn near_misses(others: &[&Rule], trace: &mut Vec<String>) {
 }
 
 fn deny(rules: Vec<String>, trace: Vec<String>) -> Judgement {
-    Judgement {
-        verdict: Verdict::Deny,
-        rules,
-        trace,
-    }
+    Judgement { verdict: Verdict::Deny, rules, trace }
 }

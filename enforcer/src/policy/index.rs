@@ -38,9 +38,7 @@ impl Index {
                 }
             }
         }
-        index
-            .blocks
-            .sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
+        index.blocks.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
         index
     }
 
@@ -70,9 +68,6 @@ impl Index {
     /// The targets that the longest block around `ip` belongs to.
     pub(super) fn by_address(&self, ip: IpAddr) -> &[usize] {
         let ip = ip.to_canonical();
-        self.blocks
-            .iter()
-            .find(|(net, _)| net.contains(&ip))
-            .map_or(&[], |(_, all)| all)
+        self.blocks.iter().find(|(net, _)| net.contains(&ip)).map_or(&[], |(_, all)| all)
     }
 }

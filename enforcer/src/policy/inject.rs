@@ -197,11 +197,7 @@ fn header(mut entry: Fields<'_>, problems: &mut Problems) -> Option<InjectHeader
         })
     };
     entry.finish(problems);
-    Some(InjectHeader {
-        name: name?,
-        prefix: prefix?,
-        source: secret?,
-    })
+    Some(InjectHeader { name: name?, prefix: prefix?, source: secret? })
 }
 
 /// Headers that say where a request ends or goes to.

@@ -67,35 +67,21 @@ pub(super) fn read(source: &Source<'_>, problems: &mut Problems) -> Vec<MaskSele
                 "give each mask its own name",
             );
         }
-        let Some(mut rule) = plain
-            .and_then(|all| all.get(at))
-            .and_then(toml::Value::as_table)
-            .cloned()
+        let Some(mut rule) =
+            plain.and_then(|all| all.get(at)).and_then(toml::Value::as_table).cloned()
         else {
             continue;
         };
         rule.remove("targets");
         rule.remove("tags");
         check(&entry, &name, &rule, problems);
-        all.push(MaskSelector {
-            name,
-            targets,
-            tags,
-            rule,
-            span,
-        });
+        all.push(MaskSelector { name, targets, tags, rule, span });
     }
     all
 }
 
 fn owned(texts: Vec<At<&str>>) -> Vec<At<String>> {
-    texts
-        .into_iter()
-        .map(|at| At {
-            value: at.value.to_owned(),
-            span: at.span,
-        })
-        .collect()
+    texts.into_iter().map(|at| At { value: at.value.to_owned(), span: at.span }).collect()
 }
 
 /// Compiles one rule by itself, so that a fault is reported at its own line.
@@ -106,11 +92,7 @@ fn check(entry: &Fields<'_>, name: &str, rule: &toml::Table, problems: &mut Prob
             true => what,
             false => format!("mask `{name}`: {what}"),
         };
-        problems.error(
-            (entry.source(), &span),
-            what,
-            "see the policy guide, \"Masks\"",
-        );
+        problems.error((entry.source(), &span), what, "see the policy guide, \"Masks\"");
     }
 }
 
@@ -153,10 +135,8 @@ pub(super) fn check_selection(
             }
         }
         for at in &mask.tags {
-            let tagged: Vec<&Target> = targets
-                .iter()
-                .filter(|target| target.tags.contains(&at.value))
-                .collect();
+            let tagged: Vec<&Target> =
+                targets.iter().filter(|target| target.tags.contains(&at.value)).collect();
             if tagged.is_empty() {
                 problems.error(
                     (source, &at.span),
@@ -212,10 +192,7 @@ pub(super) fn plans(
             Err(what) => {
                 problems.error(
                     (source, &(0..0)),
-                    format!(
-                        "the masks of target `{}` do not go together: {what}",
-                        target.name
-                    ),
+                    format!("the masks of target `{}` do not go together: {what}", target.name),
                     "change the masks that apply to it",
                 );
                 Arc::new(MaskPlan::none())

@@ -98,13 +98,7 @@ impl Problems {
         what: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.push(
-            Severity::Error,
-            source,
-            span.start,
-            what.into(),
-            help.into(),
-        );
+        self.push(Severity::Error, source, span.start, what.into(), help.into());
     }
 
     /// A warning at a place.
@@ -114,13 +108,7 @@ impl Problems {
         what: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.push(
-            Severity::Warning,
-            source,
-            span.start,
-            what.into(),
-            help.into(),
-        );
+        self.push(Severity::Warning, source, span.start, what.into(), help.into());
     }
 
     fn push(
@@ -180,11 +168,7 @@ impl Source<'_> {
         let start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
         let line = memchr::memchr_iter(b'\n', before).count() + 1;
         // Count the first byte of each character: an offset inside one is no panic.
-        let column = before[start..]
-            .iter()
-            .filter(|byte| (**byte & 0xC0) != 0x80)
-            .count()
-            + 1;
+        let column = before[start..].iter().filter(|byte| (**byte & 0xC0) != 0x80).count() + 1;
         (line, column)
     }
 }
@@ -224,10 +208,7 @@ mod tests {
 
     #[test]
     fn places_count_characters() {
-        let source = Source {
-            file: "f",
-            text: "é = 1\nab\n",
-        };
+        let source = Source { file: "f", text: "é = 1\nab\n" };
         assert_eq!(source.line_column(0), (1, 1));
         assert_eq!(source.line_column(2), (1, 2));
         assert_eq!(source.line_column(7), (2, 1));

@@ -28,10 +28,7 @@ pub(super) fn parse<'d>(source: &Source<'d>, problems: &mut Problems) -> Spanned
     for error in errors {
         problems.error(
             (source, &error.span().unwrap_or(0..0)),
-            format!(
-                "not valid TOML: {}",
-                error.message().trim().replace('\n', ", ")
-            ),
+            format!("not valid TOML: {}", error.message().trim().replace('\n', ", ")),
             "mend the syntax; strings are in quotes, lists in [], tables are [[name]]",
         );
     }
@@ -49,12 +46,7 @@ pub(super) struct Fields<'d> {
 impl<'d> Fields<'d> {
     /// Starts reading `table`, which was written at `span`.
     pub(super) fn new(source: &'d Source<'d>, table: &'d DeTable<'d>, span: Range<usize>) -> Self {
-        Self {
-            source,
-            table,
-            span,
-            asked: Vec::new(),
-        }
+        Self { source, table, span, asked: Vec::new() }
     }
 
     /// Where the table begins.
@@ -69,10 +61,7 @@ impl<'d> Fields<'d> {
 
     fn take(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
         self.asked.push(key);
-        self.table
-            .iter()
-            .find(|(name, _)| name.get_ref() == key)
-            .map(|(_, value)| value)
+        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, want: &str, problems: &mut Problems) {
@@ -91,10 +80,7 @@ impl<'d> Fields<'d> {
     ) -> Option<At<&'d str>> {
         let value = self.take(key)?;
         match value.get_ref().as_str() {
-            Some(text) => Some(At {
-                value: text,
-                span: value.span(),
-            }),
+            Some(text) => Some(At { value: text, span: value.span() }),
             None => {
                 self.wrong(key, value, "a text in quotes", problems);
                 None
@@ -139,15 +125,9 @@ impl<'d> Fields<'d> {
     ) -> Option<At<T>> {
         let text = self.text(key, problems)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
-            return Some(At {
-                value: *value,
-                span: text.span,
-            });
+            return Some(At { value: *value, span: text.span });
         }
-        let known: Vec<String> = words
-            .iter()
-            .map(|(word, _)| format!("\"{word}\""))
-            .collect();
+        let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         problems.error(
             (self.source, &text.span),
             format!("`{key}` cannot be \"{}\"", text.value),
@@ -168,10 +148,7 @@ impl<'d> Fields<'d> {
         let mut texts = Vec::new();
         for item in items.iter() {
             match item.get_ref().as_str() {
-                Some(text) => texts.push(At {
-                    value: text,
-                    span: item.span(),
-                }),
+                Some(text) => texts.push(At { value: text, span: item.span() }),
                 None => self.wrong(key, item, "a list of texts: [\"...\"]", problems),
             }
         }
@@ -203,10 +180,7 @@ impl<'d> Fields<'d> {
             self.wrong(key, value, "a list of numbers: [443]", problems);
             return Vec::new();
         };
-        items
-            .iter()
-            .filter_map(|item| self.in_range(key, item, range.clone(), problems))
-            .collect()
+        items.iter().filter_map(|item| self.in_range(key, item, range.clone(), problems)).collect()
     }
 
     fn in_range(
@@ -221,10 +195,7 @@ impl<'d> Fields<'d> {
             return None;
         };
         match i64::from_str_radix(integer.as_str(), integer.radix()) {
-            Ok(number) if range.contains(&number) => Some(At {
-                value: number,
-                span: value.span(),
-            }),
+            Ok(number) if range.contains(&number) => Some(At { value: number, span: value.span() }),
             _ => {
                 problems.error(
                     (self.source, &value.span()),
@@ -270,12 +241,7 @@ impl<'d> Fields<'d> {
             return Vec::new();
         };
         let Some(items) = value.get_ref().as_array() else {
-            self.wrong(
-                key,
-                value,
-                &format!("a list of tables: [[{key}]]"),
-                problems,
-            );
+            self.wrong(key, value, &format!("a list of tables: [[{key}]]"), problems);
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -304,13 +270,9 @@ impl<'d> Fields<'d> {
         let mut texts = Vec::new();
         for (name, value) in table {
             match value.get_ref().as_str() {
-                Some(text) => texts.push((
-                    At {
-                        value: name.get_ref().as_ref(),
-                        span: name.span(),
-                    },
-                    text,
-                )),
+                Some(text) => {
+                    texts.push((At { value: name.get_ref().as_ref(), span: name.span() }, text))
+                }
                 None => self.wrong(name.get_ref(), value, "a text in quotes", problems),
             }
         }
@@ -337,11 +299,7 @@ impl<'d> Fields<'d> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("keys here are: {}", self.asked.join(", ")),
             };
-            problems.error(
-                (self.source, &name.span()),
-                format!("unknown key `{key}`"),
-                help,
-            );
+            problems.error((self.source, &name.span()), format!("unknown key `{key}`"), help);
         }
     }
 }
@@ -372,21 +330,12 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 /// A duration as people write it.
 pub(super) fn in_words(duration: Duration) -> String {
     let millis = duration.as_millis();
-    for (unit, name) in [
-        (86_400_000, "d"),
-        (3_600_000, "h"),
-        (60_000, "m"),
-        (1_000, "s"),
-    ] {
+    for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
         if millis >= unit && millis.is_multiple_of(unit) {
             return format!("{}{name}", millis / unit);
         }
     }
-    if millis == 0 {
-        "0s".to_owned()
-    } else {
-        format!("{millis}ms")
-    }
+    if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
 }
 
 #[cfg(test)]

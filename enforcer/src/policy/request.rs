@@ -36,12 +36,8 @@ pub(super) fn agent(principal: &Principal, types: &Types) -> Result<Entity, Unju
     if let Some(hash) = &principal.process.exe_sha256 {
         attrs.insert("exe_sha256".to_owned(), text(hash));
     }
-    Entity::new(
-        uid(&types.agent, principal.agent.as_str()),
-        attrs,
-        HashSet::new(),
-    )
-    .map_err(|e| format!("the principal cannot be judged: {e}"))
+    Entity::new(uid(&types.agent, principal.agent.as_str()), attrs, HashSet::new())
+        .map_err(|e| format!("the principal cannot be judged: {e}"))
 }
 
 /// The entity that carries the headers.
@@ -56,10 +52,7 @@ pub(super) fn headers(op: &Operation, types: &Types) -> Result<Entity, Unjudgeab
                 Fact::Number(number) => number.to_string(),
                 Fact::Flag(flag) => flag.to_string(),
             };
-            Some((
-                name.strip_prefix(HEADER)?.to_owned(),
-                Value::new_string(value),
-            ))
+            Some((name.strip_prefix(HEADER)?.to_owned(), Value::new_string(value)))
         })
         .collect();
     Entity::new_with_tags(uid(&types.headers, HEADERS), [], [], tags)

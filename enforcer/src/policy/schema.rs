@@ -19,9 +19,7 @@ pub struct SchemaFault(String);
 pub fn schema_json() -> Result<String, SchemaFault> {
     let (fragment, _) =
         SchemaFragment::from_cedarschema_str(SCHEMA).map_err(|e| SchemaFault(e.to_string()))?;
-    fragment
-        .to_json_string()
-        .map_err(|e| SchemaFault(e.to_string()))
+    fragment.to_json_string().map_err(|e| SchemaFault(e.to_string()))
 }
 
 /// The schema, read.
@@ -46,11 +44,7 @@ const READ: &[&str] = &["http.read", "read"];
 const WRITE: &[&str] = &["http.write", "write"];
 
 const fn http(name: &'static str, groups: &'static [&'static str]) -> Action {
-    Action {
-        name,
-        groups,
-        protocol: Some(Protocol::Http),
-    }
+    Action { name, groups, protocol: Some(Protocol::Http) }
 }
 
 /// The one action that only a rule that names it can permit.
@@ -73,16 +67,8 @@ pub(super) const ACTIONS: &[Action] = &[
     http("http.delete", WRITE),
     http("http.other", WRITE),
     http(GRPC, WRITE),
-    Action {
-        name: DNS,
-        groups: &[],
-        protocol: None,
-    },
-    Action {
-        name: OPAQUE,
-        groups: &[],
-        protocol: Some(Protocol::Opaque),
-    },
+    Action { name: DNS, groups: &[], protocol: None },
+    Action { name: OPAQUE, groups: &[], protocol: Some(Protocol::Opaque) },
 ];
 
 /// The position in [`ACTIONS`] of an action.
@@ -144,10 +130,8 @@ mod tests {
         let types = Types::new().unwrap();
         let entities = schema.action_entities().unwrap();
         let text = |id: &str| id.to_owned();
-        let groups: BTreeSet<String> = schema
-            .action_groups()
-            .map(|group| text(group.id().unescaped()))
-            .collect();
+        let groups: BTreeSet<String> =
+            schema.action_groups().map(|group| text(group.id().unescaped())).collect();
         let in_schema: BTreeSet<String> = schema
             .actions()
             .map(|action| text(action.id().unescaped()))

@@ -72,19 +72,13 @@ fn scope(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Written> {
         .collect();
     let quorum = count(&mut entry, "quorum", 100, problems);
     let deny_threshold = count(&mut entry, "deny_threshold", 100, problems);
-    let request_ttl = entry
-        .duration("request_ttl", TTL, problems)
-        .unwrap_or(Duration::from_secs(15 * 60));
-    let grant_ttl = entry
-        .duration("grant_ttl", TTL, problems)
-        .unwrap_or(Duration::from_secs(5 * 60));
+    let request_ttl =
+        entry.duration("request_ttl", TTL, problems).unwrap_or(Duration::from_secs(15 * 60));
+    let grant_ttl =
+        entry.duration("grant_ttl", TTL, problems).unwrap_or(Duration::from_secs(5 * 60));
     let uses = count(&mut entry, "uses", 10_000, problems);
     let reason_required = entry
-        .word(
-            "reason",
-            &[("required", true), ("optional", false)],
-            problems,
-        )
+        .word("reason", &[("required", true), ("optional", false)], problems)
         .is_some_and(|at| at.value);
     let name = name.and_then(|at| identifier("scope", source, &at, problems));
     let span = entry.place().1.clone();
@@ -106,8 +100,5 @@ fn scope(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Written> {
 
 /// A count from 1; 1 when it is not there.
 fn count(entry: &mut Fields<'_>, key: &'static str, most: i64, problems: &mut Problems) -> u32 {
-    entry
-        .number(key, 1..=most, problems)
-        .and_then(|at| u32::try_from(at.value).ok())
-        .unwrap_or(1)
+    entry.number(key, 1..=most, problems).and_then(|at| u32::try_from(at.value).ok()).unwrap_or(1)
 }

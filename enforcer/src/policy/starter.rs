@@ -7,10 +7,7 @@ pub fn starter() -> &'static [(&'static str, &'static str)] {
         ("rules.cedar", include_str!("starter/rules.cedar")),
         ("scopes.toml", include_str!("starter/scopes.toml")),
         ("masks.toml", include_str!("starter/masks.toml")),
-        (
-            "tests/starter.toml",
-            include_str!("starter/tests/starter.toml"),
-        ),
+        ("tests/starter.toml", include_str!("starter/tests/starter.toml")),
     ]
 }
 
@@ -21,10 +18,8 @@ mod tests {
 
     #[test]
     fn it_checks_and_its_cases_pass() {
-        let files = starter()
-            .iter()
-            .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
-            .collect();
+        let files =
+            starter().iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         let bundle = Bundle::from_files(&files).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(bundle.warnings().is_empty(), "{}", bundle.warnings());
         assert!(bundle.cases().len() >= 10);

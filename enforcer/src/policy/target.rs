@@ -147,24 +147,15 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
     let addresses = entry.texts("addresses", problems);
     let ports = ports(&mut entry, problems);
     let protocol = entry
-        .word(
-            "protocol",
-            &[("http", Protocol::Http), ("opaque", Protocol::Opaque)],
-            problems,
-        )
+        .word("protocol", &[("http", Protocol::Http), ("opaque", Protocol::Opaque)], problems)
         .map_or(Protocol::Http, |at| at.value);
     let tls = entry.word(
         "tls",
-        &[
-            ("inspect", TlsMode::Inspect),
-            ("passthrough", TlsMode::Passthrough),
-        ],
+        &[("inspect", TlsMode::Inspect), ("passthrough", TlsMode::Passthrough)],
         problems,
     );
     let tags = tags(&mut entry, problems);
-    let hold = entry
-        .duration("hold", Duration::ZERO..=HOLD_MAX, problems)
-        .unwrap_or(HOLD);
+    let hold = entry.duration("hold", Duration::ZERO..=HOLD_MAX, problems).unwrap_or(HOLD);
     let ignored = entry.texts("ignore_headers", problems);
     let injected = entry.tables("inject", problems);
     let place = entry.place();
@@ -186,10 +177,7 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
     }
     let tls = tls_mode(&name, protocol, tls, place, problems);
     if protocol == Protocol::Opaque {
-        let of_http = [
-            ("ignore_headers", !ignored.is_empty()),
-            ("inject", !injected.is_empty()),
-        ];
+        let of_http = [("ignore_headers", !ignored.is_empty()), ("inject", !injected.is_empty())];
         for (key, _) in of_http.iter().filter(|(_, present)| *present) {
             problems.error(
                 place,
@@ -292,9 +280,7 @@ pub(super) fn identifier(
 /// Whether a text can name a target, tag, scope, rule or mask.
 pub(super) fn is_identifier(text: &str) -> bool {
     (1..=128).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b))
 }
 
 fn patterns(
@@ -361,19 +347,13 @@ fn pattern(text: &str) -> Result<NamePattern, (String, String)> {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     });
     if host.len() > 253 || !labels_fit {
         return bad("labels have 1 to 63 letters, digits, `-` or `_`; 253 in all");
     }
     let host = host.to_owned();
-    Ok(if below {
-        NamePattern::Below(host)
-    } else {
-        NamePattern::Exact(host)
-    })
+    Ok(if below { NamePattern::Below(host) } else { NamePattern::Exact(host) })
 }
 
 fn blocks(
@@ -386,10 +366,8 @@ fn blocks(
 ) -> Vec<IpNet> {
     let mut blocks = Vec::new();
     for at in addresses {
-        let parsed = at
-            .value
-            .parse::<IpNet>()
-            .or_else(|_| at.value.parse::<IpAddr>().map(IpNet::from));
+        let parsed =
+            at.value.parse::<IpNet>().or_else(|_| at.value.parse::<IpAddr>().map(IpNet::from));
         let Ok(net) = parsed else {
             problems.error(
                 (source, &at.span),

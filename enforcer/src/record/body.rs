@@ -36,12 +36,12 @@ impl Bodies {
     /// because it is a middle piece past the limit. Offset, length and hash are set here.
     pub(super) fn admit(&mut self, operation: &[u8], kind: Kind, limit: u64) -> Option<Kind> {
         match kind {
-            Kind::RequestBody(body) => self
-                .piece(operation, Side::Request, body, limit)
-                .map(Kind::RequestBody),
-            Kind::ResponseBody(body) => self
-                .piece(operation, Side::Response, body, limit)
-                .map(Kind::ResponseBody),
+            Kind::RequestBody(body) => {
+                self.piece(operation, Side::Request, body, limit).map(Kind::RequestBody)
+            }
+            Kind::ResponseBody(body) => {
+                self.piece(operation, Side::Response, body, limit).map(Kind::ResponseBody)
+            }
             Kind::OperationEnd(end) => {
                 self.live.retain(|(id, _), _| id != operation);
                 Some(Kind::OperationEnd(end))
@@ -63,15 +63,10 @@ impl Bodies {
         body.offset = state.seen;
         let length = body.data.len() as u64;
         state.seen += length;
-        let room = if state.cut {
-            0
-        } else {
-            limit.saturating_sub(state.kept)
-        };
+        let room = if state.cut { 0 } else { limit.saturating_sub(state.kept) };
         body.truncated = length > room;
         if body.truncated {
-            body.data
-                .truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            body.data.truncate(usize::try_from(room).unwrap_or(usize::MAX));
             // A slice would keep the whole piece in memory until it is written.
             body.data = Bytes::copy_from_slice(&body.data);
         }
@@ -119,10 +114,7 @@ mod tests {
         let first = body(bodies.admit(b"o", piece(b"abcd", false), 6)).unwrap();
         assert_eq!((first.offset, first.truncated), (0, false));
         let cut = body(bodies.admit(b"o", piece(b"efgh", false), 6)).unwrap();
-        assert_eq!(
-            (cut.offset, &cut.data[..], cut.truncated),
-            (4, &b"ef"[..], true)
-        );
+        assert_eq!((cut.offset, &cut.data[..], cut.truncated), (4, &b"ef"[..], true));
         assert!(bodies.admit(b"o", piece(b"ijkl", false), 6).is_none());
         let last = body(bodies.admit(b"o", piece(b"", true), 6)).unwrap();
         assert_eq!((last.length, last.truncated), (12, true));

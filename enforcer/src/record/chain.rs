@@ -14,10 +14,7 @@ pub type Hash = [u8; 32];
 
 /// What `prev` of a flow's first event is: SHA-256 of the domain and the flow's id.
 pub fn start(flow: FlowId) -> Hash {
-    Sha256::new_with_prefix(DOMAIN)
-        .chain_update(flow.as_bytes())
-        .finalize()
-        .into()
+    Sha256::new_with_prefix(DOMAIN).chain_update(flow.as_bytes()).finalize().into()
 }
 
 /// The hash of an event as stored.

@@ -59,12 +59,7 @@ impl Log {
             }
             None => (0, Vec::new()),
         };
-        Ok(Self {
-            uncovered: frontier.size() > 0,
-            frontier,
-            number,
-            prev,
-        })
+        Ok(Self { uncovered: frontier.size() > 0, frontier, number, prev })
     }
 
     /// Whether there are entries that no checkpoint covers.
@@ -85,11 +80,7 @@ impl Log {
         unix_ns: i64,
         kind: v1::leaf::Kind,
     ) -> Result<u64, RecordError> {
-        let leaf = v1::Leaf {
-            unix_ns,
-            kind: Some(kind),
-        }
-        .encode_to_vec();
+        let leaf = v1::Leaf { unix_ns, kind: Some(kind) }.encode_to_vec();
         let index = self.frontier.size();
         batch.put_cf(store.cf(Cf::Checkpoints)?, key::leaf(index), &leaf);
         self.frontier.push(&leaf);
@@ -123,10 +114,7 @@ impl Log {
         }
         .encode_to_vec();
         self.prev = chain::hash(&checkpoint).to_vec();
-        let signed = v1::SignedCheckpoint {
-            signature: keys.sign(&checkpoint),
-            checkpoint,
-        };
+        let signed = v1::SignedCheckpoint { signature: keys.sign(&checkpoint), checkpoint };
         let row = key::checkpoint(self.number);
         batch.put_cf(store.cf(Cf::Checkpoints)?, row, signed.encode_to_vec());
         let number = self.number.to_be_bytes();

@@ -35,9 +35,7 @@ impl From<&Fact> for Value {
             Fact::Number(number) => Self::Number(*number),
             Fact::Flag(flag) => Self::Flag(*flag),
             Fact::Text(text) => Self::Text(text.clone()),
-            Fact::List(items) => Self::List(v1::TextList {
-                items: items.clone(),
-            }),
+            Fact::List(items) => Self::List(v1::TextList { items: items.clone() }),
         }
     }
 }
@@ -55,10 +53,7 @@ impl From<Value> for Fact {
 
 /// A stored fact.
 pub fn fact(name: &str, value: &Fact) -> v1::Fact {
-    v1::Fact {
-        name: name.to_owned(),
-        value: Some(value.into()),
-    }
+    v1::Fact { name: name.to_owned(), value: Some(value.into()) }
 }
 
 /// All but the digest, which needs the principal: see [`asked`].
@@ -80,11 +75,7 @@ impl From<&Operation> for v1::OperationAsked {
 
 /// The event of an operation with its digest for `principal`; `notes` are recorded and not hashed.
 pub fn asked(op: &Operation, principal: &Principal, notes: Vec<v1::Fact>) -> v1::OperationAsked {
-    v1::OperationAsked {
-        digest: op.digest(principal).to_string(),
-        notes,
-        ..op.into()
-    }
+    v1::OperationAsked { digest: op.digest(principal).to_string(), notes, ..op.into() }
 }
 
 /// The operation that was asked, under `id`. The body is not part of the message.
@@ -192,14 +183,7 @@ mod tests {
     }
 
     fn op() -> Operation {
-        let mut op = Operation::new(
-            "api",
-            "api.test",
-            443,
-            Protocol::Http,
-            "http.get",
-            "r".into(),
-        );
+        let mut op = Operation::new("api", "api.test", 443, Protocol::Http, "http.get", "r".into());
         op.fact("n", 3);
         op.fact("f", true);
         op.fact("t", "text");

@@ -64,11 +64,7 @@ pub enum RecordError {
 
 impl RecordError {
     pub(crate) fn store(path: &Path, action: &'static str, error: &rocksdb::Error) -> Self {
-        Self::Store {
-            path: path.to_owned(),
-            action,
-            message: error.to_string(),
-        }
+        Self::Store { path: path.to_owned(), action, message: error.to_string() }
     }
 
     /// A store that did not open; RocksDB does not say where in its logs the damage is.
@@ -80,18 +76,11 @@ impl RecordError {
                 message = format!("{message} ({})", places.join(", "));
             }
         }
-        Self::Store {
-            path: path.to_owned(),
-            action: "open",
-            message,
-        }
+        Self::Store { path: path.to_owned(), action: "open", message }
     }
 
     pub(crate) fn file(path: &Path, message: impl ToString) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            message: message.to_string(),
-        }
+        Self::File { path: path.to_owned(), message: message.to_string() }
     }
 
     /// A stable word for metrics and refusals.

@@ -103,9 +103,7 @@ impl FlowLog {
 
     /// Seals the flow: nothing can be added after. The number of operations is filled in here.
     pub async fn end(&self, end: v1::FlowEnd) -> Result<(), RecordError> {
-        self.append(None, Kind::FlowEnd(end), Durability::Logged)
-            .await
-            .map(|_| ())
+        self.append(None, Kind::FlowEnd(end), Durability::Logged).await.map(|_| ())
     }
 }
 

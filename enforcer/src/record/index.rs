@@ -9,12 +9,7 @@ use uuid::Uuid;
 /// The rows that `event` of a flow that started at `started_unix_ns` has; their values are empty.
 pub fn rows(flow: FlowId, started_unix_ns: i64, event: &v1::Event) -> Vec<(Cf, Vec<u8>)> {
     let mut rows = Vec::new();
-    let target = |target: &str| {
-        (
-            Cf::IndexTarget,
-            key::text_time(target, started_unix_ns, flow),
-        )
-    };
+    let target = |target: &str| (Cf::IndexTarget, key::text_time(target, started_unix_ns, flow));
     match &event.kind {
         Some(Kind::FlowStart(start)) => {
             rows.push((Cf::IndexTime, key::time(started_unix_ns, flow)));

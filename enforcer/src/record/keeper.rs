@@ -69,18 +69,12 @@ impl Keeper {
                 break;
             }
             let Some(flow) = key::index_flow(Cf::IndexTime, row) else {
-                return Err(RecordError::Damaged(
-                    "index_time has a key of no kind".into(),
-                ));
+                return Err(RecordError::Damaged("index_time has a key of no kind".into()));
             };
             let Some(record) = self.record(flow)? else {
                 continue;
             };
-            let Some(seal) = record
-                .seal
-                .as_ref()
-                .filter(|seal| seal.ended_unix_ns < cutoff)
-            else {
+            let Some(seal) = record.seal.as_ref().filter(|seal| seal.ended_unix_ns < cutoff) else {
                 continue;
             };
             let (done, wait) = channel();
@@ -126,9 +120,7 @@ pub(super) fn measure(dir: &Path, counters: &Counters) {
         return;
     };
     // A file that RocksDB removes while we look counts as nothing.
-    let sizes = entries
-        .filter_map(|entry| entry.ok()?.metadata().ok())
-        .map(|found| found.len());
+    let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|found| found.len());
     counters.on_disk.store(sizes.sum(), Relaxed);
     counters.grown.fetch_sub(before, Relaxed);
 }

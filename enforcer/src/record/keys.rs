@@ -49,10 +49,7 @@ impl HostKeys {
             Ok(key)
         })?;
         if hash.len() != 32 {
-            return Err(RecordError::file(
-                &path,
-                "is not 32 bytes; restore it or remove it",
-            ));
+            return Err(RecordError::file(&path, "is not 32 bytes; restore it or remove it"));
         }
         Ok(Self { sign, hash })
     }
@@ -69,10 +66,7 @@ impl HostKeys {
 
     /// Signs an encoded checkpoint.
     pub(super) fn sign(&self, checkpoint: &[u8]) -> Vec<u8> {
-        self.sign
-            .sign(&[DOMAIN, checkpoint].concat())
-            .as_ref()
-            .to_vec()
+        self.sign.sign(&[DOMAIN, checkpoint].concat()).as_ref().to_vec()
     }
 }
 
@@ -148,10 +142,7 @@ mod tests {
         assert_eq!(first.hash_key().hash(b"s"), again.hash_key().hash(b"s"));
         assert_ne!(first.hash_key().hash(b"s"), first.hash_key().hash(b"t"));
         for file in [SIGN_FILE, HASH_FILE] {
-            let mode = std::fs::metadata(dir.path().join(file))
-                .unwrap()
-                .permissions()
-                .mode();
+            let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
         let signature = first.sign(b"head");

@@ -16,18 +16,11 @@ pub struct Frontier {
 
 /// The hash of a leaf: SHA-256(0x00 || leaf).
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
-    Sha256::new_with_prefix([0])
-        .chain_update(leaf)
-        .finalize()
-        .into()
+    Sha256::new_with_prefix([0]).chain_update(leaf).finalize().into()
 }
 
 fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new_with_prefix([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
+    Sha256::new_with_prefix([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 impl Frontier {
@@ -75,10 +68,8 @@ impl Frontier {
             .iter()
             .map(|node| Hash::try_from(node.as_slice()).ok())
             .collect::<Option<Vec<_>>>()?;
-        (nodes.len() == proto.size.count_ones() as usize).then_some(Self {
-            size: proto.size,
-            nodes,
-        })
+        (nodes.len() == proto.size.count_ones() as usize)
+            .then_some(Self { size: proto.size, nodes })
     }
 }
 
@@ -104,10 +95,7 @@ mod tests {
         let mut leaves = Vec::new();
         for i in 0..70_u8 {
             assert_eq!(frontier.root(), reference(&leaves), "{i} leaves");
-            assert_eq!(
-                Frontier::from_proto(&frontier.to_proto()),
-                Some(frontier.clone())
-            );
+            assert_eq!(Frontier::from_proto(&frontier.to_proto()), Some(frontier.clone()));
             leaves.push(vec![i; usize::from(i) % 5]);
             frontier.push(&leaves[usize::from(i)]);
         }
@@ -145,15 +133,9 @@ mod tests {
 
     #[test]
     fn a_frontier_that_does_not_fit_is_refused() {
-        let bad = v1::Frontier {
-            size: 3,
-            nodes: vec![vec![0; 32]],
-        };
+        let bad = v1::Frontier { size: 3, nodes: vec![vec![0; 32]] };
         assert_eq!(Frontier::from_proto(&bad), None);
-        let short = v1::Frontier {
-            size: 1,
-            nodes: vec![vec![0; 31]],
-        };
+        let short = v1::Frontier { size: 1, nodes: vec![vec![0; 31]] };
         assert_eq!(Frontier::from_proto(&short), None);
     }
 }

@@ -56,10 +56,7 @@ pub struct FlowId(pub Uuid);
 
 impl FlowId {
     /// A new id.
-    #[expect(
-        clippy::new_without_default,
-        reason = "each value is new, so there is no default"
-    )]
+    #[expect(clippy::new_without_default, reason = "each value is new, so there is no default")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -224,8 +221,7 @@ impl Recorder {
     /// Begins a flow's transcript; its first event is in the log when this returns.
     pub async fn open_flow(&self, start: v1::FlowStart) -> Result<FlowLog, RecordError> {
         let log = FlowLog::new(Arc::clone(&self.0));
-        log.append(None, Kind::FlowStart(start), Durability::Logged)
-            .await?;
+        log.append(None, Kind::FlowStart(start), Durability::Logged).await?;
         Ok(log)
     }
 
@@ -329,10 +325,7 @@ impl Shared {
         };
         let stop = self.at_quota == AtQuota::Stop || used >= ceiling;
         if stop && goes_on {
-            return Err(RecordError::Full {
-                used,
-                quota: self.quota,
-            });
+            return Err(RecordError::Full { used, quota: self.quota });
         }
         Ok(0)
     }
@@ -380,17 +373,12 @@ fn start_session(store: &store::Store, log: &mut checkpoint::Log) -> Result<Uuid
     batch.put_cf(sessions, session.as_bytes(), index.to_be_bytes());
     let mut options = rocksdb::WriteOptions::default();
     options.set_sync(true);
-    store
-        .db()
-        .write_opt(batch, &options)
-        .map_err(|error| store.error("write", &error))?;
+    store.db().write_opt(batch, &options).map_err(|error| store.error("write", &error))?;
     Ok(session)
 }
 
 /// Wall clock, nanoseconds since the Unix epoch.
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-    })
+    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -68,9 +68,7 @@ pub struct Found {
 impl Transcripts {
     /// Opens a store directory, also one that a daemon is writing, or a copy.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        Ok(Self {
-            store: Store::open_read_only(path)?,
-        })
+        Ok(Self { store: Store::open_read_only(path)? })
     }
 
     /// The store itself.
@@ -101,18 +99,10 @@ impl Transcripts {
             let id = key::index_flow(cf, row)
                 .ok_or_else(|| RecordError::Damaged(format!("{} has a bad key", cf.name())))?;
             let Some(flow) = self.flow(id)? else {
-                return Err(RecordError::Damaged(format!(
-                    "flow {id} is in an index only"
-                )));
+                return Err(RecordError::Damaged(format!("flow {id} is in an index only")));
             };
-            let agent = filter
-                .agent
-                .as_ref()
-                .is_none_or(|a| *a == flow.record.agent);
-            let outcome = filter
-                .outcome
-                .as_deref()
-                .is_none_or(|o| o == flow.outcome());
+            let agent = filter.agent.as_ref().is_none_or(|a| *a == flow.record.agent);
+            let outcome = filter.outcome.as_deref().is_none_or(|o| o == flow.outcome());
             let denied = !filter.denied || flow.counts.denied > 0;
             if agent && outcome && denied && !each(flow)? {
                 break;
@@ -158,9 +148,7 @@ impl Transcripts {
                 return Ok(());
             };
             if key::parse_event(row) != Some((flow, seq)) {
-                return Err(RecordError::Damaged(format!(
-                    "flow {flow}: event {seq} is missing"
-                )));
+                return Err(RecordError::Damaged(format!("flow {flow}: event {seq} is missing")));
             }
             let event = v1::Event::decode(value).map_err(|_| {
                 RecordError::Damaged(format!("flow {flow}: event {seq} cannot be read"))
@@ -177,10 +165,7 @@ impl Transcripts {
         if let Ok(id) = text.parse::<Uuid>() {
             let flow = FlowId(id);
             if self.store.get(Cf::Flows, id.as_bytes())?.is_some() {
-                return Ok(vec![Found {
-                    flow,
-                    operation: None,
-                }]);
+                return Ok(vec![Found { flow, operation: None }]);
             }
             let found = self.named(Cf::IndexOperation, id.as_bytes())?;
             if !found.is_empty() {

@@ -32,10 +32,7 @@ pub(super) fn run(store: &Store, log: &mut Log) -> Result<u64, RecordError> {
         log.save(store, &mut batch)?;
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        store
-            .db()
-            .write_opt(batch, &options)
-            .map_err(|error| store.error("write", &error))?;
+        store.db().write_opt(batch, &options).map_err(|error| store.error("write", &error))?;
     }
     Ok(open.len() as u64)
 }
@@ -75,11 +72,7 @@ fn seal(
     }
     batch.put_cf(store.cf(Cf::Events)?, key::event(flow, event.seq), value);
     record.seal = Some(summary.seal(&hash, leaf));
-    batch.put_cf(
-        store.cf(Cf::Flows)?,
-        flow.as_bytes(),
-        record.encode_to_vec(),
-    );
+    batch.put_cf(store.cf(Cf::Flows)?, flow.as_bytes(), record.encode_to_vec());
     Ok(())
 }
 
@@ -97,10 +90,7 @@ fn read(store: &Store, flow: FlowId) -> Result<(Summary, Hash), RecordError> {
             break;
         }
         if seq != summary.counts().events {
-            return Err(damaged(format!(
-                "event {} is missing",
-                summary.counts().events
-            )));
+            return Err(damaged(format!("event {} is missing", summary.counts().events)));
         }
         let event =
             v1::Event::decode(value).map_err(|_| damaged(format!("event {seq} cannot be read")))?;

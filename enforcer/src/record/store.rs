@@ -128,10 +128,7 @@ impl Store {
         let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
         let db = DB::open_cf_with_opts(&options, path, families)
             .map_err(|error| RecordError::open(path, &error))?;
-        let store = Self {
-            db,
-            path: path.to_owned(),
-        };
+        let store = Self { db, path: path.to_owned() };
         match store.get(Cf::Meta, meta::FORMAT)? {
             Some(found) => store.check_format(&found)?,
             None => {
@@ -173,10 +170,7 @@ impl Store {
             match DB::open_cf_with_opts_for_read_only(options, path, families, false) {
                 Ok(_) if before != manifest(path) => {}
                 Ok(db) => {
-                    let store = Self {
-                        db,
-                        path: path.to_owned(),
-                    };
+                    let store = Self { db, path: path.to_owned() };
                     let found = store.get(Cf::Meta, meta::FORMAT)?;
                     store.check_format(&found.unwrap_or_default())?;
                     return Ok(store);
@@ -219,15 +213,11 @@ impl Store {
 
     /// One row.
     pub fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, RecordError> {
-        self.db
-            .get_cf(self.cf(cf)?, key)
-            .map_err(|error| self.error("read", &error))
+        self.db.get_cf(self.cf(cf)?, key).map_err(|error| self.error("read", &error))
     }
 
     pub(crate) fn put(&self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
-        self.db
-            .put_cf(self.cf(cf)?, key, value)
-            .map_err(|error| self.error("write", &error))
+        self.db.put_cf(self.cf(cf)?, key, value).map_err(|error| self.error("write", &error))
     }
 
     fn first(&self, cf: Cf) -> Result<Option<Vec<u8>>, RecordError> {
@@ -239,12 +229,7 @@ impl Store {
     pub fn rows(&self, cf: Cf, from: &[u8]) -> Result<Rows<'_>, RecordError> {
         let mut iter = self.raw(cf)?;
         iter.seek(from);
-        Ok(Rows {
-            store: self,
-            iter,
-            backwards: false,
-            fresh: true,
-        })
+        Ok(Rows { store: self, iter, backwards: false, fresh: true })
     }
 
     /// Rows from `from` (inclusive) backwards; the last row of all when `None`.
@@ -254,12 +239,7 @@ impl Store {
             Some(key) => iter.seek_for_prev(key),
             None => iter.seek_to_last(),
         }
-        Ok(Rows {
-            store: self,
-            iter,
-            backwards: true,
-            fresh: true,
-        })
+        Ok(Rows { store: self, iter, backwards: true, fresh: true })
     }
 
     fn raw(&self, cf: Cf) -> Result<rocksdb::DBRawIterator<'_>, RecordError> {
@@ -293,9 +273,7 @@ impl Rows<'_> {
         }
         self.fresh = false;
         if !self.iter.valid() {
-            self.iter
-                .status()
-                .map_err(|error| self.store.error("read", &error))?;
+            self.iter.status().map_err(|error| self.store.error("read", &error))?;
         }
         Ok(self.iter.item())
     }

@@ -67,11 +67,7 @@ impl Summary {
 
     /// The seal after the last event, whose hash is `last`.
     pub fn seal(&self, last: &Hash, leaf: u64) -> v1::FlowSeal {
-        v1::FlowSeal {
-            last: last.to_vec(),
-            leaf,
-            ..self.seal.clone()
-        }
+        v1::FlowSeal { last: last.to_vec(), leaf, ..self.seal.clone() }
     }
 }
 

@@ -72,9 +72,7 @@ fn masked(crc: u32) -> u32 {
 /// CRC-32C (Castagnoli, reflected polynomial 0x82f63b78; RFC 3720 appendix B.4).
 fn crc32c(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = table();
-    !bytes.iter().fold(!0, |crc, byte| {
-        (crc >> 8) ^ TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)]
-    })
+    !bytes.iter().fold(!0, |crc, byte| (crc >> 8) ^ TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)])
 }
 
 const fn table() -> [u32; 256] {

@@ -146,10 +146,7 @@ impl Writer {
         if self.changed() && self.checkpointed.elapsed() >= CHECKPOINT_EVERY {
             self.sign(false);
         }
-        if self
-            .unsynced
-            .is_some_and(|since| since.elapsed() >= SYNC_WITHIN)
-        {
+        if self.unsynced.is_some_and(|since| since.elapsed() >= SYNC_WITHIN) {
             self.sync();
         }
     }
@@ -189,16 +186,12 @@ impl Writer {
         let sync = appends.iter().any(|append| append.sync);
         let result = match self.counters.failure() {
             Some(failure) => Err(RecordError::Failed(failure)),
-            None => self
-                .batch(&mut appends, retired)
-                .and_then(|batch| self.write(batch, sync)),
+            None => self.batch(&mut appends, retired).and_then(|batch| self.write(batch, sync)),
         };
         if let Err(error) = &result {
             self.fail(error);
         } else {
-            self.counters
-                .events
-                .fetch_add(appends.len() as u64, Relaxed);
+            self.counters.events.fetch_add(appends.len() as u64, Relaxed);
         }
         self.counters.open.store(self.open.len() as u64, Relaxed);
         self.counters.log.store(self.log.size(), Relaxed);
@@ -229,11 +222,7 @@ impl Writer {
             for (cf, row) in &append.index {
                 batch.put_cf(store.cf(*cf)?, row, b"");
             }
-            let head = Head {
-                events: append.seq + 1,
-                last: append.hash,
-                grown: true,
-            };
+            let head = Head { events: append.seq + 1, last: append.hash, grown: true };
             let Some(record) = &mut append.record else {
                 self.open.insert(append.flow, head);
                 continue;
@@ -242,9 +231,7 @@ impl Writer {
             if let Some(seal) = &mut record.seal {
                 let leaf =
                     checkpoint::sealed(append.flow, seal.events, &append.hash, &record.session);
-                seal.leaf = self
-                    .log
-                    .append(&store, &mut batch, seal.ended_unix_ns, leaf)?;
+                seal.leaf = self.log.append(&store, &mut batch, seal.ended_unix_ns, leaf)?;
                 batch.delete_cf(store.cf(Cf::Sessions)?, marker);
                 self.open.remove(&append.flow);
             } else {
@@ -339,8 +326,7 @@ impl Writer {
                 last: head.last.to_vec(),
             });
         }
-        self.log
-            .checkpoint(&store, &mut batch, &self.keys, now_ns(), open)?;
+        self.log.checkpoint(&store, &mut batch, &self.keys, now_ns(), open)?;
         self.write(batch, true)?;
         self.counters.checkpoints.fetch_add(1, Relaxed);
         Ok(())

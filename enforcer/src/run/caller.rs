@@ -43,11 +43,7 @@ impl Caller {
             })
             .collect();
         let oom_score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
-        Self {
-            limits,
-            nice: nice_of(pid),
-            oom_score: oom_score.unwrap_or_else(|_| "0".to_owned()),
-        }
+        Self { limits, nice: nice_of(pid), oom_score: oom_score.unwrap_or_else(|_| "0".to_owned()) }
     }
 
     /// Gives it to this process. What the kernel does not let it raise stays
@@ -70,19 +66,9 @@ impl Caller {
 }
 
 fn limits_of(pid: i32, resource: Resource) -> Option<(rlim_t, rlim_t)> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives through the call; nothing is set.
-    let result = unsafe {
-        libc::prlimit(
-            pid,
-            resource as _,
-            std::ptr::null(),
-            &raw mut limit,
-        )
-    };
+    let result = unsafe { libc::prlimit(pid, resource as _, std::ptr::null(), &raw mut limit) };
     (result == 0).then_some((limit.rlim_cur, limit.rlim_max))
 }
 

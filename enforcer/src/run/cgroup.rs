@@ -37,10 +37,7 @@ impl RunCgroup {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 100 => tries += 1,
                 other => {
                     other?;
-                    return Ok(Self {
-                        root: root.to_owned(),
-                        path,
-                    });
+                    return Ok(Self { root: root.to_owned(), path });
                 }
             }
         }

@@ -67,9 +67,7 @@ fn ask(runtime_dir: &Path, ask: Ask) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
     }
     let mut prefix = [0; 4];
     let (len, fds) = wire::recv_with_fds(&socket, &mut prefix).context("the daemon's answer")?;
-    socket
-        .read_exact(&mut prefix[len..])
-        .context("the daemon's answer")?;
+    socket.read_exact(&mut prefix[len..]).context("the daemon's answer")?;
     let mut bytes = vec![0; wire::frame_len(prefix)?];
     socket.read_exact(&mut bytes).context("the daemon's answer")?;
     let reply = Reply::decode(bytes.as_slice()).context("the daemon's answer")?;
@@ -95,11 +93,8 @@ pub fn request_here(argv: Vec<Vec<u8>>) -> anyhow::Result<Run> {
     let env = std::env::vars_os()
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect();
-    let terminal = [
-        io::stdin().is_terminal(),
-        io::stdout().is_terminal(),
-        io::stderr().is_terminal(),
-    ];
+    let terminal =
+        [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
     let terminal = (0..3).filter(|n| terminal[*n]).map(|n| 1 << n).sum();
     Ok(Run {
         argv,
@@ -155,7 +150,11 @@ pub fn run(runtime_dir: &Path, request: Run) -> anyhow::Result<End> {
 }
 
 /// Serves signals and the launcher until the program has ended.
-fn attend(session: &OwnedFd, signals: &SignalFd, terminal: Option<&Terminal>) -> anyhow::Result<End> {
+fn attend(
+    session: &OwnedFd,
+    signals: &SignalFd,
+    terminal: Option<&Terminal>,
+) -> anyhow::Result<End> {
     loop {
         let mut fds = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -205,11 +204,8 @@ fn pass_on(number: u32, code: i32, session: &OwnedFd, terminal: Option<&Terminal
         terminal.copy_size();
         terminal.enter();
     }
-    let order = if code == SI_KERNEL || resumed {
-        Do::SignalGroup(number)
-    } else {
-        Do::Signal(number)
-    };
+    let order =
+        if code == SI_KERNEL || resumed { Do::SignalGroup(number) } else { Do::Signal(number) };
     // When the launcher is gone, the session's end says so next.
     let _ = wire::send_packet(session, &Order { order: Some(order) }, &[]);
 }
@@ -303,7 +299,9 @@ fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(len) => bytes = &bytes[len..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(to, PollFlags::POLLOUT)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(to, PollFlags::POLLOUT)?
+            }
             Err(error) => return Err(error),
         }
     }

@@ -158,9 +158,7 @@ async fn read_ask(stream: &mut UnixStream) -> Result<Ask, WireError> {
 }
 
 fn reply(stream: UnixStream, answer: Answer, session: Option<OwnedFd>) -> Result<(), WireError> {
-    let frame = wire::frame(&Reply {
-        answer: Some(answer),
-    })?;
+    let frame = wire::frame(&Reply { answer: Some(answer) })?;
     let mut stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -198,8 +196,15 @@ async fn start(
     let (client, mut keeper) =
         launch(&inputs.launcher, &spec).map_err(|error| format!("the launcher: {error}"))?;
     let id = spec.run_id.clone();
-    tracing::info!(agent = run.agent, task = run.task, run = id, uid = spec.uid, caller.uid = uid,
-        caller.pid = pid, "program started");
+    tracing::info!(
+        agent = run.agent,
+        task = run.task,
+        run = id,
+        uid = spec.uid,
+        caller.uid = uid,
+        caller.pid = pid,
+        "program started"
+    );
     tokio::spawn(async move {
         match keeper.wait().await {
             Ok(end) if end.success() => tracing::info!(run = id, "program ended"),
@@ -207,16 +212,14 @@ async fn start(
             Err(error) => tracing::warn!(run = id, %error, "the keeper of a program is lost"),
         }
     });
-    let started = Started {
-        agent: run.agent,
-        cgroup: spec.run_id,
-    };
+    let started = Started { agent: run.agent, cgroup: spec.run_id };
     Ok((started, client))
 }
 
 fn prepare(run: Run, peer: &Peer, inputs: &ControlInputs) -> Result<Spec, String> {
     let config = &inputs.config;
-    (inputs.guard)().map_err(|why| format!("enforcement does not hold, so nothing is started: {why}"))?;
+    (inputs.guard)()
+        .map_err(|why| format!("enforcement does not hold, so nothing is started: {why}"))?;
     let root = run_root(config)?;
     let trust = trust::write(&config.ca_dir().join("ca.pem"), &config.host.runtime_dir)
         .map_err(|error| error.to_string())?;
@@ -234,10 +237,9 @@ fn prepare(run: Run, peer: &Peer, inputs: &ControlInputs) -> Result<Spec, String
 pub fn run_root(config: &Config) -> Result<PathBuf, String> {
     let governed = match &config.run.cgroup {
         None => config.governed.first(),
-        Some(name) => config
-            .governed
-            .iter()
-            .find(|g| g.cgroup.trim_matches('/') == name.trim_matches('/')),
+        Some(name) => {
+            config.governed.iter().find(|g| g.cgroup.trim_matches('/') == name.trim_matches('/'))
+        }
     };
     let governed = governed.ok_or("run.cgroup names no governed cgroup of the configuration")?;
     crate::capture::governed_root(governed).map_err(|error| error.to_string())
@@ -245,12 +247,8 @@ pub fn run_root(config: &Config) -> Result<PathBuf, String> {
 
 fn launch(launcher: &Path, spec: &Spec) -> io::Result<(OwnedFd, tokio::process::Child)> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-    let (client, keeper) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )?;
+    let (client, keeper) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     let memory = nix::sys::memfd::memfd_create(c"run", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
     let mut memory = fs::File::from(memory);
     memory.write_all(&spec.encode_to_vec())?;

@@ -116,9 +116,7 @@ pub fn compute(caller: &[Vec<u8>], who: &Who<'_>, trust: Trust<'_>) -> Vec<Vec<u
 }
 
 fn is_proxy(name: &[u8]) -> bool {
-    PROXIES
-        .iter()
-        .any(|proxy| proxy.as_bytes().eq_ignore_ascii_case(name))
+    PROXIES.iter().any(|proxy| proxy.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -136,10 +134,7 @@ mod tests {
             bundle: Path::new("/run/e/trust/bundle.pem"),
             ca: Path::new("/run/e/trust/ca.pem"),
         };
-        compute(&caller, &who, trust)
-            .into_iter()
-            .map(|e| String::from_utf8(e).unwrap())
-            .collect()
+        compute(&caller, &who, trust).into_iter().map(|e| String::from_utf8(e).unwrap()).collect()
     }
 
     #[test]

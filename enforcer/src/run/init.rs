@@ -7,10 +7,10 @@
 //! it ended. When it ends the kernel ends everything else in the namespace; it
 //! ends when the program does, when the client is gone, and when its keeper is.
 
-use super::floor::{self, FloorError, mounts};
-use super::launch::{TOLD, tell};
 use super::caller::Caller;
 use super::cgroup::RunCgroup;
+use super::floor::{self, FloorError, mounts};
+use super::launch::{TOLD, tell};
 use super::program;
 use super::stdio::{ProgramSide, Stdio};
 use super::wire::{Do, Event, Failed, Happened, Order, Run, Spec, recv_packet, send_packet};
@@ -52,10 +52,7 @@ pub(super) enum StartError {
 }
 
 pub(super) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> StartError {
-    move |error| StartError::System {
-        what,
-        error: error.into(),
-    }
+    move |error| StartError::System { what, error: error.into() }
 }
 
 /// Is the run's init; does not return.
@@ -101,15 +98,13 @@ fn supervise(
     let mask = SigSet::all();
     mask.thread_block().map_err(system("blocking signals"))?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-    let signals = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags)
-        .map_err(system("signalfd"))?;
+    let signals =
+        SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags).map_err(system("signalfd"))?;
 
     let stdio = Stdio::make(run, spec.uid, spec.gid)?;
     send_packet(
         session,
-        &Event {
-            happened: Some(Happened::Ready(super::wire::Empty {})),
-        },
+        &Event { happened: Some(Happened::Ready(super::wire::Empty {})) },
         &stdio.clients_fds(),
     )
     .map_err(|_| StartError::Client)?;
@@ -124,12 +119,7 @@ fn supervise(
 }
 
 /// Starts the program and learns whether its `exec` went well.
-fn spawn(
-    spec: &Spec,
-    run: &Run,
-    stdio: ProgramSide,
-    caller: &Caller,
-) -> Result<Pid, StartError> {
+fn spawn(spec: &Spec, run: &Run, stdio: ProgramSide, caller: &Caller) -> Result<Pid, StartError> {
     let (reader, writer) =
         nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(system("pipe"))?;
     // SAFETY: this process has one thread, so the child may do anything.

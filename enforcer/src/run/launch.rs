@@ -32,10 +32,7 @@ pub(super) fn keep() -> anyhow::Result<ExitCode> {
     let (spec, session) = handed_over()?;
     let result = start(spec, &session);
     if let Err(error) = &result {
-        let failed = Failed {
-            reason: format!("{error:#}"),
-            code: NOT_STARTED,
-        };
+        let failed = Failed { reason: format!("{error:#}"), code: NOT_STARTED };
         // A client that is gone has no one to tell; the daemon's log has it.
         let _ = tell(&session, Happened::Failed(failed));
     }
@@ -61,21 +58,13 @@ fn handed_over() -> anyhow::Result<(OwnedFd, OwnedFd)> {
 
 /// Tells the client what happened.
 pub(super) fn tell(session: impl AsFd, happened: Happened) -> Result<(), super::wire::WireError> {
-    send_packet(
-        session,
-        &Event {
-            happened: Some(happened),
-        },
-        &[],
-    )
+    send_packet(session, &Event { happened: Some(happened) }, &[])
 }
 
 fn start(spec: OwnedFd, session: &OwnedFd) -> anyhow::Result<()> {
     use anyhow::Context;
     let mut bytes = Vec::new();
-    std::fs::File::from(spec)
-        .read_to_end(&mut bytes)
-        .context("reading what to start")?;
+    std::fs::File::from(spec).read_to_end(&mut bytes).context("reading what to start")?;
     let spec = Spec::decode(bytes.as_slice()).context("reading what to start")?;
     let run = spec.run.as_ref().context("nothing to start")?;
     let agent = AgentName::parse(&run.agent).context("the agent has no name")?;
@@ -83,9 +72,7 @@ fn start(spec: OwnedFd, session: &OwnedFd) -> anyhow::Result<()> {
     let cgroup = RunCgroup::make(root, &agent, &run.task, &spec.run_id)
         .with_context(|| format!("making a cgroup below {}", root.display()))?;
     let outcome = run_init(&cgroup, &spec, session);
-    cgroup
-        .remove()
-        .with_context(|| format!("removing the cgroup of {}", spec.run_id))?;
+    cgroup.remove().with_context(|| format!("removing the cgroup of {}", spec.run_id))?;
     match outcome? {
         WaitStatus::Exited(_, TOLD) => Ok(()),
         WaitStatus::Signaled(_, signal, _) => {

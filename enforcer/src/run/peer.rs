@@ -61,12 +61,7 @@ impl Peer {
         if cgroup::is_governed(&path?, roots) {
             return Err(PeerError::Governed);
         }
-        Ok(Self {
-            pid,
-            uid: credentials.uid(),
-            gid: credentials.gid(),
-            groups: groups(&socket)?,
-        })
+        Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid(), groups: groups(&socket)? })
     }
 }
 
@@ -141,11 +136,8 @@ mod tests {
         let peer = Peer::of(&a, ["/no-such-root"]).unwrap();
         assert_eq!(peer.pid, std::process::id() as i32);
         assert_eq!(peer.uid, nix::unistd::getuid().as_raw());
-        let mut expected: Vec<u32> = nix::unistd::getgroups()
-            .unwrap()
-            .into_iter()
-            .map(nix::unistd::Gid::as_raw)
-            .collect();
+        let mut expected: Vec<u32> =
+            nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
         let mut groups = peer.groups;
         expected.sort_unstable();
         groups.sort_unstable();

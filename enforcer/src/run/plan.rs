@@ -86,17 +86,20 @@ pub struct Place<'a> {
 
 /// Decides what is started. `run` keeps program, arguments, directory and mask;
 /// agent, task and environment become what was decided.
-pub fn plan(mut run: Run, peer: &Peer, place: &Place<'_>, lookup: Lookup<'_>) -> Result<Spec, Refusal> {
+pub fn plan(
+    mut run: Run,
+    peer: &Peer,
+    place: &Place<'_>,
+    lookup: Lookup<'_>,
+) -> Result<Spec, Refusal> {
     check_words(&run)?;
     let chosen = choose_user(&run, peer, place.config, lookup)?;
     if run.agent.is_empty() {
         run.agent = default_agent(&run.argv[0], chosen.uid);
     }
     let name = |what, name: &str| {
-        AgentName::parse(name).ok_or_else(|| Refusal::Name {
-            what,
-            name: name.chars().take(200).collect(),
-        })
+        AgentName::parse(name)
+            .ok_or_else(|| Refusal::Name { what, name: name.chars().take(200).collect() })
     };
     name("the agent", &run.agent)?;
     if !run.task.is_empty() {
@@ -110,10 +113,7 @@ pub fn plan(mut run: Run, peer: &Peer, place: &Place<'_>, lookup: Lookup<'_>) ->
             .as_ref()
             .map(|a| (a.name.as_str(), a.home.as_path(), a.shell.as_path())),
     };
-    let trust = Trust {
-        bundle: &place.trust.bundle,
-        ca: &place.trust.ca,
-    };
+    let trust = Trust { bundle: &place.trust.bundle, ca: &place.trust.ca };
     run.env = env::compute(&run.env, &who, trust);
     Ok(Spec {
         root: place.root.as_os_str().as_bytes().to_vec(),
@@ -122,13 +122,7 @@ pub fn plan(mut run: Run, peer: &Peer, place: &Place<'_>, lookup: Lookup<'_>) ->
         gid: chosen.gid,
         groups: chosen.groups,
         caller: peer.pid,
-        runtime_dir: place
-            .config
-            .host
-            .runtime_dir
-            .as_os_str()
-            .as_bytes()
-            .to_vec(),
+        runtime_dir: place.config.host.runtime_dir.as_os_str().as_bytes().to_vec(),
         name_server: name_server(place.config),
         run: Some(run),
     })
@@ -142,13 +136,13 @@ struct Chosen {
     other: Option<Account>,
 }
 
-fn choose_user(run: &Run, peer: &Peer, config: &Config, lookup: Lookup<'_>) -> Result<Chosen, Refusal> {
-    let caller = Chosen {
-        uid: peer.uid,
-        gid: peer.gid,
-        groups: peer.groups.clone(),
-        other: None,
-    };
+fn choose_user(
+    run: &Run,
+    peer: &Peer,
+    config: &Config,
+    lookup: Lookup<'_>,
+) -> Result<Chosen, Refusal> {
+    let caller = Chosen { uid: peer.uid, gid: peer.gid, groups: peer.groups.clone(), other: None };
     let (name, hint) = match (run.user.as_str(), peer.uid) {
         ("", 0) => (
             config.run.user.as_str(),
@@ -160,10 +154,7 @@ fn choose_user(run: &Run, peer: &Peer, config: &Config, lookup: Lookup<'_>) -> R
     };
     let account = lookup(name)
         .map_err(Refusal::Accounts)?
-        .ok_or_else(|| Refusal::NoUser {
-            name: name.to_owned(),
-            hint,
-        })?;
+        .ok_or_else(|| Refusal::NoUser { name: name.to_owned(), hint })?;
     if account.uid == 0 && !run.accept_root {
         return Err(if peer.uid == 0 { Refusal::Root } else { Refusal::OtherUser });
     }
@@ -273,12 +264,7 @@ mod tests {
             ..Run::default()
         };
         change(&mut run);
-        let peer = Peer {
-            pid: 1,
-            uid,
-            gid: uid,
-            groups: vec![7],
-        };
+        let peer = Peer { pid: 1, uid, gid: uid, groups: vec![7] };
         let config = config();
         let place = Place {
             config: &config,
@@ -329,8 +315,14 @@ mod tests {
         let odd = planned(1000, |run| run.argv = vec![b"./my tool\xff".to_vec()]).unwrap();
         assert_eq!(agent(odd), "my_tool_-1000");
         for bad in ["..", "a/b", "../x", "a b", "a\n"] {
-            assert!(matches!(planned(0, |r| r.agent = bad.into()), Err(Refusal::Name { .. })), "{bad}");
-            assert!(matches!(planned(0, |r| r.task = bad.into()), Err(Refusal::Name { .. })), "{bad}");
+            assert!(
+                matches!(planned(0, |r| r.agent = bad.into()), Err(Refusal::Name { .. })),
+                "{bad}"
+            );
+            assert!(
+                matches!(planned(0, |r| r.task = bad.into()), Err(Refusal::Name { .. })),
+                "{bad}"
+            );
         }
     }
 

@@ -44,14 +44,12 @@ impl ExecFailure {
         let mut bytes = Vec::new();
         let failed = File::from(pipe).take(4096).read_to_end(&mut bytes).is_err();
         match bytes.split_first() {
-            Some((code, reason)) => Some(Self {
-                code: *code,
-                reason: String::from_utf8_lossy(reason).into_owned(),
-            }),
-            None if failed => Some(Self {
-                code: 1,
-                reason: "the start cannot be followed".to_owned(),
-            }),
+            Some((code, reason)) => {
+                Some(Self { code: *code, reason: String::from_utf8_lossy(reason).into_owned() })
+            }
+            None if failed => {
+                Some(Self { code: 1, reason: "the start cannot be followed".to_owned() })
+            }
             None => None,
         }
     }
@@ -209,17 +207,11 @@ fn default_signals() {
 }
 
 fn failed(code: u8, what: &str, errno: Errno) -> ExecFailure {
-    ExecFailure {
-        code,
-        reason: format!("{what}: {}", errno.desc()),
-    }
+    ExecFailure { code, reason: format!("{what}: {}", errno.desc()) }
 }
 
 fn ours(error: &floor::FloorError) -> ExecFailure {
-    ExecFailure {
-        code: 1,
-        reason: format!("the confinement cannot be set up: {error}"),
-    }
+    ExecFailure { code: 1, reason: format!("the confinement cannot be set up: {error}") }
 }
 
 #[cfg(test)]

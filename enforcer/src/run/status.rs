@@ -102,19 +102,11 @@ pub struct Check {
 impl Check {
     /// A check that passed.
     pub fn ok(name: &str, detail: impl Into<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            ok: true,
-            detail: detail.into(),
-        }
+        Self { name: name.to_owned(), ok: true, detail: detail.into() }
     }
 
     /// A check that failed, with what to do.
     pub fn failed(name: &str, detail: impl Into<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            ok: false,
-            detail: detail.into(),
-        }
+        Self { name: name.to_owned(), ok: false, detail: detail.into() }
     }
 }

@@ -67,14 +67,7 @@ impl Stdio {
             program.push(side);
         }
         let fds = program.try_into().map_err(|_| StartError::Client)?;
-        Ok(Self {
-            clients,
-            program: ProgramSide {
-                fds,
-                terminal: first,
-            },
-            terminal,
-        })
+        Ok(Self { clients, program: ProgramSide { fds, terminal: first }, terminal })
     }
 
     /// The client's side: the terminal if there is one, then its pipes of 0, 1, 2.

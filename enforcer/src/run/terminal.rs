@@ -32,12 +32,7 @@ impl Terminal {
             inner_settings.input_flags.remove(InputFlags::ICRNL);
         }
         tcsetattr(&inner, SetArg::TCSANOW, &inner_settings)?;
-        let terminal = Self {
-            outer,
-            inner,
-            settings,
-            raw,
-        };
+        let terminal = Self { outer, inner, settings, raw };
         terminal.copy_size();
         Ok(terminal)
     }
@@ -61,12 +56,7 @@ impl Terminal {
 
     /// Gives the outer terminal's size to the inner.
     pub(super) fn copy_size(&self) {
-        let mut size = libc::winsize {
-            ws_row: 0,
-            ws_col: 0,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
         let (from, to) = (self.outer.as_fd().as_raw_fd(), self.inner.as_raw_fd());
         // SAFETY: both calls take a winsize that lives through them. A terminal
         // without a size keeps the kernel's.

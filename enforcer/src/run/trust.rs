@@ -48,19 +48,14 @@ pub fn directory(runtime_dir: &Path) -> PathBuf {
 /// Where the files are below a runtime directory.
 pub fn files(runtime_dir: &Path) -> TrustFiles {
     let dir = directory(runtime_dir);
-    TrustFiles {
-        ca: dir.join("ca.pem"),
-        bundle: dir.join("bundle.pem"),
-    }
+    TrustFiles { ca: dir.join("ca.pem"), bundle: dir.join("bundle.pem") }
 }
 
 /// Writes the files when they are missing or our CA has changed.
 pub fn write(ca: &Path, runtime_dir: &Path) -> Result<TrustFiles, TrustError> {
     let files = files(runtime_dir);
-    let pem = fs::read_to_string(ca).map_err(|error| TrustError::Ca {
-        path: ca.to_owned(),
-        error,
-    })?;
+    let pem =
+        fs::read_to_string(ca).map_err(|error| TrustError::Ca { path: ca.to_owned(), error })?;
     // The certificate blocks and nothing else: a key in the same file stays there.
     let pem = certificates(&pem).ok_or_else(|| TrustError::NotPem(ca.to_owned()))?;
     let unchanged = fs::read_to_string(&files.ca).is_ok_and(|have| have == pem);
@@ -113,15 +108,11 @@ fn replace(path: &Path, text: &str) -> Result<(), TrustError> {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(text.as_bytes())?;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
     };
-    write().map_err(|error| TrustError::Write {
-        path: path.to_owned(),
-        error,
-    })
+    write().map_err(|error| TrustError::Write { path: path.to_owned(), error })
 }
 
 #[cfg(test)]
@@ -132,10 +123,8 @@ mod tests {
     fn the_bundle_ends_with_our_ca_and_no_key_leaves() {
         let dir = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
-        let cert = rcgen::CertificateParams::new(vec!["ca".into()])
-            .unwrap()
-            .self_signed(&key)
-            .unwrap();
+        let cert =
+            rcgen::CertificateParams::new(vec!["ca".into()]).unwrap().self_signed(&key).unwrap();
         let ca = dir.path().join("ca.pem");
         fs::write(&ca, format!("{}{}", key.serialize_pem(), cert.pem())).unwrap();
         let files = write(&ca, &dir.path().join("run")).unwrap();

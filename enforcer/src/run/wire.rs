@@ -31,7 +31,9 @@ pub enum WireError {
     #[error("not a message of the control protocol: {0}")]
     Malformed(#[from] prost::DecodeError),
     /// The message has no kind that this version knows.
-    #[error("a message of a kind that this version does not know; use the same version of enforcer on both sides")]
+    #[error(
+        "a message of a kind that this version does not know; use the same version of enforcer on both sides"
+    )]
     Unknown,
     /// More descriptors than a message carries.
     #[error("more descriptors than a message carries")]
@@ -281,7 +283,10 @@ pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Resu
 }
 
 /// Reads up to `buffer.len()` bytes and the descriptors beside them, close-on-exec.
-pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), WireError> {
+pub fn recv_with_fds(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> Result<(usize, Vec<OwnedFd>), WireError> {
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut iov = [IoSliceMut::new(buffer)];
     let message = loop {
@@ -296,9 +301,7 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Vec
         }
     };
     let mut fds = Vec::new();
-    let truncated = message
-        .flags
-        .intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC);
+    let truncated = message.flags.intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC);
     if let Ok(parts) = message.cmsgs() {
         for part in parts {
             if let ControlMessageOwned::ScmRights(raw) = part {
@@ -315,7 +318,11 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Vec
 }
 
 /// Sends one session message; a session socket keeps message boundaries.
-pub fn send_packet(socket: impl AsFd, message: &impl Message, fds: &[RawFd]) -> Result<(), WireError> {
+pub fn send_packet(
+    socket: impl AsFd,
+    message: &impl Message,
+    fds: &[RawFd],
+) -> Result<(), WireError> {
     let bytes = message.encode_to_vec();
     if bytes.len() > MAX_PACKET {
         return Err(WireError::TooLarge(bytes.len()));
@@ -324,10 +331,14 @@ pub fn send_packet(socket: impl AsFd, message: &impl Message, fds: &[RawFd]) -> 
 }
 
 /// Reads one session message; `None` when the other side is gone.
-pub fn recv_packet<M: Message + Default>(socket: impl AsFd) -> Result<Option<(M, Vec<OwnedFd>)>, WireError> {
+pub fn recv_packet<M: Message + Default>(
+    socket: impl AsFd,
+) -> Result<Option<(M, Vec<OwnedFd>)>, WireError> {
     let mut buffer = vec![0; MAX_PACKET];
     let (len, fds) = match recv_with_fds(socket, &mut buffer) {
-        Err(WireError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+        Err(WireError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+            return Ok(None);
+        }
         other => other?,
     };
     if len == 0 {
@@ -354,9 +365,7 @@ mod tests {
 
     #[test]
     fn a_request_survives_the_wire_with_bytes_that_are_no_text() {
-        let request = Request {
-            ask: Some(Ask::Run(run())),
-        };
+        let request = Request { ask: Some(Ask::Run(run())) };
         let frame = frame(&request).unwrap();
         let bytes = read_frame(&mut frame.as_slice()).unwrap();
         assert_eq!(decode_request(&bytes).unwrap(), Ask::Run(run()));

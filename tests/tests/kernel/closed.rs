@@ -6,6 +6,7 @@ use enforcer_tests::probe::{Bench, DEADLINE, PROXY, RESOLVER, gate, said, wire::
 use enforcer_tests::wait::eventually;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const CONNECT: &str = "print(attempt(lambda: create_connection((FAR4, FAR_PORT))))";
@@ -75,13 +76,16 @@ fn a_dead_daemon_leaves_the_host_closed_and_the_next_one_takes_over() {
 /// Names and inodes of the pinned links.
 fn links(bench: &Bench) -> BTreeMap<String, u64> {
     use std::os::unix::fs::MetadataExt as _;
-    let dirs = fs::read_dir(bench.config.kernel.pin_dir.join("links")).unwrap();
-    dirs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap())
-        .map(|pin| {
-            let pin = pin.unwrap();
-            (pin.file_name().into_string().unwrap(), pin.metadata().unwrap().ino())
-        })
-        .collect()
+    let list = |dir: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let mut found = BTreeMap::new();
+    for pin in list(&bench.config.kernel.pin_dir.join("links")).iter().flat_map(|dir| list(dir)) {
+        let name = pin.file_name().expect("a name").to_string_lossy().into_owned();
+        found.insert(name, fs::metadata(&pin).expect("a pin").ino());
+    }
+    found
 }
 
 #[test]
@@ -269,6 +273,15 @@ fn a_missing_layer_that_is_required_keeps_it_from_starting() {
     let error = capture::install(&bench.config).err().unwrap().to_string();
     assert!(error.contains("bpf file system"), "{error}");
     bench.config.kernel.pin_dir = "/sys/fs/bpf/never-made".into();
+    let refused = |bench: &Bench| capture::install(&bench.config).err().unwrap().to_string();
+    let root = bench.config.governed.clone();
     bench.config.governed[0].cgroup = "/".into();
-    assert!(capture::install(&bench.config).is_err());
+    assert!(refused(&bench).contains("root of all cgroups"));
+    bench.config.governed = root.clone();
+    bench.config.governed.extend(root.clone());
+    bench.config.governed[1].cgroup.push_str("/inner");
+    assert!(refused(&bench).contains("inside another"));
+    bench.config.governed.clear();
+    assert!(refused(&bench).contains("at least one"));
+    bench.config.governed = root;
 }

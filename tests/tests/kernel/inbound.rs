@@ -17,12 +17,12 @@ print(attempt(lambda: s.accept()))
 
 fn while_listening(mut server: Command, file: &str, act: impl FnOnce() -> String) -> [String; 2] {
     let _old = std::fs::remove_file(file);
-    let child = server.stdout(Stdio::piped()).spawn().unwrap();
+    let child = server.stdout(Stdio::piped()).spawn().expect("the listener starts");
     eventually("the listener listens", DEADLINE, || std::fs::metadata(file).ok());
     let acted = act();
-    let out = child.wait_with_output().unwrap();
-    std::fs::remove_file(file).unwrap();
-    [acted, String::from_utf8(out.stdout).unwrap().trim().to_owned()]
+    let out = child.wait_with_output().expect("its words");
+    std::fs::remove_file(file).expect("its mark");
+    [acted, String::from_utf8_lossy(&out.stdout).trim().to_owned()]
 }
 
 #[test]

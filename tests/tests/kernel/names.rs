@@ -49,6 +49,7 @@ fn every_form_of_an_address_arrives_as_what_it_means() {
     for (family, host, port, orig, seen, gate_port) in [
         ("AF_INET6", "fd77::2", 8080, "[fd77::2]:8080", "fd77::2", PROXY),
         ("AF_INET6", "::ffff:10.77.0.2", 443, "10.77.0.2:443", "::ffff:10.77.0.2", PROXY),
+        ("AF_INET, SOCK_STREAM, 262", "10.77.0.2", 443, "10.77.0.2:443", "10.77.0.2", PROXY),
         ("AF_INET", "10.77.0.2", 53, "10.77.0.2:53", "10.77.0.2", RESOLVER),
         ("AF_INET", "127.0.0.1", 5432, "127.0.0.1:5432", "127.0.0.1", PROXY),
         ("AF_INET", "0.0.0.0", 80, "0.0.0.0:80", "0.0.0.0", PROXY),
@@ -146,6 +147,8 @@ def open():
     return s
 one, two = open(), open()
 print(attempt(lambda: one.sendto(b'q', (FAR4, 53))), attempt(lambda: two.sendto(b'q', (FAR4, 53))))
+# Answered, whichever of the two the kernel picked: the resolver has looked the flow up.
+select.select([one, two], [], [])
 one.close()
 print(attempt(lambda: two.sendto(b'q', (FAR4, 53))))
 ";

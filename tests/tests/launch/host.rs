@@ -62,10 +62,7 @@ impl Host {
         fs::write(&config, &text).unwrap();
         let mut inputs = ControlInputs::new(
             Arc::new(toml::from_str(&text).unwrap()),
-            Arc::new(|| StatusReport {
-                version: "1.2.3".into(),
-                ..StatusReport::default()
-            }),
+            Arc::new(|| StatusReport { version: "1.2.3".into(), ..StatusReport::default() }),
             Arc::new(guard),
         );
         inputs.launcher = enforcer();
@@ -88,13 +85,7 @@ impl Host {
             });
         });
         bound.recv().unwrap();
-        Self {
-            dir,
-            root,
-            config,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { dir, root, config, stop: Some(stop), thread: Some(thread) }
     }
 
     /// The daemon goes; programs stay.
@@ -117,9 +108,7 @@ impl Host {
     /// The same, called by user and group 4321 with one more group.
     pub(crate) fn run_as_other(&self, options: &[&str], command: &[&str]) -> Command {
         let mut client = Command::new("setpriv");
-        client
-            .args(["--reuid=4321", "--regid=4322", "--groups=4323", "--"])
-            .arg(enforcer());
+        client.args(["--reuid=4321", "--regid=4322", "--groups=4323", "--"]).arg(enforcer());
         self.arguments(&mut client, options, command);
         client
     }

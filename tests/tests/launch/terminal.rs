@@ -8,12 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-const SIZE: Winsize = Winsize {
-    ws_row: 33,
-    ws_col: 101,
-    ws_xpixel: 0,
-    ws_ypixel: 0,
-};
+const SIZE: Winsize = Winsize { ws_row: 33, ws_col: 101, ws_xpixel: 0, ws_ypixel: 0 };
 
 /// A client at a terminal of 33 lines and 101 columns.
 struct Session {
@@ -48,11 +43,7 @@ impl Session {
                 copy.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..len]));
             }
         });
-        Self {
-            keys,
-            screen,
-            client,
-        }
+        Self { keys, screen, client }
     }
 
     fn wait_for(&self, text: &str) {
@@ -121,10 +112,7 @@ fn a_terminal_for_input_only_is_one_for_the_program_too() {
     let host = Host::start();
     let mut command = Command::new("sh");
     let run = host.run(&["--agent", "bot"], &["sh", "-c", "test -t 0 && ! test -t 1 && cat"]);
-    command
-        .args(["-c", "\"$@\" | sed s/a/b/", "sh"])
-        .arg(run.get_program())
-        .args(run.get_args());
+    command.args(["-c", "\"$@\" | sed s/a/b/", "sh"]).arg(run.get_program()).args(run.get_args());
     let mut session = Session::start(command);
     session.press("away\n\x04");
     session.wait_for("bway");
@@ -134,7 +122,8 @@ fn a_terminal_for_input_only_is_one_for_the_program_too() {
 #[test]
 fn a_terminal_that_is_closed_ends_the_program() {
     let host = Host::start();
-    let session = Session::start(host.run(&["--agent", "bot"], &["sh", "-c", "echo ready; sleep 300"]));
+    let session =
+        Session::start(host.run(&["--agent", "bot"], &["sh", "-c", "echo ready; sleep 300"]));
     session.wait_for("ready");
     let Session { keys, mut client, .. } = session;
     drop(keys);

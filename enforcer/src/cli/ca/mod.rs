@@ -99,10 +99,7 @@ struct Shown {
 fn show(dir: &Path) -> anyhow::Result<Shown> {
     let path = dir.join(ca::CERTIFICATE);
     let der = CertificateDer::from_pem_file(&path).with_context(|| {
-        format!(
-            "{} cannot be read as a certificate (`enforcer init` makes one)",
-            path.display()
-        )
+        format!("{} cannot be read as a certificate (`enforcer init` makes one)", path.display())
     })?;
     let (_, certificate) = x509_parser::parse_x509_certificate(&der)
         .with_context(|| format!("{} does not hold a certificate", path.display()))?;
@@ -111,10 +108,8 @@ fn show(dir: &Path) -> anyhow::Result<Shown> {
             .format(&time::format_description::well_known::Rfc3339)
             .context("a date of the certificate cannot be written")
     };
-    let digest: Vec<String> = Sha256::digest(&der)
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect();
+    let digest: Vec<String> =
+        Sha256::digest(&der).iter().map(|byte| format!("{byte:02X}")).collect();
     Ok(Shown {
         subject: certificate.subject().to_string(),
         sha256: digest.join(":"),

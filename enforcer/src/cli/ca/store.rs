@@ -18,21 +18,9 @@ pub(super) struct System {
 
 /// Debian and its kin (update-ca-certificates(8)), Fedora and its kin (update-ca-trust(8)), Arch.
 const KNOWN: [(&str, &str, &[&str]); 3] = [
-    (
-        "/usr/local/share/ca-certificates",
-        "enforcer.crt",
-        &["update-ca-certificates"],
-    ),
-    (
-        "/etc/pki/ca-trust/source/anchors",
-        "enforcer.pem",
-        &["update-ca-trust", "extract"],
-    ),
-    (
-        "/etc/ca-certificates/trust-source/anchors",
-        "enforcer.pem",
-        &["trust", "extract-compat"],
-    ),
+    ("/usr/local/share/ca-certificates", "enforcer.crt", &["update-ca-certificates"]),
+    ("/etc/pki/ca-trust/source/anchors", "enforcer.pem", &["update-ca-trust", "extract"]),
+    ("/etc/ca-certificates/trust-source/anchors", "enforcer.pem", &["trust", "extract-compat"]),
 ];
 
 impl System {
@@ -57,10 +45,8 @@ impl System {
     /// Copies the certificate in and rebuilds the store; gives the copy's place.
     pub(super) fn install(&self, certificate: &Path) -> anyhow::Result<PathBuf> {
         let at = self.place(certificate)?;
-        let (program, arguments) = self
-            .command
-            .split_first()
-            .context("the store has no command")?;
+        let (program, arguments) =
+            self.command.split_first().context("the store has no command")?;
         let status = Command::new(program)
             .args(arguments)
             .stdout(std::process::Stdio::null())

@@ -5,32 +5,18 @@ use super::*;
 #[test]
 fn shows_what_openssl_would() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(
-        show(dir.path())
-            .unwrap_err()
-            .to_string()
-            .contains("enforcer init")
-    );
+    assert!(show(dir.path()).unwrap_err().to_string().contains("enforcer init"));
     Ca::load_or_create(dir.path()).unwrap();
     let shown = show(dir.path()).unwrap();
     assert_eq!(shown.sha256.len(), 32 * 3 - 1);
-    assert!(
-        shown.subject.starts_with("CN=Enforcer CA"),
-        "{}",
-        shown.subject
-    );
+    assert!(shown.subject.starts_with("CN=Enforcer CA"), "{}", shown.subject);
     assert!(shown.not_before < shown.not_after);
 }
 
 #[test]
 fn rotation_keeps_the_old_certificate_and_leaves_a_pair_that_fits() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(
-        rotate(dir.path())
-            .unwrap_err()
-            .to_string()
-            .contains("no CA")
-    );
+    assert!(rotate(dir.path()).unwrap_err().to_string().contains("no CA"));
     Ca::load_or_create(dir.path()).unwrap();
     let old = fs::read(dir.path().join(ca::CERTIFICATE)).unwrap();
     rotate(dir.path()).unwrap();

@@ -63,11 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Makes what is missing, in an order in which each step can rely on those before.
@@ -75,12 +71,7 @@ fn init(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Step>> {
     let mut steps = Vec::new();
     let path = dir.join("enforcer.toml");
     steps.push(step::directory("configuration directory", dir, 0o755)?);
-    steps.push(step::file(
-        "configuration",
-        &path,
-        &template(dir, data_dir),
-        0o644,
-    )?);
+    steps.push(step::file("configuration", &path, &template(dir, data_dir), 0o644)?);
     for (name, content) in crate::policy::starter() {
         let file = dir.join("policy").join(name);
         if let Some(parent) = file.parent() {
@@ -90,11 +81,7 @@ fn init(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Step>> {
     }
     // From here on the file says where things are, which may be an older one.
     let config = Config::load(&path)?;
-    steps.push(step::directory(
-        "data directory",
-        &config.host.data_dir,
-        0o700,
-    )?);
+    steps.push(step::directory("data directory", &config.host.data_dir, 0o700)?);
     let ca_dir = config.ca_dir();
     let certificate = ca_dir.join(ca::CERTIFICATE);
     let there = certificate.exists();
@@ -102,11 +89,7 @@ fn init(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Step>> {
     steps.push(Step::new(
         "interception CA",
         certificate.display().to_string(),
-        if there {
-            Outcome::Exists
-        } else {
-            Outcome::Made
-        },
+        if there { Outcome::Exists } else { Outcome::Made },
     ));
     steps.push(step::user(&config.run.user)?);
     Ok(steps)
@@ -132,10 +115,7 @@ fn next(config: &Path) -> [String; 4] {
     let shown = config.display();
     let policy = config.with_file_name("policy");
     [
-        format!(
-            "edit {shown} and the policy, then: enforcer policy check {}",
-            policy.display()
-        ),
+        format!("edit {shown} and the policy, then: enforcer policy check {}", policy.display()),
         format!("enforcer ca install --config {shown}"),
         format!("enforcer daemon --config {shown}   (or: systemctl enable --now enforcer)"),
         "enforcer doctor   (proves that nothing gets out past it)".to_owned(),

@@ -32,12 +32,7 @@ pub(super) enum Outcome {
 
 impl Step {
     pub(super) fn new(what: &'static str, subject: String, outcome: Outcome) -> Self {
-        Self {
-            what,
-            subject,
-            outcome,
-            detail: None,
-        }
+        Self { what, subject, outcome, detail: None }
     }
 
     fn because(mut self, detail: String) -> Self {
@@ -70,9 +65,7 @@ pub(super) fn directory(what: &'static str, path: &Path, mode: u32) -> anyhow::R
         let step = Step::new(what, shown.clone(), Outcome::Exists);
         let has = meta.permissions().mode() & 0o777;
         if has & !mode != 0 {
-            return Ok(step.because(format!(
-                "mode {has:04o}; `chmod {mode:04o} {shown}` is meant"
-            )));
+            return Ok(step.because(format!("mode {has:04o}; `chmod {mode:04o} {shown}` is meant")));
         }
         return Ok(step);
     }
@@ -95,18 +88,12 @@ pub(super) fn file(
 ) -> anyhow::Result<Step> {
     let shown = path.display().to_string();
     let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path)?;
-        file.write_all(content.as_bytes())
-            .and_then(|()| file.sync_all())
-            .inspect_err(|_| {
-                // Half a file would be taken for the operator's own the next time. A failure to
-                // remove it adds nothing to the failure to write it.
-                let _ = fs::remove_file(path);
-            })
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+            // Half a file would be taken for the operator's own the next time. A failure to
+            // remove it adds nothing to the failure to write it.
+            let _ = fs::remove_file(path);
+        })
     };
     match write() {
         Ok(()) => Ok(Step::new(what, shown, Outcome::Made)),

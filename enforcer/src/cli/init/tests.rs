@@ -127,15 +127,10 @@ fn makes_what_is_missing_and_changes_nothing_after() {
     let mode = fs::metadata(&data).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     let snapshot = || -> Vec<Vec<u8>> {
-        [
-            "enforcer.toml",
-            "data/ca.pem",
-            "data/ca.key",
-            "policy/targets.toml",
-        ]
-        .iter()
-        .map(|file| fs::read(dir.join(file)).unwrap())
-        .collect()
+        ["enforcer.toml", "data/ca.pem", "data/ca.key", "policy/targets.toml"]
+            .iter()
+            .map(|file| fs::read(dir.join(file)).unwrap())
+            .collect()
     };
     let before = snapshot();
     let second = init(&dir, &data).unwrap();
@@ -148,9 +143,7 @@ fn an_existing_file_with_an_error_is_named_and_left() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("enforcer.toml");
     fs::write(&path, "[host]\nnam = 1\n").unwrap();
-    let error = init(temp.path(), &temp.path().join("data"))
-        .unwrap_err()
-        .to_string();
+    let error = init(temp.path(), &temp.path().join("data")).unwrap_err().to_string();
     assert!(error.contains("enforcer.toml:2: host.nam"), "{error}");
     assert!(!temp.path().join("data").exists());
 }

@@ -47,12 +47,8 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
         write(all, args.format, &flows, out)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
+    let file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let file = file.with_context(|| path.display().to_string())?;
     let mut out = BufWriter::new(file);
     write(all, args.format, &flows, &mut out)?;

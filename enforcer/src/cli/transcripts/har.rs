@@ -30,12 +30,8 @@ pub fn entry(flow: FlowId, start: Option<&v1::FlowStart>, exchange: &Exchange) -
     let decision = exchange.decisions.last().map(|(_, decision)| decision);
     let agent = start.and_then(|start| start.principal.as_ref());
     let end = exchange.end.as_ref().map(|(_, end)| end);
-    let masked = end.map_or(0, |end| {
-        end.masked
-            .iter()
-            .map(|m| m.count)
-            .fold(0, u64::saturating_add)
-    });
+    let masked =
+        end.map_or(0, |end| end.masked.iter().map(|m| m.count).fold(0, u64::saturating_add));
     let mut entry = json!({
         "startedDateTime": when::show(exchange.first_ns),
         "time": timings.total(),
@@ -73,12 +69,8 @@ fn request(asked: &v1::OperationAsked, exchange: &Exchange) -> Value {
     let fact = |name: &str| exchange.fact(name).unwrap_or_default();
     let query = fact("http.query");
     let query = query.strip_prefix('?').unwrap_or(&query);
-    let mut url = format!(
-        "{}://{}{}",
-        fact("http.scheme"),
-        fact("http.authority"),
-        fact("http.path")
-    );
+    let mut url =
+        format!("{}://{}{}", fact("http.scheme"), fact("http.authority"), fact("http.path"));
     if !query.is_empty() {
         url = format!("{url}?{query}");
     }
@@ -114,11 +106,7 @@ fn request_headers(asked: &v1::OperationAsked) -> Vec<(String, String)> {
         };
         match &fact.value {
             Some(FactValue::List(list)) => {
-                headers.extend(
-                    list.items
-                        .iter()
-                        .map(|item| (name.to_owned(), item.clone())),
-                );
+                headers.extend(list.items.iter().map(|item| (name.to_owned(), item.clone())));
             }
             _ => headers.push((name.to_owned(), crate::record::view::fact_text(fact))),
         }

@@ -97,11 +97,7 @@ fn write_flow(out: &mut String, id: FlowId, seen: &Assembler, open: bool) -> std
             writeln!(out, "host       {}", Line(&p.host))?;
             let task = if p.task.is_empty() { "" } else { ", task " };
             let (agent, name) = (Line(&p.agent), Line(&p.task));
-            writeln!(
-                out,
-                "agent      {agent}{task}{name}, cgroup {}",
-                Line(&p.cgroup)
-            )?;
+            writeln!(out, "agent      {agent}{task}{name}, cgroup {}", Line(&p.cgroup))?;
             let exe = if p.exe.is_empty() { &p.comm } else { &p.exe };
             write!(out, "process    {} {}", p.pid, Line(exe))?;
             writeln!(out, ", uid {}, gid {}", p.uid, p.gid)?;
@@ -114,22 +110,14 @@ fn write_flow(out: &mut String, id: FlowId, seen: &Assembler, open: bool) -> std
             }
         }
         let (transport, addr) = (Line(&start.transport), Line(&start.orig_addr));
-        write!(
-            out,
-            "asked for  {transport} {addr} port {}",
-            start.orig_port
-        )?;
+        write!(out, "asked for  {transport} {addr} port {}", start.orig_port)?;
         if !start.name.is_empty() {
             write!(out, ", which stood for {}", Line(&start.name))?;
         }
         writeln!(out)?;
         let (version, policy) = (Line(&start.version), Line(&start.policy));
         let layers = start.layers.join(", ");
-        writeln!(
-            out,
-            "under      {version}, policy {policy}, layers {}",
-            Line(&layers)
-        )?;
+        writeln!(out, "under      {version}, policy {policy}, layers {}", Line(&layers))?;
         if let Some(refusal) = &start.refusal {
             let (hook, reason) = (Line(&refusal.hook), Line(&refusal.reason));
             writeln!(
@@ -161,11 +149,7 @@ pub fn operation(exchange: &Exchange, limit: usize) -> String {
 
 fn write_operation(out: &mut String, e: &Exchange, limit: usize) -> std::fmt::Result {
     let id = e.id_text();
-    writeln!(
-        out,
-        "\noperation  {}",
-        if id.is_empty() { "(none)" } else { &id }
-    )?;
+    writeln!(out, "\noperation  {}", if id.is_empty() { "(none)" } else { &id })?;
     writeln!(out, "  at       {}", when::show(e.first_ns))?;
     if let Some(asked) = &e.asked {
         let (action, resource) = (Line(&asked.action), Line(&asked.resource));
@@ -175,12 +159,7 @@ fn write_operation(out: &mut String, e: &Exchange, limit: usize) -> std::fmt::Re
         writeln!(out, "  digest   {}", Line(&asked.digest))?;
         for (facts, mark) in [(&asked.facts, ' '), (&asked.notes, '~')] {
             for fact in facts {
-                writeln!(
-                    out,
-                    "    {mark} {}: {}",
-                    Line(&fact.name),
-                    Line(&fact_text(fact))
-                )?;
+                writeln!(out, "    {mark} {}: {}", Line(&fact.name), Line(&fact_text(fact)))?;
             }
         }
         if !asked.notes.is_empty() {
@@ -194,24 +173,14 @@ fn write_operation(out: &mut String, e: &Exchange, limit: usize) -> std::fmt::Re
     if let Some((_, f)) = &e.forwarded {
         write!(out, "  sent to  {}", Line(&f.upstream))?;
         if !f.tls_version.is_empty() {
-            write!(
-                out,
-                ", {}, certificate {}",
-                Line(&f.tls_version),
-                Line(&f.certificate_sha256)
-            )?;
+            write!(out, ", {}, certificate {}", Line(&f.tls_version), Line(&f.certificate_sha256))?;
         }
         let uninspected = if f.uninspected { ", uninspected" } else { "" };
         writeln!(out, "{uninspected}")?;
     }
     if let Some((_, head)) = &e.head {
         let by = if head.synthetic { " (by enforcer)" } else { "" };
-        writeln!(
-            out,
-            "  answer   {} {}{by}",
-            Line(&head.version),
-            head.status
-        )?;
+        writeln!(out, "  answer   {} {}{by}", Line(&head.version), head.status)?;
         for header in &head.headers {
             writeln!(out, "      {}: {}", Line(&header.name), Line(&header.value))?;
         }
@@ -222,18 +191,9 @@ fn write_operation(out: &mut String, e: &Exchange, limit: usize) -> std::fmt::Re
         if !end.error.is_empty() {
             write!(out, ": {}", Line(&end.error))?;
         }
-        writeln!(
-            out,
-            ", {} bytes out, {} bytes in",
-            end.request_bytes, end.response_bytes
-        )?;
+        writeln!(out, ", {} bytes out, {} bytes in", end.request_bytes, end.response_bytes)?;
         for trailer in &end.trailers {
-            writeln!(
-                out,
-                "      {}: {}",
-                Line(&trailer.name),
-                Line(&trailer.value)
-            )?;
+            writeln!(out, "      {}: {}", Line(&trailer.name), Line(&trailer.value))?;
         }
         for masked in &end.masked {
             writeln!(out, "  masked   {} x {}", masked.count, Line(&masked.rule))?;

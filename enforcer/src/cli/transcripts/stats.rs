@@ -34,10 +34,7 @@ struct Totals {
 
 pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Result<ExitCode> {
     let path = all.store().path();
-    let mut totals = Totals {
-        store: path.display().to_string(),
-        ..Totals::default()
-    };
+    let mut totals = Totals { store: path.display().to_string(), ..Totals::default() };
     for entry in std::fs::read_dir(path)? {
         // A file that the daemon removes meanwhile counts as nothing.
         totals.disk_bytes += entry?.metadata().map_or(0, |found| found.len());
@@ -56,10 +53,7 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
             totals.newest.clone_from(&started);
         }
         totals.oldest = started;
-        *totals
-            .outcomes
-            .entry(flow.outcome().to_owned())
-            .or_default() += 1;
+        *totals.outcomes.entry(flow.outcome().to_owned()).or_default() += 1;
         *totals.agents.entry(flow.record.agent.clone()).or_default() += 1;
         for target in &counts.targets {
             *totals.targets.entry(target.clone()).or_default() += 1;
@@ -70,28 +64,17 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
         writeln!(out, "{}", text::json(&serde_json::to_value(&totals)?))?;
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(
-        out,
-        "store      {}, {} bytes",
-        totals.store, totals.disk_bytes
-    )?;
+    writeln!(out, "store      {}, {} bytes", totals.store, totals.disk_bytes)?;
     writeln!(out, "flows      {}, {} events", totals.flows, totals.events)?;
     let (allowed, denied) = (totals.allowed, totals.denied);
-    writeln!(
-        out,
-        "operations {}, {allowed} allowed, {denied} denied",
-        totals.operations
-    )?;
+    writeln!(out, "operations {}, {allowed} allowed, {denied} denied", totals.operations)?;
     let (sent, received) = (totals.request_bytes, totals.response_bytes);
     writeln!(out, "bytes      {sent} out, {received} in")?;
     if let (Some(oldest), Some(newest)) = (&totals.oldest, &totals.newest) {
         writeln!(out, "from       {oldest} to {newest}")?;
     }
-    let lists = [
-        ("outcome", &totals.outcomes),
-        ("agent", &totals.agents),
-        ("target", &totals.targets),
-    ];
+    let lists =
+        [("outcome", &totals.outcomes), ("agent", &totals.agents), ("target", &totals.targets)];
     for (what, counts) in lists {
         for (name, count) in counts {
             writeln!(out, "{what:<10} {}: {count} flows", Line(name))?;

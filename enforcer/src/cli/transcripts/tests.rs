@@ -13,11 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn body(data: &[u8]) -> v1::Body {
-    v1::Body {
-        data: Bytes::copy_from_slice(data),
-        last: true,
-        ..v1::Body::default()
-    }
+    v1::Body { data: Bytes::copy_from_slice(data), last: true, ..v1::Body::default() }
 }
 
 /// A POST whose answer is not text, and whose peer tries to drive the terminal.
@@ -32,16 +28,10 @@ fn events() -> Vec<(Option<OperationId>, Kind)> {
     op.fact("http.header.content-type", "application/json");
     op.fact("http.header.authorization", "hmac:0011");
     op.with_body(Bytes::from_static(b"{\"needle\":\"in the request\"}"));
-    let who = v1::Principal {
-        agent: "builder".into(),
-        ..v1::Principal::default()
-    };
+    let who = v1::Principal { agent: "builder".into(), ..v1::Principal::default() };
     let mut asked = v1::OperationAsked::from(&op);
     asked.digest = convert::digest(&asked, &who).unwrap().to_string();
-    let header = |name: &str, value: &str| v1::Header {
-        name: name.into(),
-        value: value.into(),
-    };
+    let header = |name: &str, value: &str| v1::Header { name: name.into(), value: value.into() };
     [
         Kind::OperationAsked(asked),
         Kind::RequestBody(body(b"{\"needle\":\"in the request\"}")),
@@ -78,21 +68,13 @@ async fn sample(dir: &Path) -> (PathBuf, FlowId) {
     let cfg = Transcript::default();
     let recorder = Recorder::open(&cfg, dir).unwrap();
     let start = v1::FlowStart {
-        principal: Some(v1::Principal {
-            agent: "builder".into(),
-            ..v1::Principal::default()
-        }),
+        principal: Some(v1::Principal { agent: "builder".into(), ..v1::Principal::default() }),
         orig_port: 443,
         ..v1::FlowStart::default()
     };
     let log = recorder.open_flow(start).await.unwrap();
     log.append_all(events(), Durability::Logged).await.unwrap();
-    log.end(v1::FlowEnd {
-        outcome: "complete".into(),
-        ..v1::FlowEnd::default()
-    })
-    .await
-    .unwrap();
+    log.end(v1::FlowEnd { outcome: "complete".into(), ..v1::FlowEnd::default() }).await.unwrap();
     recorder.shutdown().await;
     (store_dir(&cfg, dir), log.id())
 }
@@ -128,24 +110,15 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
     let id = flow.to_string();
     let cases: [(&[&str], &str); 13] = [
         (&["list"], "builder"),
-        (
-            &["list", "--json", "--agent", "builder", "--since", "1h"],
-            "\"operations\":1",
-        ),
-        (
-            &["list", "--target", "api", "--outcome", "complete"],
-            "complete",
-        ),
+        (&["list", "--json", "--agent", "builder", "--since", "1h"], "\"operations\":1"),
+        (&["list", "--target", "api", "--outcome", "complete"], "complete"),
         (&["show", &id], "http.post https://api.test/v1/x"),
         (&["show", &id], "by alice"),
         (&["show", &id, "--json"], "\"base64\""),
         (&["grep", "n..dle"], "request body: {\"needle\""),
         (&["grep", "--json", "-i", "OWNED"], "response header"),
         (&["export", "--format", "jsonl"], "\"kind\":\"flow_end\""),
-        (
-            &["export", "--format", "har", "--flow", &id],
-            "\"startedDateTime\"",
-        ),
+        (&["export", "--format", "har", "--flow", &id], "\"startedDateTime\""),
         (&["verify"], "good: 1 flows"),
         (&["verify", "--json"], "\"good\":true"),
         (&["stats"], "1 allowed, 0 denied"),
@@ -162,10 +135,7 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
     }
     assert_eq!(output(&store, &["grep", "not there"]).0, ExitCode::FAILURE);
     let empty = output(&store, &["list", "--json", "--agent", "other"]).1;
-    assert_eq!(
-        serde_json::from_str::<Value>(&empty).unwrap(),
-        serde_json::json!([])
-    );
+    assert_eq!(serde_json::from_str::<Value>(&empty).unwrap(), serde_json::json!([]));
 }
 
 /// The mandatory fields of HAR 1.2, by object.
@@ -174,10 +144,7 @@ async fn the_har_has_every_mandatory_field() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = sample(dir.path()).await;
     let file = dir.path().join("out.har");
-    let (_, out) = output(
-        &store,
-        &["export", "--format", "har", "-o", file.to_str().unwrap()],
-    );
+    let (_, out) = output(&store, &["export", "--format", "har", "-o", file.to_str().unwrap()]);
     assert_eq!(out, "");
     let har: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let need = |value: &Value, fields: &[&str]| {
@@ -189,17 +156,7 @@ async fn the_har_has_every_mandatory_field() {
     need(&har["log"]["creator"], &["name", "version"]);
     assert_eq!(har["log"]["version"], "1.2");
     let entry = &har["log"]["entries"][0];
-    need(
-        entry,
-        &[
-            "startedDateTime",
-            "time",
-            "request",
-            "response",
-            "cache",
-            "timings",
-        ],
-    );
+    need(entry, &["startedDateTime", "time", "request", "response", "cache", "timings"]);
     let request = &entry["request"];
     need(
         request,
@@ -232,17 +189,12 @@ async fn the_har_has_every_mandatory_field() {
             "bodySize",
         ],
     );
-    need(
-        &response["content"],
-        &["size", "mimeType", "text", "encoding"],
-    );
+    need(&response["content"], &["size", "mimeType", "text", "encoding"]);
     assert_eq!(response["content"]["encoding"], "base64");
     assert_eq!(response["content"]["size"], 7);
     let timings = &entry["timings"];
     let mut total = 0.0;
-    for phase in [
-        "blocked", "dns", "connect", "send", "wait", "receive", "ssl",
-    ] {
+    for phase in ["blocked", "dns", "connect", "send", "wait", "receive", "ssl"] {
         let ms = timings[phase].as_f64().unwrap();
         assert!(ms >= 0.0 || ["dns", "connect", "ssl"].contains(&phase));
         total += ms.max(0.0);
@@ -262,30 +214,18 @@ fn the_store_is_found_by_the_configuration() {
     let config = dir.path().join("enforcer.toml");
     let place = |text: &str| {
         std::fs::write(&config, text).unwrap();
-        let args = StoreArgs {
-            store: None,
-            config: config.clone(),
-        };
+        let args = StoreArgs { store: None, config: config.clone() };
         args.dir()
     };
-    assert_eq!(
-        place("").unwrap(),
-        Path::new("/var/lib/enforcer/transcripts")
-    );
-    assert_eq!(
-        place("[host]\ndata_dir = '/d'").unwrap(),
-        Path::new("/d/transcripts")
-    );
+    assert_eq!(place("").unwrap(), Path::new("/var/lib/enforcer/transcripts"));
+    assert_eq!(place("[host]\ndata_dir = '/d'").unwrap(), Path::new("/d/transcripts"));
     assert_eq!(place("[transcript]\ndir = '/t'").unwrap(), Path::new("/t"));
     assert!(place("[transcript]\ndir = 7").is_err());
 }
 
 #[test]
 fn hostile_text_is_escaped_and_lines_stay_in_blocks() {
-    assert_eq!(
-        text::Line("a\u{1b}[2Jb\r\n").to_string(),
-        "a\\u{1b}[2Jb\\r\\n"
-    );
+    assert_eq!(text::Line("a\u{1b}[2Jb\r\n").to_string(), "a\\u{1b}[2Jb\\r\\n");
     assert_eq!(text::Block("a\n\tb\u{9b}").to_string(), "a\n\tb\\u{9b}");
     let json = text::json(&serde_json::json!("\u{7f}\u{202e}\u{e0041}é"));
     assert_eq!(json, "\"\\u007f\\u202e\\udb40\\udc41é\"");

@@ -24,11 +24,7 @@ pub(super) fn run(dir: &Path, args: &Args, out: Out<'_>) -> anyhow::Result<ExitC
     } else {
         people(&report, args.key.is_some(), out)?;
     }
-    Ok(if report.good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn people(report: &Report, known: bool, out: Out<'_>) -> std::io::Result<()> {
@@ -61,10 +57,6 @@ fn people(report: &Report, known: bool, out: Out<'_>) -> std::io::Result<()> {
             report.unsigned_entries
         )?;
     }
-    let compare = if known {
-        "as given"
-    } else {
-        "compare it with the host's, or pass --key"
-    };
+    let compare = if known { "as given" } else { "compare it with the host's, or pass --key" };
     writeln!(out, "host key: {} ({compare})", Line(&report.host_key))
 }

@@ -92,20 +92,13 @@ pub fn check(
     own: &[IpAddr],
     synthetic: &[IpNet],
 ) -> Result<(), Forbidden> {
-    let forbid = |special| {
-        Err(Forbidden {
-            address: ip,
-            special,
-        })
-    };
+    let forbid = |special| Err(Forbidden { address: ip, special });
     if synthetic.iter().any(|net| net.contains(&ip)) {
         return forbid(Special::Synthetic);
     }
     let special = special_range(ip);
     if let Some((range, special)) = special {
-        let is_named = named
-            .iter()
-            .any(|net| net.contains(&ip) && range.contains(net));
+        let is_named = named.iter().any(|net| net.contains(&ip) && range.contains(net));
         if !is_named {
             return forbid(special);
         }
@@ -115,10 +108,8 @@ pub fn check(
         return forbid(Special::OwnInterface);
     }
     match embedded_v4(ip) {
-        Some(inner) => check(inner.into(), named, own, synthetic).map_err(|inner| Forbidden {
-            address: ip,
-            special: inner.special,
-        }),
+        Some(inner) => check(inner.into(), named, own, synthetic)
+            .map_err(|inner| Forbidden { address: ip, special: inner.special }),
         None => Ok(()),
     }
 }
@@ -137,20 +128,14 @@ pub fn special_range(ip: IpAddr) -> Option<(IpNet, Special)> {
         IpAddr::V4(ip) => V4
             .iter()
             .map(|(octets, len, special)| {
-                (
-                    Ipv4Net::new_assert(Ipv4Addr::from_octets(*octets), *len),
-                    *special,
-                )
+                (Ipv4Net::new_assert(Ipv4Addr::from_octets(*octets), *len), *special)
             })
             .find(|(net, _)| net.contains(&ip))
             .map(|(net, special)| (net.into(), special)),
         IpAddr::V6(ip) => V6
             .iter()
             .map(|(segments, len, special)| {
-                (
-                    Ipv6Net::new_assert(Ipv6Addr::from_segments(*segments), *len),
-                    *special,
-                )
+                (Ipv6Net::new_assert(Ipv6Addr::from_segments(*segments), *len), *special)
             })
             .find(|(net, _)| net.contains(&ip))
             .or_else(|| {
@@ -228,11 +213,7 @@ const V6: &[([u16; 8], u8, Special)] = &[
     ([0x100, 0, 0, 0, 0, 0, 0, 0], 63, Special::Reserved),
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, Special::Teredo),
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23, Special::Reserved),
-    (
-        [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0],
-        32,
-        Special::Documentation,
-    ),
+    ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32, Special::Documentation),
     ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, Special::SixToFour),
     ([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48, Special::Reserved),
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, Special::Documentation),

@@ -118,10 +118,7 @@ impl Dialer {
         Ok(Self {
             resolver: Resolver::new(&config.resolver)?,
             timeout: Duration::from_millis(config.limits.dial_ms),
-            synthetic: [
-                config.resolver.synthetic_v4.into(),
-                config.resolver.synthetic_v6.into(),
-            ],
+            synthetic: [config.resolver.synthetic_v4.into(), config.resolver.synthetic_v6.into()],
             own_ports: [config.proxy.port, config.proxy.dns_port],
         })
     }
@@ -139,10 +136,7 @@ impl Dialer {
             match address::check(ip, &route.target_addresses, &own, &self.synthetic) {
                 Ok(()) => allowed.push(SocketAddr::new(ip, route.port)),
                 Err(forbidden) => {
-                    refused = Some(DialError::Forbidden {
-                        name: route.name.clone(),
-                        forbidden,
-                    });
+                    refused = Some(DialError::Forbidden { name: route.name.clone(), forbidden });
                 }
             }
         }
@@ -159,10 +153,8 @@ impl Dialer {
         if let Ok(ip) = route.name.parse::<IpAddr>() {
             return Ok(vec![ip]);
         }
-        let name = Name::parse(&route.name).map_err(|why| DialError::Name {
-            name: route.name.clone(),
-            why,
-        })?;
+        let name = Name::parse(&route.name)
+            .map_err(|why| DialError::Name { name: route.name.clone(), why })?;
         match timeout_at(deadline, self.resolver.lookup(&name)).await {
             Ok(found) => Ok(found?.to_vec()),
             Err(_) => Err(ResolveError::TimedOut(name).into()),
@@ -213,24 +205,12 @@ async fn connect_any(
     let mut last = None;
     for (at, addr) in addresses.iter().enumerate() {
         let is_last = at + 1 == addresses.len();
-        let until = if is_last {
-            deadline
-        } else {
-            deadline.min(Instant::now() + PER_ADDRESS)
-        };
+        let until = if is_last { deadline } else { deadline.min(Instant::now() + PER_ADDRESS) };
         match timeout_at(until, connect(*addr)).await {
             Ok(Ok(stream)) => {
-                return Ok(Dialed {
-                    stream,
-                    addr: *addr,
-                });
+                return Ok(Dialed { stream, addr: *addr });
             }
-            Ok(Err(source)) => {
-                last = Some(DialError::Connect {
-                    addr: *addr,
-                    source,
-                })
-            }
+            Ok(Err(source)) => last = Some(DialError::Connect { addr: *addr, source }),
             Err(_) => last = Some(DialError::TimedOut { addr: *addr }),
         }
         if Instant::now() >= deadline {

@@ -33,10 +33,7 @@ async fn listener() -> (TcpListener, u16) {
 async fn dials_the_judged_address_without_delay() {
     let (_listener, port) = listener().await;
     let dialer = Dialer::new(&config(&[("db.example", &["127.0.0.1"])])).unwrap();
-    let dialed = dialer
-        .dial(&route("db.example", port, &["127.0.0.1/32"]))
-        .await
-        .unwrap();
+    let dialed = dialer.dial(&route("db.example", port, &["127.0.0.1/32"])).await.unwrap();
     assert_eq!(dialed.addr, SocketAddr::from(([127, 0, 0, 1], port)));
     assert!(dialed.stream.nodelay().unwrap());
 }
@@ -44,27 +41,13 @@ async fn dials_the_judged_address_without_delay() {
 #[tokio::test]
 async fn a_name_that_leads_inside_is_refused_unless_named() {
     let (_listener, port) = listener().await;
-    let dialer = Dialer::new(&config(&[(
-        "rebind.example",
-        &["127.0.0.1", "169.254.169.254"],
-    )]))
-    .unwrap();
-    let error = dialer
-        .dial(&route("rebind.example", port, &[]))
-        .await
-        .unwrap_err();
+    let dialer =
+        Dialer::new(&config(&[("rebind.example", &["127.0.0.1", "169.254.169.254"])])).unwrap();
+    let error = dialer.dial(&route("rebind.example", port, &[])).await.unwrap_err();
     assert_eq!(error.kind(), "address-forbidden");
-    assert!(
-        error
-            .to_string()
-            .contains("169.254.169.254 is a link-local address"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("169.254.169.254 is a link-local address"), "{error}");
     // Only the address that is named is tried.
-    let dialed = dialer
-        .dial(&route("rebind.example", port, &["127.0.0.1/32"]))
-        .await
-        .unwrap();
+    let dialed = dialer.dial(&route("rebind.example", port, &["127.0.0.1/32"])).await.unwrap();
     assert!(dialed.addr.ip().is_loopback());
 }
 
@@ -88,21 +71,13 @@ async fn literals_are_judged_and_lookalikes_are_no_names() {
         let error = dialer.dial(&route(name, port, &[])).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{name}: {error}");
     }
-    assert!(
-        dialer
-            .dial(&route("127.0.0.1", port, &["127.0.0.0/8"]))
-            .await
-            .is_ok()
-    );
+    assert!(dialer.dial(&route("127.0.0.1", port, &["127.0.0.0/8"])).await.is_ok());
 }
 
 #[tokio::test]
 async fn the_daemons_own_ports_are_no_upstream() {
     let dialer = Dialer::new(&config(&[])).unwrap();
-    let error = dialer
-        .dial(&route("127.0.0.1", 15_001, &["127.0.0.0/8"]))
-        .await
-        .unwrap_err();
+    let error = dialer.dial(&route("127.0.0.1", 15_001, &["127.0.0.0/8"])).await.unwrap_err();
     assert_eq!(error.kind(), "own-port");
 }
 
@@ -110,34 +85,18 @@ async fn the_daemons_own_ports_are_no_upstream() {
 async fn the_next_address_is_tried_when_one_refuses() {
     let (_listener, port) = listener().await;
     let dialer = Dialer::new(&config(&[("two.example", &["127.9.9.9", "127.0.0.1"])])).unwrap();
-    let dialed = dialer
-        .dial(&route("two.example", port, &["127.0.0.0/8"]))
-        .await
-        .unwrap();
+    let dialed = dialer.dial(&route("two.example", port, &["127.0.0.0/8"])).await.unwrap();
     assert_eq!(dialed.addr.ip(), IpAddr::from(Ipv4Addr::LOCALHOST));
     let (gone, closed) = listener().await;
     drop(gone);
-    let error = dialer
-        .dial(&route("two.example", closed, &["127.0.0.0/8"]))
-        .await
-        .unwrap_err();
+    let error = dialer.dial(&route("two.example", closed, &["127.0.0.0/8"])).await.unwrap_err();
     assert_eq!(error.kind(), "connection-refused");
 }
 
 #[test]
 fn families_take_turns_and_ipv6_goes_first() {
-    let list = [
-        "192.0.2.1:1",
-        "192.0.2.2:1",
-        "[2001:db8::1]:1",
-        "192.0.2.3:1",
-    ];
+    let list = ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1", "192.0.2.3:1"];
     let mixed = alternate(list.map(|a| a.parse().unwrap()).to_vec());
-    let expected = [
-        "[2001:db8::1]:1",
-        "192.0.2.1:1",
-        "192.0.2.2:1",
-        "192.0.2.3:1",
-    ];
+    let expected = ["[2001:db8::1]:1", "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"];
     assert_eq!(mixed, expected.map(|a| a.parse::<SocketAddr>().unwrap()));
 }

@@ -123,10 +123,8 @@ impl Resolver {
     pub fn new(config: &config::Resolver) -> Result<Self, ResolveError> {
         let mut hosts = HashMap::new();
         for (text, addresses) in &config.hosts {
-            let name = Name::parse(text).map_err(|why| ResolveError::Hosts {
-                name: text.clone(),
-                why,
-            })?;
+            let name =
+                Name::parse(text).map_err(|why| ResolveError::Hosts { name: text.clone(), why })?;
             hosts.insert(name, addresses.as_slice().into());
         }
         Ok(Self {
@@ -199,9 +197,7 @@ impl Inner {
             }
             if state.cached.len() < MAX_CACHED {
                 let until = now + ttl.min(MAX_TTL);
-                state
-                    .cached
-                    .insert(name.clone(), (Arc::clone(&addresses), until));
+                state.cached.insert(name.clone(), (Arc::clone(&addresses), until));
             }
         }
         Ok(addresses)
@@ -261,9 +257,5 @@ async fn ask_both(
 }
 
 fn failed(name: &Name, server: SocketAddr, error: &AskError) -> ResolveError {
-    ResolveError::Failed {
-        name: name.clone(),
-        server,
-        why: error.to_string(),
-    }
+    ResolveError::Failed { name: name.clone(), server, why: error.to_string() }
 }

@@ -125,11 +125,7 @@ impl Question {
         getrandom::fill(&mut id).map_err(AskError::Random)?;
         let mut wire = WireName::from_ascii(name.as_str()).map_err(AskError::Write)?;
         wire.set_fqdn(true);
-        Ok(Self {
-            id: u16::from_ne_bytes(id),
-            name: wire,
-            record_type: ask.record_type(),
-        })
+        Ok(Self { id: u16::from_ne_bytes(id), name: wire, record_type: ask.record_type() })
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>, AskError> {
@@ -187,10 +183,7 @@ impl Question {
                 }
             }
             if !addresses.is_empty() {
-                return Ok(Reply::Addresses(
-                    addresses,
-                    Duration::from_secs(u64::from(ttl)),
-                ));
+                return Ok(Reply::Addresses(addresses, Duration::from_secs(u64::from(ttl))));
             }
             let alias = of_owner().find_map(|record| match record.data() {
                 RData::CNAME(target) => Some((target.0.clone(), record.ttl())),

@@ -29,10 +29,7 @@ impl Servers {
         match self {
             Self::Fixed(servers) => Ok(servers.clone()),
             Self::File(path) => {
-                let none = |why: String| ResolveError::NoServers {
-                    file: path.clone(),
-                    why,
-                };
+                let none = |why: String| ResolveError::NoServers { file: path.clone(), why };
                 let text = tokio::fs::read_to_string(path)
                     .await
                     .map_err(|error| none(error.to_string()))?;
@@ -86,10 +83,7 @@ mod tests {
         let text = "# a comment\nsearch example.com\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 # x\n\
                     nameserver fe80::1%7\nnameserver 192.0.2.9\noptions edns0\n";
         let expected = ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%7]:53"];
-        assert_eq!(
-            parse(text),
-            expected.map(|s| s.parse::<SocketAddr>().unwrap())
-        );
+        assert_eq!(parse(text), expected.map(|s| s.parse::<SocketAddr>().unwrap()));
     }
 
     #[test]
@@ -104,10 +98,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
         let error = Servers::File(path.clone()).list().await.unwrap_err();
-        assert!(
-            error.to_string().contains(path.to_str().unwrap()),
-            "{error}"
-        );
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         std::fs::write(&path, "search example.com\n").unwrap();
         let error = Servers::File(path).list().await.unwrap_err();
         assert!(error.to_string().contains("nameserver"), "{error}");

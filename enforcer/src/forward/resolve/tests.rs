@@ -115,10 +115,7 @@ async fn lookups_at_the_same_time_are_one() {
     let resolver = resolver(&server, 5_000);
     let wanted = name("www.example.com");
     let all = futures_util::future::join_all((0..20).map(|_| resolver.lookup(&wanted))).await;
-    assert!(
-        all.iter()
-            .all(|found| found.as_ref().unwrap().to_vec() == both())
-    );
+    assert!(all.iter().all(|found| found.as_ref().unwrap().to_vec() == both()));
     assert_eq!(server.asked.load(Ordering::Relaxed), 2);
 }
 
@@ -187,9 +184,7 @@ async fn answers_to_other_questions_are_not_looked_at() {
         (datagrams, None)
     })
     .await;
-    let found = resolver(&server, 5_000)
-        .lookup(&name("www.example.com"))
-        .await;
+    let found = resolver(&server, 5_000).lookup(&name("www.example.com")).await;
     assert_eq!(found.unwrap().to_vec(), both());
 }
 
@@ -232,10 +227,7 @@ async fn a_cut_answer_is_had_over_tcp_however_large() {
         (vec![cut.to_vec().unwrap()], Some(huge.to_vec().unwrap()))
     })
     .await;
-    let found = resolver(&server, 5_000)
-        .lookup(&name("www.example.com"))
-        .await
-        .unwrap();
+    let found = resolver(&server, 5_000).lookup(&name("www.example.com")).await.unwrap();
     assert_eq!(found.len(), 128, "each family is bounded");
 }
 
@@ -249,10 +241,7 @@ async fn tcp_must_answer_the_question_too() {
         (vec![cut.to_vec().unwrap()], Some(other.to_vec().unwrap()))
     })
     .await;
-    let error = resolver(&server, 5_000)
-        .lookup(&name("www.example.com"))
-        .await
-        .unwrap_err();
+    let error = resolver(&server, 5_000).lookup(&name("www.example.com")).await.unwrap_err();
     assert_eq!(error.kind(), "resolve-failed");
 }
 
@@ -270,9 +259,7 @@ async fn aliases_are_followed_within_the_answer() {
         (vec![message.to_vec().unwrap()], None)
     })
     .await;
-    let found = resolver(&server, 5_000)
-        .lookup(&name("www.example.com"))
-        .await;
+    let found = resolver(&server, 5_000).lookup(&name("www.example.com")).await;
     assert_eq!(found.unwrap().to_vec(), both());
 }
 
@@ -286,18 +273,11 @@ async fn aliases_that_do_not_end_are_a_failure() {
             30,
             RData::CNAME(CNAME(wire("b.example"))),
         ));
-        message.add_answer(Record::from_rdata(
-            wire("b.example"),
-            30,
-            RData::CNAME(CNAME(own)),
-        ));
+        message.add_answer(Record::from_rdata(wire("b.example"), 30, RData::CNAME(CNAME(own))));
         (vec![message.to_vec().unwrap()], None)
     })
     .await;
-    let error = resolver(&server, 5_000)
-        .lookup(&name("a.example"))
-        .await
-        .unwrap_err();
+    let error = resolver(&server, 5_000).lookup(&name("a.example")).await.unwrap_err();
     assert!(error.to_string().contains("aliases do not end"), "{error}");
 }
 
@@ -323,10 +303,7 @@ async fn no_such_name_no_address_and_failures_differ() {
         ),
     ] {
         let server = serve(script).await;
-        let error = resolver(&server, 5_000)
-            .lookup(&name("a.example"))
-            .await
-            .unwrap_err();
+        let error = resolver(&server, 5_000).lookup(&name("a.example")).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }
 }
@@ -342,32 +319,20 @@ async fn one_family_is_enough() {
         }
     })
     .await;
-    let found = resolver(&server, 5_000)
-        .lookup(&name("www.example.com"))
-        .await
-        .unwrap();
+    let found = resolver(&server, 5_000).lookup(&name("www.example.com")).await.unwrap();
     assert_eq!(found.to_vec(), [IpAddr::from([192, 0, 2, 1])]);
 }
 
 #[tokio::test]
 async fn the_hosts_table_is_asked_before_any_server() {
     let server = serve(|q| (vec![good(q)], None)).await;
-    let mut config = config::Resolver {
-        upstream: vec![server.addr],
-        ..config::Resolver::default()
-    };
+    let mut config =
+        config::Resolver { upstream: vec![server.addr], ..config::Resolver::default() };
     let fixed: IpAddr = "10.0.0.5".parse().unwrap();
     config.hosts.insert("DB.Internal".to_owned(), vec![fixed]);
     config.hosts.insert("none.internal".to_owned(), vec![]);
     let resolver = Resolver::new(&config).unwrap();
-    assert_eq!(
-        resolver
-            .lookup(&name("db.internal"))
-            .await
-            .unwrap()
-            .to_vec(),
-        [fixed]
-    );
+    assert_eq!(resolver.lookup(&name("db.internal")).await.unwrap().to_vec(), [fixed]);
     let error = resolver.lookup(&name("none.internal")).await.unwrap_err();
     assert_eq!(error.kind(), "no-address");
     assert_eq!(server.asked.load(Ordering::Relaxed), 0);

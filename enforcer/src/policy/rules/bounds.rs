@@ -72,10 +72,7 @@ struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            text: text.as_bytes(),
-            at: 0,
-        }
+        Self { text: text.as_bytes(), at: 0 }
     }
 
     /// Moves past all that fits from here on.
@@ -140,10 +137,7 @@ mod tests {
     use rstest::rstest;
 
     fn held(text: &str) -> bool {
-        let source = Source {
-            file: "rules.cedar",
-            text,
-        };
+        let source = Source { file: "rules.cedar", text };
         let mut problems = Problems::default();
         let held = hold(&source, &mut problems);
         assert_eq!(held, problems.is_empty());
@@ -169,15 +163,9 @@ mod tests {
     #[test]
     fn texts_comments_and_other_rules_do_not_count() {
         assert!(held(&"\"a\", ".repeat(10_000)));
-        assert!(held(&format!(
-            "\"{}\\\"{}\"",
-            "(".repeat(99),
-            "(".repeat(99)
-        )));
+        assert!(held(&format!("\"{}\\\"{}\"", "(".repeat(99), "(".repeat(99))));
         assert!(held(&format!("// {}\n", "(".repeat(99))));
-        assert!(held(
-            &"permit (principal, action, resource);\n".repeat(1_000)
-        ));
+        assert!(held(&"permit (principal, action, resource);\n".repeat(1_000)));
         assert!(held("\"\\"));
     }
 }

@@ -12,9 +12,7 @@ pub(super) fn attributes(policy: &Policy) -> Vec<String> {
     let mut names = Vec::new();
     // A rule that Cedar cannot print is taken to mention all that costs something.
     let Ok(json) = policy.to_json() else {
-        return ["body_length", "body_sha256", "headers"]
-            .map(str::to_owned)
-            .to_vec();
+        return ["body_length", "body_sha256", "headers"].map(str::to_owned).to_vec();
     };
     walk(&json, &mut |node| {
         if let Some(name) = node.get("attr").and_then(Value::as_str) {
@@ -31,11 +29,7 @@ pub(super) fn check(source: &Source<'_>, rule: &Rule, problems: &mut Problems) {
     };
     walk(&json, &mut |node| {
         if let Some((what, help)) = fault(node) {
-            problems.error(
-                (source, &rule.span),
-                format!("rule `{}`: {what}", rule.id),
-                help,
-            );
+            problems.error((source, &rule.span), format!("rule `{}`: {what}", rule.id), help);
         }
     });
 }
@@ -71,23 +65,13 @@ fn fault(node: &Value) -> Option<(String, &'static str)> {
     let lower = value.bytes().any(|b| b.is_ascii_lowercase());
     let (never, help) = match attribute {
         "method" => (lower, "write methods in capitals"),
-        "scheme" => (
-            !["http", "https"].contains(&value),
-            "a scheme is \"http\" or \"https\"",
-        ),
+        "scheme" => (!["http", "https"].contains(&value), "a scheme is \"http\" or \"https\""),
         "host" => (upper, "write host names in lower case"),
-        "protocol" => (
-            !["http", "opaque"].contains(&value),
-            "a protocol is \"http\" or \"opaque\"",
-        ),
-        "path" => (
-            !value.starts_with('/') && value != "*",
-            "a path begins with `/`",
-        ),
-        "exe" => (
-            !value.starts_with('/'),
-            "an executable's path begins with `/`",
-        ),
+        "protocol" => {
+            (!["http", "opaque"].contains(&value), "a protocol is \"http\" or \"opaque\"")
+        }
+        "path" => (!value.starts_with('/') && value != "*", "a path begins with `/`"),
+        "exe" => (!value.starts_with('/'), "an executable's path begins with `/`"),
         "exe_sha256" | "body_sha256" => (
             value.len() != 64 || upper || hex::decode(value).is_err(),
             "a SHA-256 is 64 hexadecimal digits in lower case",

@@ -152,9 +152,7 @@ pub(in crate::policy) fn read(
 
 fn number(id: &PolicyId) -> usize {
     let text: &str = id.as_ref();
-    text.trim_start_matches(|c: char| !c.is_ascii_digit())
-        .parse()
-        .unwrap_or(usize::MAX)
+    text.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX)
 }
 
 fn rule(source: &Source<'_>, policy: &Policy, span: Range<usize>, problems: &mut Problems) -> Rule {
@@ -294,10 +292,7 @@ fn report(
 /// What Cedar says, with "rule" where Cedar says "policy": here a policy is the whole bundle.
 fn in_words(error: &dyn Diagnostic, rule: Option<&PolicyId>) -> String {
     let text = error.to_string();
-    match rule.and_then(|id| {
-        text.strip_prefix(&format!("for policy `{id}`, "))
-            .map(|t| (id, t))
-    }) {
+    match rule.and_then(|id| text.strip_prefix(&format!("for policy `{id}`, ")).map(|t| (id, t))) {
         Some((id, text)) => format!("rule `{id}`: {text}"),
         None => text,
     }
@@ -340,10 +335,7 @@ pub(in crate::policy) fn check_reach(
         if !rules.iter().any(|rule| beyond_dns(&rule, &written.target)) {
             problems.warning(
                 (target_source, &written.span),
-                format!(
-                    "no rule permits anything on target `{}`",
-                    written.target.name
-                ),
+                format!("no rule permits anything on target `{}`", written.target.name),
                 "add a permit, or remove the target; as it is, all of it is denied",
             );
         }
@@ -389,14 +381,10 @@ pub(in crate::policy) fn check_names(
 /// Where a rule writes an entity; the rule itself when it is spelled otherwise.
 fn literal(source: &Source<'_>, rule: &Rule, uid: &EntityUid) -> Range<usize> {
     let text = uid.to_string();
-    source
-        .text
-        .get(rule.span.clone())
-        .and_then(|rule_text| rule_text.find(&text))
-        .map_or_else(
-            || rule.span.clone(),
-            |at| rule.span.start + at..rule.span.start + at + text.len(),
-        )
+    source.text.get(rule.span.clone()).and_then(|rule_text| rule_text.find(&text)).map_or_else(
+        || rule.span.clone(),
+        |at| rule.span.start + at..rule.span.start + at + text.len(),
+    )
 }
 
 /// Reports approvals of scopes that do not exist, and scopes that no rule uses.
@@ -423,10 +411,7 @@ pub(in crate::policy) fn check_scopes(
     }
     for written in scopes {
         let name = &written.scope.name;
-        if !rules
-            .iter()
-            .any(|rule| rule.approval.as_ref() == Some(name))
-        {
+        if !rules.iter().any(|rule| rule.approval.as_ref() == Some(name)) {
             problems.warning(
                 (scope_source, &written.span),
                 format!("no rule uses scope `{name}`"),

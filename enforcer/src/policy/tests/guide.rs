@@ -25,13 +25,7 @@ fn its_examples_hold() {
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
     assert_eq!(
         names,
-        [
-            "masks.toml",
-            "rules.cedar",
-            "scopes.toml",
-            "targets.toml",
-            "tests/billing.toml"
-        ]
+        ["masks.toml", "rules.cedar", "scopes.toml", "targets.toml", "tests/billing.toml"]
     );
     let bundle = Bundle::from_files(&files).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(bundle.warnings().is_empty(), "{}", bundle.warnings());

@@ -33,10 +33,7 @@ fn principal(agent: &str) -> Principal {
         agent: AgentName::parse(agent).unwrap(),
         task: None,
         cgroup: format!("/agents/{agent}"),
-        process: Process {
-            uid: 1000,
-            ..Process::default()
-        },
+        process: Process { uid: 1000, ..Process::default() },
     }
 }
 
@@ -128,9 +125,7 @@ fn the_version_is_of_all_files_and_where_they_end() {
 #[test]
 fn a_directory_is_read_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = Bundle::load(&dir.path().join("no"))
-        .unwrap_err()
-        .to_string();
+    let missing = Bundle::load(&dir.path().join("no")).unwrap_err().to_string();
     assert!(missing.contains("cannot be read"), "{missing}");
     for (path, text) in starter() {
         let path = dir.path().join(path);

@@ -269,10 +269,7 @@ fn what_is_too_deep_is_refused_before_it_is_parsed() {
         let found = problems(&files(API, &rules, "", ""));
         assert!(found.contains("error: "), "{found}");
     }
-    for targets in [
-        "a.".repeat(20_000) + "a = 1",
-        "a = ".to_owned() + &"[".repeat(20_000),
-    ] {
+    for targets in ["a.".repeat(20_000) + "a = 1", "a = ".to_owned() + &"[".repeat(20_000)] {
         let found = problems(&files(&targets, "", "", &targets));
         assert!(found.contains("not valid TOML"), "{found}");
     }

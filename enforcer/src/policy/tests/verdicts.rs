@@ -109,10 +109,7 @@ fn the_trace_is_for_people() {
     who.task = Some("t1".to_owned());
     let mut traces = vec![
         bundle.evaluate(&who, &target, &op).trace.join("\n"),
-        bundle
-            .evaluate(&principal("bad"), &target, &op)
-            .trace
-            .join("\n"),
+        bundle.evaluate(&principal("bad"), &target, &op).trace.join("\n"),
     ];
     let (target, op) = request(&bundle, "GET", "https://api.test/");
     traces.push(bundle.evaluate(&who, &target, &op).trace.join("\n"));
@@ -130,15 +127,9 @@ fn the_trace_is_for_people() {
 #[case(r#"context.host == "api.test" && context.port == 443"#, true)]
 #[case(r#"context has body_length && context.body_length < 10"#, true)]
 #[case(r#"context has body_length && context.body_length > 10"#, false)]
-#[case(
-    r#"context.headers.hasTag("x-a") && context.headers.getTag("x-a") == "1, 2""#,
-    true
-)]
+#[case(r#"context.headers.hasTag("x-a") && context.headers.getTag("x-a") == "1, 2""#, true)]
 #[case(r#"context.headers.hasTag("x-b")"#, false)]
-#[case(
-    r#"resource.tags.contains("prod") && resource.protocol == "http""#,
-    true
-)]
+#[case(r#"resource.tags.contains("prod") && resource.protocol == "http""#, true)]
 #[case(r#"resource in Tag::"dev""#, false)]
 #[case(r#"action in Action::"http.write""#, true)]
 fn conditions(#[case] condition: &str, #[case] holds: bool) {
@@ -147,10 +138,7 @@ fn conditions(#[case] condition: &str, #[case] holds: bool) {
     );
     let bundle = bundle(TARGETS, &rules, "");
     let (target, mut op) = request(&bundle, "PUT", "https://api.test/v1/x?a=b");
-    op.fact(
-        "http.header.x-a",
-        Fact::List(vec!["1".to_owned(), "2".to_owned()]),
-    );
+    op.fact("http.header.x-a", Fact::List(vec!["1".to_owned(), "2".to_owned()]));
     let verdict = bundle.evaluate(&principal("ci-7"), &target, &op).verdict;
     assert_eq!(verdict == Verdict::Allow, holds, "{condition}");
 }
@@ -191,14 +179,7 @@ fn what_cannot_be_judged_is_denied(#[case] change: &dyn Fn(&mut Operation), #[ca
 fn a_missing_fact_denies(#[case] missing: &str) {
     let bundle = bundle(TARGETS, ALL, "");
     let (target, full) = request(&bundle, "GET", "https://api.test/");
-    let mut op = Operation::new(
-        "api",
-        "api.test",
-        443,
-        Protocol::Http,
-        "http.get",
-        String::new(),
-    );
+    let mut op = Operation::new("api", "api.test", 443, Protocol::Http, "http.get", String::new());
     for (name, value) in full.facts().iter().filter(|(name, _)| name != missing) {
         op.fact(name, value.clone());
     }
@@ -227,23 +208,10 @@ fn a_rule_on_the_body_needs_the_body() {
     assert!(bundle.reads_body(&target, "http.post"));
     assert!(!bundle.reads_body(&target, "http.get"));
     assert!(!bundle.reads_body(bundle.target("other").unwrap(), "http.post"));
-    assert_eq!(
-        bundle.evaluate(&principal("a"), &target, &op).verdict,
-        Verdict::Allow
-    );
-    let mut streamed = Operation::new(
-        "api",
-        "api.test",
-        443,
-        Protocol::Http,
-        "http.post",
-        String::new(),
-    );
-    for (name, value) in op
-        .facts()
-        .iter()
-        .filter(|(name, _)| !name.starts_with("body."))
-    {
+    assert_eq!(bundle.evaluate(&principal("a"), &target, &op).verdict, Verdict::Allow);
+    let mut streamed =
+        Operation::new("api", "api.test", 443, Protocol::Http, "http.post", String::new());
+    for (name, value) in op.facts().iter().filter(|(name, _)| !name.starts_with("body.")) {
         streamed.fact(name, value.clone());
     }
     streamed.fact("http.body", "streamed");
@@ -255,16 +223,10 @@ fn a_rule_on_the_body_needs_the_body() {
     assert_eq!(judgement.verdict, Verdict::Allow, "{judgement:#?}");
     let rules = rules.replace(
         "context has body_length && context.body_length > 10",
-        &format!(
-            "context has body_sha256 && context.body_sha256 == \"{}\"",
-            "0".repeat(64)
-        ),
+        &format!("context has body_sha256 && context.body_sha256 == \"{}\"", "0".repeat(64)),
     );
     let bundle = super::bundle(TARGETS, &rules, "");
-    assert_eq!(
-        bundle.evaluate(&principal("a"), &target, &op).verdict,
-        Verdict::Allow
-    );
+    assert_eq!(bundle.evaluate(&principal("a"), &target, &op).verdict, Verdict::Allow);
     let judgement = bundle.evaluate(&principal("a"), &target, &streamed);
     assert_eq!(judgement.verdict, Verdict::Deny, "{judgement:#?}");
 }
@@ -282,10 +244,7 @@ fn only_a_rule_that_names_it_permits_an_uninspected_connection() {
             "opaque.connect",
             String::new(),
         );
-        bundle
-            .evaluate(&principal("a"), &target, &op)
-            .verdict
-            .to_string()
+        bundle.evaluate(&principal("a"), &target, &op).verdict.to_string()
     };
     assert_eq!(connect(ALL), "deny");
     let named = r#"@id("raw") permit (principal, action == Action::"opaque.connect", resource);"#;
@@ -403,11 +362,7 @@ fn a_pattern_matches(#[case] pattern: &str, #[case] name: &str, #[case] yes: boo
 /// Judging is on the way of every request; this build is not optimised, so the bound is wide.
 #[test]
 fn judging_is_quick() {
-    let bundle = bundle(
-        TARGETS,
-        &[rule('p'), rule('q'), rule('f'), rule('g')].join("\n"),
-        "",
-    );
+    let bundle = bundle(TARGETS, &[rule('p'), rule('q'), rule('f'), rule('g')].join("\n"), "");
     let (target, op) = request(&bundle, "POST", "https://api.test/x");
     let who = principal("a");
     let rounds = 500;

@@ -105,10 +105,7 @@ fn check_label(label: &[u8]) -> Result<(), BadName> {
     if label.is_empty() {
         return Err(BadName::EmptyLabel);
     }
-    if !label
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    {
+    if !label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
         return Err(BadName::Character);
     }
     if label.len() > MAX_LABEL {
@@ -228,10 +225,7 @@ mod tests {
     #[test]
     fn a_dot_inside_a_label_does_not_split_it() {
         let labels: [&[u8]; 2] = [b"evil.example", b"com"];
-        assert_eq!(
-            Name::from_labels(labels.into_iter()),
-            Err(BadName::Character)
-        );
+        assert_eq!(Name::from_labels(labels.into_iter()), Err(BadName::Character));
     }
 
     proptest! {

@@ -54,11 +54,7 @@ pub fn events(
     judged: Judged,
     plan: &Plan,
 ) -> Vec<Event> {
-    let verdict = if plan.allowed {
-        v1::Verdict::Allow
-    } else {
-        v1::Verdict::Deny
-    };
+    let verdict = if plan.allowed { v1::Verdict::Allow } else { v1::Verdict::Deny };
     let decision = v1::Decision {
         verdict: verdict.into(),
         reason: plan.reason.to_owned(),
@@ -81,10 +77,7 @@ pub fn events(
         version: "DNS".to_owned(),
         synthetic: true,
     };
-    let end = v1::OperationEnd {
-        outcome: outcome(plan).to_owned(),
-        ..v1::OperationEnd::default()
-    };
+    let end = v1::OperationEnd { outcome: outcome(plan).to_owned(), ..v1::OperationEnd::default() };
     let asked = convert::asked(operation, principal, Vec::new());
     [
         Kind::OperationAsked(asked),

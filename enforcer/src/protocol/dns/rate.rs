@@ -72,9 +72,8 @@ impl Rate {
             bucket.tokens -= 1.0;
             return Admission::Admitted;
         }
-        let due = bucket
-            .recorded
-            .is_none_or(|at| now.saturating_duration_since(at) >= RECORD_EVERY);
+        let due =
+            bucket.recorded.is_none_or(|at| now.saturating_duration_since(at) >= RECORD_EVERY);
         if due {
             bucket.recorded = Some(now);
             return Admission::RefusedAndRecorded(std::mem::take(&mut bucket.unrecorded));
@@ -96,10 +95,7 @@ mod tests {
     #[test]
     fn a_burst_then_the_rate_and_others_are_not_slowed() {
         let rate = Rate::new(10);
-        let (a, b) = (
-            AgentName::parse("a").unwrap(),
-            AgentName::parse("b").unwrap(),
-        );
+        let (a, b) = (AgentName::parse("a").unwrap(), AgentName::parse("b").unwrap());
         let start = Instant::now();
         for _ in 0..20 {
             assert_eq!(rate.admit(&a, start), Admission::Admitted);

@@ -47,6 +47,8 @@ pub(super) fn prepare(
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Flaw::new("upgrade-refused", "the upstream answered 101"));
     }
+    // The version of this hop is hyper's to write (RFC 9110 section 2.5).
+    head.version = Version::HTTP_11;
     let masks = permit.masks();
     headers::strip_response(&mut head.headers);
     let mut masker = None;

@@ -173,16 +173,15 @@ fn check_authority(authority: &Authority, at: Where<'_>) -> Option<Flaw> {
             ),
         ));
     }
-    let scheme = if at.tls { "https" } else { "http" };
-    let port = authority.port.or(authority::default_port(Some(scheme)));
     // Without a port the scheme's is meant; clients that leave it out on another port exist, and
     // the flow's own port is where it goes in any case.
-    if authority.port.is_some() && port != Some(at.port) {
+    if let Some(port) = authority.port
+        && port != at.port
+    {
         return Some(Flaw::new(
             "port-mismatch",
             format!(
-                "the request names port {}, but the connection was made to port {}",
-                port.unwrap_or_default(),
+                "the request names port {port}, but the connection was made to port {}",
                 at.port
             ),
         ));

@@ -160,7 +160,7 @@ impl Pool {
         if !fresh && let Some(lease) = self.kept(&key).await {
             return Ok(lease);
         }
-        let (sender, peer) = dial(flow, permit, tls, Offer::Http1).await?;
+        let (sender, peer) = Box::pin(dial(flow, permit, tls, Offer::Http1)).await?;
         Ok(Lease { sender, peer, key, reused: false })
     }
 
@@ -192,10 +192,10 @@ impl Pool {
             if !fresh && let Some(lease) = self.kept(&key).await {
                 return Ok(lease);
             }
-            let (sender, peer) = dial(flow, permit, key.tls, Offer::Http1).await?;
+            let (sender, peer) = Box::pin(dial(flow, permit, key.tls, Offer::Http1)).await?;
             return Ok(Lease { sender, peer, key, reused: false });
         }
-        match dial(flow, permit, key.tls, Offer::Http2).await {
+        match Box::pin(dial(flow, permit, key.tls, Offer::Http2)).await {
             Ok((sender, peer)) => {
                 match &sender {
                     Sender::Http2(sender) => {
@@ -269,6 +269,7 @@ impl Pool {
     }
 }
 
+/// Callers box it: most operations find a connection, and need not carry this one's state.
 async fn dial(
     flow: &Flow,
     permit: &Permit,

@@ -17,11 +17,8 @@ fn child() {
     let Some(dir) = std::env::var_os(CHILD) else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let recorder = open(dir.as_ref());
         let mut work = tokio::task::JoinSet::new();

@@ -11,10 +11,7 @@ use std::time::{Duration, Instant};
 #[tokio::test]
 async fn at_the_quota_nothing_goes_on_and_what_ends_is_recorded() {
     let dir = tempfile::tempdir().unwrap();
-    let cfg = Transcript {
-        quota_bytes: 2 << 20,
-        ..config()
-    };
+    let cfg = Transcript { quota_bytes: 2 << 20, ..config() };
     let recorder = Recorder::open(&cfg, dir.path()).unwrap();
     let log = recorder.open_flow(start()).await.unwrap();
     let mut refused = None;
@@ -29,19 +26,14 @@ async fn at_the_quota_nothing_goes_on_and_what_ends_is_recorded() {
             break;
         }
     }
-    assert!(
-        matches!(refused, Some(RecordError::Full { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Some(RecordError::Full { .. })), "{refused:?}");
     assert!(recorder.open_flow(start()).await.is_err());
     let deny = v1::Decision {
         verdict: v1::Verdict::Deny.into(),
         reason: "record-failed".into(),
         ..v1::Decision::default()
     };
-    log.append(None, Kind::Decision(deny), Durability::Logged)
-        .await
-        .unwrap();
+    log.append(None, Kind::Decision(deny), Durability::Logged).await.unwrap();
     log.end(end()).await.unwrap();
     recorder.shutdown().await;
     assert_eq!(verify(dir.path()).findings, []);
@@ -50,11 +42,7 @@ async fn at_the_quota_nothing_goes_on_and_what_ends_is_recorded() {
 #[tokio::test]
 async fn at_the_quota_truncate_leaves_bodies_out_and_keeps_length_and_hash() {
     let dir = tempfile::tempdir().unwrap();
-    let cfg = Transcript {
-        quota_bytes: 1 << 20,
-        at_quota: AtQuota::Truncate,
-        ..config()
-    };
+    let cfg = Transcript { quota_bytes: 1 << 20, at_quota: AtQuota::Truncate, ..config() };
     let recorder = Recorder::open(&cfg, dir.path()).unwrap();
     let log = recorder.open_flow(start()).await.unwrap();
     for n in 0..40 {
@@ -80,10 +68,7 @@ async fn at_the_quota_truncate_leaves_bodies_out_and_keeps_length_and_hash() {
 #[tokio::test]
 async fn a_body_past_its_limit_is_cut_and_says_its_length() {
     let dir = tempfile::tempdir().unwrap();
-    let cfg = Transcript {
-        body_limit: 1_000,
-        ..config()
-    };
+    let cfg = Transcript { body_limit: 1_000, ..config() };
     let recorder = Recorder::open(&cfg, dir.path()).unwrap();
     let log = recorder.open_flow(start()).await.unwrap();
     let events = exchange("/", b"{}", &[b'y'; 5_000]);

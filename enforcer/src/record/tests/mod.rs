@@ -14,10 +14,7 @@ mod tamper;
 
 /// The configuration of a store in `dir`.
 fn config() -> Transcript {
-    Transcript {
-        quota_bytes: 1 << 40,
-        ..Transcript::default()
-    }
+    Transcript { quota_bytes: 1 << 40, ..Transcript::default() }
 }
 
 fn open(dir: &Path) -> Recorder {
@@ -59,18 +56,11 @@ fn start() -> v1::FlowStart {
 }
 
 fn end() -> v1::FlowEnd {
-    v1::FlowEnd {
-        outcome: "complete".into(),
-        ..v1::FlowEnd::default()
-    }
+    v1::FlowEnd { outcome: "complete".into(), ..v1::FlowEnd::default() }
 }
 
 fn body(data: &[u8], last: bool) -> v1::Body {
-    v1::Body {
-        data: Bytes::copy_from_slice(data),
-        last,
-        ..v1::Body::default()
-    }
+    v1::Body { data: Bytes::copy_from_slice(data), last, ..v1::Body::default() }
 }
 
 /// The events of one POST that a person approved.
@@ -97,10 +87,7 @@ fn exchange(path: &str, sent: &[u8], answer: &[u8]) -> Vec<(Option<OperationId>,
     };
     let head = v1::ResponseHead {
         status: 200,
-        headers: vec![v1::Header {
-            name: "content-type".into(),
-            value: "application/json".into(),
-        }],
+        headers: vec![v1::Header { name: "content-type".into(), value: "application/json".into() }],
         version: "HTTP/1.1".into(),
         synthetic: false,
     };
@@ -108,10 +95,7 @@ fn exchange(path: &str, sent: &[u8], answer: &[u8]) -> Vec<(Option<OperationId>,
         outcome: "complete".into(),
         request_bytes: sent.len() as u64,
         response_bytes: answer.len() as u64,
-        masked: vec![v1::MaskCount {
-            rule: "email".into(),
-            count: 2,
-        }],
+        masked: vec![v1::MaskCount { rule: "email".into(), count: 2 }],
         ..v1::OperationEnd::default()
     };
     let half = answer.len() / 2;
@@ -262,12 +246,7 @@ async fn streams_of_one_flow_append_at_once_and_leave_no_gap() {
 async fn a_store_of_another_format_or_key_or_owner_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path()).await;
-    let refused = || {
-        Recorder::open(&config(), dir.path())
-            .err()
-            .unwrap()
-            .to_string()
-    };
+    let refused = || Recorder::open(&config(), dir.path()).err().unwrap().to_string();
     let key = dir.path().join("transcript.key");
     let aside = dir.path().join("aside");
     std::fs::rename(&key, &aside).unwrap();

@@ -64,18 +64,10 @@ async fn an_event_altered_dropped_or_swapped_is_named() {
             store.put(Cf::Events, &at, &altered).unwrap();
         });
         assert!(!report.good);
-        assert!(
-            named(&report, flow, seq),
-            "altered {seq}: {:?}",
-            report.findings
-        );
+        assert!(named(&report, flow, seq), "altered {seq}: {:?}", report.findings);
 
         let report = change(dir.path(), |store| delete(store, Cf::Events, &at));
-        assert!(
-            named(&report, flow, seq),
-            "dropped {seq}: {:?}",
-            report.findings
-        );
+        assert!(named(&report, flow, seq), "dropped {seq}: {:?}", report.findings);
 
         let report = change(dir.path(), |store| {
             store.put(Cf::Events, &at, &original).unwrap();
@@ -91,11 +83,7 @@ async fn an_event_altered_dropped_or_swapped_is_named() {
             store.put(Cf::Events, &b, &first).unwrap();
         };
         let report = change(dir.path(), swap);
-        assert!(
-            named(&report, flow, seq),
-            "swapped {seq}: {:?}",
-            report.findings
-        );
+        assert!(named(&report, flow, seq), "swapped {seq}: {:?}", report.findings);
         assert!(change(dir.path(), swap).good, "control");
     }
 }
@@ -192,41 +180,22 @@ async fn a_dropped_flow_a_cut_tail_and_a_forged_row_are_named() {
 
     // An event added behind the end.
     let report = change(dir.path(), |store| {
-        let last = store
-            .get(Cf::Events, &key::event(flow, 17))
-            .unwrap()
-            .unwrap();
+        let last = store.get(Cf::Events, &key::event(flow, 17)).unwrap().unwrap();
         store.put(Cf::Events, &key::event(flow, 18), &last).unwrap();
     });
-    assert!(
-        report.findings.iter().any(|f| f.seq == Some(18)),
-        "{report:?}"
-    );
-    let report = change(dir.path(), |store| {
-        delete(store, Cf::Events, &key::event(flow, 18))
-    });
+    assert!(report.findings.iter().any(|f| f.seq == Some(18)), "{report:?}");
+    let report = change(dir.path(), |store| delete(store, Cf::Events, &key::event(flow, 18)));
     assert!(report.good, "control");
 
     // A checkpoint dropped.
     let report = change(dir.path(), |store| {
         delete(store, Cf::Checkpoints, &key::checkpoint(0));
     });
-    assert!(
-        report.findings[0].place.contains("checkpoint 0"),
-        "{report:?}"
-    );
+    assert!(report.findings[0].place.contains("checkpoint 0"), "{report:?}");
     assert!(change(dir.path(), put_back).good, "control");
     let known = verify(dir.path()).host_key;
-    assert!(
-        crate::record::verify::verify(&path, Some(&known))
-            .unwrap()
-            .good
-    );
-    assert!(
-        !crate::record::verify::verify(&path, Some(&"00".repeat(32)))
-            .unwrap()
-            .good
-    );
+    assert!(crate::record::verify::verify(&path, Some(&known)).unwrap().good);
+    assert!(!crate::record::verify::verify(&path, Some(&"00".repeat(32))).unwrap().good);
 }
 
 #[tokio::test]
@@ -291,10 +260,7 @@ async fn a_flipped_byte_in_a_file_is_a_finding_and_no_panic() {
                 assert!(!report.good, "{} byte {at}", file.display());
                 let all = format!("{:?}", report.findings);
                 assert!(all.contains("orruption"), "{all}");
-                assert!(
-                    all.contains(name.to_str().unwrap()),
-                    "the file is named: {all}"
-                );
+                assert!(all.contains(name.to_str().unwrap()), "the file is named: {all}");
                 if !flushed {
                     // RocksDB gives up the block that the damage is in: here that is the whole
                     // second run, and what is left is what the first had written.

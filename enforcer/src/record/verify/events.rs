@@ -92,12 +92,7 @@ impl Check<'_> {
     }
 
     fn flow_done(&mut self, done: FlowCheckOf, report: &mut Report) -> Result<(), RecordError> {
-        let FlowCheckOf {
-            id,
-            mut check,
-            head,
-            head_differs,
-        } = done;
+        let FlowCheckOf { id, mut check, head, head_differs } = done;
         report.flows += 1;
         report.events += check.events();
         report.operations += check.operations;
@@ -128,12 +123,7 @@ impl Check<'_> {
                     report.open_flows += 1;
                     let marker = [record.session.as_slice(), id.as_bytes()].concat();
                     if self.store.get(Cf::Sessions, &marker)?.is_none() {
-                        report.of(
-                            "sessions",
-                            id,
-                            None,
-                            "is open and its session does not know it",
-                        );
+                        report.of("sessions", id, None, "is open and its session does not know it");
                     }
                 }
             }
@@ -150,12 +140,7 @@ impl Check<'_> {
         for (cf, row) in &check.index {
             *self.expected.entry(*cf).or_default() += 1;
             if self.store.get(*cf, row)?.is_none() && !check.broken() {
-                report.of(
-                    cf.name(),
-                    id,
-                    None,
-                    "a row that its events ask for is missing",
-                );
+                report.of(cf.name(), id, None, "a row that its events ask for is missing");
             }
         }
         Ok(())

@@ -120,10 +120,7 @@ impl FlowCheck {
         self.settle(seq, !fits);
         self.last = hash;
         if event.seq != seq {
-            let what = format!(
-                "is stored in this place and says that it is event {}",
-                event.seq
-            );
+            let what = format!("is stored in this place and says that it is event {}", event.seq);
             self.fault(seq, what);
         }
         self.content(seq, event);
@@ -142,10 +139,7 @@ impl FlowCheck {
     }
 
     fn altered(&mut self, seq: u64) {
-        self.fault(
-            seq,
-            "was altered: it does not hash to what the next one is chained to",
-        );
+        self.fault(seq, "was altered: it does not hash to what the next one is chained to");
     }
 
     fn content(&mut self, seq: u64, event: v1::Event) {
@@ -176,10 +170,7 @@ impl FlowCheck {
                 }
             },
             Some(Kind::Forwarded(_)) if !self.allowed.contains(&event.operation) => {
-                self.fault(
-                    seq,
-                    "was forwarded without a recorded decision that allows it",
-                );
+                self.fault(seq, "was forwarded without a recorded decision that allows it");
             }
             Some(Kind::OperationEnd(_)) => {
                 self.bodies.retain(|(id, _), _| *id != event.operation);
@@ -201,16 +192,10 @@ impl FlowCheck {
 
     fn asked(&mut self, seq: u64, operation: Vec<u8>, asked: &v1::OperationAsked) {
         self.operations += 1;
-        match (
-            asked.digest.parse::<Digest>(),
-            convert::digest(asked, &self.principal),
-        ) {
+        match (asked.digest.parse::<Digest>(), convert::digest(asked, &self.principal)) {
             (Ok(recorded), Ok(found)) if recorded == found => {}
             (Ok(_), Ok(found)) => {
-                let what = format!(
-                    "its recorded facts have digest {found}, not {}",
-                    asked.digest
-                );
+                let what = format!("its recorded facts have digest {found}, not {}", asked.digest);
                 self.fault(seq, what);
             }
             (Err(error), _) => self.fault(seq, format!("its digest cannot be read: {error}")),
@@ -232,17 +217,12 @@ impl FlowCheck {
     }
 
     fn body(&mut self, seq: u64, operation: Vec<u8>, body: &v1::Body, request: bool) {
-        let facts = request
-            .then(|| self.body_facts.get(&operation).cloned())
-            .flatten();
+        let facts = request.then(|| self.body_facts.get(&operation).cloned()).flatten();
         let at = (operation, request);
         let state = self.bodies.entry(at.clone()).or_default();
         let mut wrong = None;
         if !state.cut && body.offset != state.seen {
-            wrong = Some(format!(
-                "starts at byte {}, not {}",
-                body.offset, state.seen
-            ));
+            wrong = Some(format!("starts at byte {}, not {}", body.offset, state.seen));
         }
         state.hash.update(&body.data);
         state.seen += body.data.len() as u64;
@@ -282,20 +262,16 @@ impl FlowCheck {
         let last = self.next.saturating_sub(1);
         let expected = sealed.map(|sealed| (sealed.events, sealed.last.clone()));
         match (&expected, &record.seal) {
-            (None, Some(_)) => self.faults.push((
-                None,
-                "its row names no entry of the log that seals it".into(),
-            )),
+            (None, Some(_)) => {
+                self.faults.push((None, "its row names no entry of the log that seals it".into()))
+            }
             (Some((events, _)), _) if *events > self.next => {
                 let what = format!("and all after are missing: it was sealed with {events} events");
                 self.fault(self.next, what);
                 self.broken = true;
             }
             (Some((events, _)), _) if *events < self.next => {
-                self.fault(
-                    *events,
-                    format!("was added: it was sealed with {events} events"),
-                );
+                self.fault(*events, format!("was added: it was sealed with {events} events"));
             }
             (Some((_, hash)), _) => {
                 let failed = hash[..] != self.last[..];
@@ -317,10 +293,7 @@ impl FlowCheck {
         if let Some((events, _)) = open
             && *events > self.next
         {
-            let what = format!(
-                "and all up to {} are missing: a signed head saw them",
-                events - 1
-            );
+            let what = format!("and all up to {} are missing: a signed head saw them", events - 1);
             self.fault(self.next, what);
             self.broken = true;
         }
@@ -328,26 +301,18 @@ impl FlowCheck {
             return;
         }
         if self.ended != record.seal.is_some() {
-            self.faults.push((
-                None,
-                "its row and its events differ on whether it ended".into(),
-            ));
+            self.faults.push((None, "its row and its events differ on whether it ended".into()));
             return;
         }
         let mut derived = v1::FlowRecord {
-            session: sealed
-                .map_or(&record.session, |sealed| &sealed.session)
-                .clone(),
+            session: sealed.map_or(&record.session, |sealed| &sealed.session).clone(),
             ..self.record.clone()
         };
         if let Some(seal) = &record.seal {
             derived.seal = Some(self.summary.seal(&self.last, seal.leaf));
         }
         if derived != *record {
-            self.faults.push((
-                None,
-                "its row in flows does not follow from its events".into(),
-            ));
+            self.faults.push((None, "its row in flows does not follow from its events".into()));
         }
     }
 }

@@ -40,10 +40,7 @@ impl Check<'_> {
                 Some(LogKey::Checkpoint(number)) => number,
                 Some(LogKey::Leaf(_)) => break,
                 None => {
-                    report.note(
-                        "checkpoints",
-                        format!("key {} is of no kind", hex::encode(row)),
-                    );
+                    report.note("checkpoints", format!("key {} is of no kind", hex::encode(row)));
                     continue;
                 }
             };

@@ -94,12 +94,7 @@ impl Report {
     }
 
     fn note(&mut self, place: impl Into<String>, what: impl Into<String>) {
-        self.add(Finding {
-            place: place.into(),
-            flow: None,
-            seq: None,
-            what: what.into(),
-        });
+        self.add(Finding { place: place.into(), flow: None, seq: None, what: what.into() });
     }
 
     fn of(&mut self, place: &str, flow: FlowId, seq: Option<u64>, what: impl Into<String>) {
@@ -189,10 +184,7 @@ impl<'a> Check<'a> {
             }
         }
         if self.store.get(Cf::Meta, meta::FORMAT)?.as_deref() != Some(super::store::FORMAT) {
-            report.note(
-                "meta",
-                "the format version is not the one that this version reads",
-            );
+            report.note("meta", "the format version is not the one that this version reads");
         }
         let host_key = self.store.get(Cf::Meta, meta::KEY)?.unwrap_or_default();
         report.host_key = hex::encode(&host_key);

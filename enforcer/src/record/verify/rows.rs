@@ -144,11 +144,7 @@ fn asked_for(store: &Store, cf: Cf, flow: FlowId) -> Result<HashSet<Vec<u8>>, Re
                 started = event.unix_ns;
             }
             let rows = index::rows(flow, started, &event);
-            all.extend(
-                rows.into_iter()
-                    .filter(|(of, _)| *of == cf)
-                    .map(|(_, row)| row),
-            );
+            all.extend(rows.into_iter().filter(|(of, _)| *of == cf).map(|(_, row)| row));
         }
     }
     Ok(all)

@@ -1,9 +1,7 @@
 //! Landlock scopes (6.12): no abstract unix socket and no signal beyond the run.
 
 use super::FloorError;
-use landlock::{
-    CompatLevel, Compatible, Ruleset, RulesetAttr, Scope,
-};
+use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
 
 /// Restricts the calling process as far as the kernel's ABI goes. A kernel
 /// without the scopes is no error: `status` and `doctor` say what stays open.

@@ -103,7 +103,9 @@ fn enter_host() -> Result<(), FloorError> {
 fn hide_sockets(view: &View<'_>) -> Result<Vec<PathBuf>, FloorError> {
     let mut found = BTreeSet::new();
     for base in ["/run", "/var/run"] {
-        found.extend(HIDDEN.iter().filter_map(|name| fs::canonicalize(Path::new(base).join(name)).ok()));
+        found.extend(
+            HIDDEN.iter().filter_map(|name| fs::canonicalize(Path::new(base).join(name)).ok()),
+        );
     }
     let mut hidden = Vec::new();
     for path in found {
@@ -128,11 +130,8 @@ fn hide_sockets(view: &View<'_>) -> Result<Vec<PathBuf>, FloorError> {
 }
 
 /// Where distributions keep all system roots in one file: Debian, Fedora, Alpine.
-const SYSTEM_ROOTS: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const SYSTEM_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// The runtime directory with nothing but the trust files, and the resolver's
 /// configuration out of it over the host's.
@@ -174,7 +173,12 @@ fn runtime(view: &View<'_>, hidden: &[PathBuf]) -> Result<(), FloorError> {
 /// directory that was just hidden gets its file back there. Where there is no
 /// file nothing is made: the host's tree is not changed, and libc then asks
 /// 127.0.0.1, which the kernel half brings to the resolver too.
-fn cover_etc(path: &Path, source: &Path, text: &[u8], hidden: &[PathBuf]) -> Result<(), FloorError> {
+fn cover_etc(
+    path: &Path,
+    source: &Path,
+    text: &[u8],
+    hidden: &[PathBuf],
+) -> Result<(), FloorError> {
     let mut target = path.to_owned();
     for _ in 0..8 {
         let Ok(link) = fs::read_link(&target) else {
@@ -187,9 +191,7 @@ fn cover_etc(path: &Path, source: &Path, text: &[u8], hidden: &[PathBuf]) -> Res
     }
     let parent = target.parent().and_then(|dir| fs::canonicalize(dir).ok());
     match parent {
-        Some(dir) if hidden.contains(&dir) => {
-            named("write", &target, || fs::write(&target, text))
-        }
+        Some(dir) if hidden.contains(&dir) => named("write", &target, || fs::write(&target, text)),
         _ => Ok(()),
     }
 }
@@ -257,7 +259,8 @@ fn tty_group() -> u32 {
 /// `/sys` and all that is mounted below it read-only; bpffs gone; of cgroup2 the
 /// program's own part only.
 fn kernel_interfaces(cgroup: &Path) -> Result<(), FloorError> {
-    let table = named("read", Path::new("/proc/self/mountinfo"), || fs::read("/proc/self/mountinfo"))?;
+    let table =
+        named("read", Path::new("/proc/self/mountinfo"), || fs::read("/proc/self/mountinfo"))?;
     // Held open: its path is covered by the first bind.
     let held = named("open", cgroup, || {
         fs::OpenOptions::new()
@@ -346,10 +349,7 @@ fn change(
 }
 
 fn named<T>(what: &str, path: &Path, act: impl FnOnce() -> io::Result<T>) -> Result<T, FloorError> {
-    act().map_err(|error| FloorError::File {
-        what: format!("{what} {}", path.display()),
-        error,
-    })
+    act().map_err(|error| FloorError::File { what: format!("{what} {}", path.display()), error })
 }
 
 #[cfg(test)]
@@ -377,7 +377,8 @@ mod tests {
 
     #[test]
     fn the_mount_table_is_read_with_optional_fields_and_escapes() {
-        let table = b"36 35 98:0 /mnt1 /a\\040b\\134c rw,noatime master:1 shared:2 - ext3 /dev/root rw\n\
+        let table =
+            b"36 35 98:0 /mnt1 /a\\040b\\134c rw,noatime master:1 shared:2 - ext3 /dev/root rw\n\
                       40 35 0:30 / /sys/fs/bpf rw - bpf none rw\nshort line\n";
         let got = mount_table(table);
         assert_eq!(

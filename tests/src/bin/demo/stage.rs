@@ -11,7 +11,7 @@ use std::time::Instant;
 pub(crate) struct Stage {
     pub(crate) deployment: Deployment,
     pub(crate) origin: Origin,
-    pub(crate) nginx: Nginx,
+    _nginx: Nginx,
     pub(crate) interactive: bool,
     // Last: the namespaces go after everything that lives in them.
     pub(crate) world: World,
@@ -48,7 +48,16 @@ impl Stage {
                 config: "",
             },
         );
-        Self { deployment, origin, nginx, interactive, world, kept: 0, broken: Vec::new(), start }
+        Self {
+            deployment,
+            origin,
+            _nginx: nginx,
+            interactive,
+            world,
+            kept: 0,
+            broken: Vec::new(),
+            start,
+        }
     }
 
     /// An agent's program, run to its end.

@@ -173,16 +173,10 @@ pub fn unrecorded() -> Answer {
 }
 
 fn give(question: &Question, data: Vec<RData>) -> Plan {
-    let records = data
-        .into_iter()
-        .map(|data| Record::from_rdata(question.name.clone(), TTL, data))
-        .collect();
+    let records =
+        data.into_iter().map(|data| Record::from_rdata(question.name.clone(), TTL, data)).collect();
     Plan {
-        answer: Answer {
-            code: ResponseCode::NoError,
-            records,
-            error: None,
-        },
+        answer: Answer { code: ResponseCode::NoError, records, error: None },
         allowed: true,
         reason: "known-target",
     }
@@ -200,15 +194,9 @@ fn refuse(reason: &'static str, code: u16, text: String) -> Plan {
 }
 
 fn fail(text: &str) -> Plan {
-    let error = ExtendedError {
-        code: OTHER,
-        text: text.to_owned(),
-    };
+    let error = ExtendedError { code: OTHER, text: text.to_owned() };
     Plan {
-        answer: Answer {
-            error: Some(error),
-            ..Answer::empty(ResponseCode::ServFail)
-        },
+        answer: Answer { error: Some(error), ..Answer::empty(ResponseCode::ServFail) },
         allowed: false,
         reason: "failed",
     }

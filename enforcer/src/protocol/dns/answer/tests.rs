@@ -7,20 +7,14 @@ use rstest::rstest;
 
 fn question(name: &str, record_type: RecordType) -> Question {
     let mut message = Message::new();
-    message.add_query(Query::query(
-        WireName::from_ascii(name).unwrap(),
-        record_type,
-    ));
+    message.add_query(Query::query(WireName::from_ascii(name).unwrap(), record_type));
     message.set_edns(Edns::new());
     codec::read(&message.to_vec().unwrap()).unwrap()
 }
 
 fn world() -> (AgentName, Names) {
-    let names = Names::new(
-        "198.18.0.0/15".parse().unwrap(),
-        "fd65:6e66:7263::/64".parse().unwrap(),
-        3,
-    );
+    let names =
+        Names::new("198.18.0.0/15".parse().unwrap(), "fd65:6e66:7263::/64".parse().unwrap(), 3);
     (AgentName::parse("a").unwrap(), names)
 }
 
@@ -62,10 +56,7 @@ fn known_names(#[case] record_type: RecordType, #[case] records: usize) {
 #[case(RecordType::Unknown(253))]
 fn questions_that_only_move_data_are_refused(#[case] record_type: RecordType) {
     let plan = decide(&question("www.example.com.", record_type), &Ruling::Known);
-    assert_eq!(
-        (plan.answer.code, plan.reason),
-        (ResponseCode::Refused, "unsupported-type")
-    );
+    assert_eq!((plan.answer.code, plan.reason), (ResponseCode::Refused, "unsupported-type"));
 }
 
 #[test]
@@ -79,20 +70,14 @@ fn other_classes_are_refused() {
 fn unknown_and_forbidden_names_say_why() {
     let asked = question("evil.example.", RecordType::A);
     let plan = decide(&asked, &Ruling::Unknown);
-    assert_eq!(
-        (plan.answer.code, plan.reason),
-        (ResponseCode::Refused, "unknown-target")
-    );
+    assert_eq!((plan.answer.code, plan.reason), (ResponseCode::Refused, "unknown-target"));
     let error = plan.answer.error.unwrap();
     assert_eq!(error.code, 15);
     assert!(error.text.contains("no target in policy"));
     for (ruling, says) in [
         (Ruling::Denied(vec!["no-dns".to_owned()]), "no-dns"),
         (Ruling::Denied(vec![]), "no rule permits dns.query"),
-        (
-            Ruling::NeedsApproval(vec!["ask".to_owned()]),
-            "cannot wait for the approval of rule ask",
-        ),
+        (Ruling::NeedsApproval(vec!["ask".to_owned()]), "cannot wait for the approval of rule ask"),
     ] {
         let plan = decide(&asked, &ruling);
         assert_eq!((plan.allowed, plan.reason), (false, "policy"));
@@ -111,10 +96,7 @@ fn unknown_and_forbidden_names_say_why() {
 #[case("\\*.example.")]
 fn names_that_no_host_has(#[case] name: &str) {
     let plan = decide(&question(name, RecordType::A), &Ruling::Known);
-    assert_eq!(
-        (plan.answer.code, plan.reason),
-        (ResponseCode::Refused, "bad-name")
-    );
+    assert_eq!((plan.answer.code, plan.reason), (ResponseCode::Refused, "bad-name"));
 }
 
 #[test]
@@ -154,10 +136,7 @@ fn a_full_table_is_a_failure_not_a_lie() {
         let plan = plan(&asked, &about, &Ruling::Known, &agent, &names, true);
         assert_eq!(plan.allowed, i < 3);
         if i == 3 {
-            assert_eq!(
-                (plan.answer.code, plan.reason),
-                (ResponseCode::ServFail, "names-full")
-            );
+            assert_eq!((plan.answer.code, plan.reason), (ResponseCode::ServFail, "names-full"));
         }
     }
 }
@@ -166,8 +145,5 @@ fn a_full_table_is_a_failure_not_a_lie() {
 fn other_edns_versions_are_not_spoken() {
     let mut asked = question("www.example.com.", RecordType::A);
     asked.edns = Some((1, 1_232));
-    assert_eq!(
-        decide(&asked, &Ruling::Known).answer.code,
-        ResponseCode::BADVERS
-    );
+    assert_eq!(decide(&asked, &Ruling::Known).answer.code, ResponseCode::BADVERS);
 }

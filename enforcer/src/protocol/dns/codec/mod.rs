@@ -116,10 +116,7 @@ pub fn read(packet: &[u8]) -> Result<Question, Malformed> {
         name: query.name().clone(),
         record_type: query.query_type(),
         class: query.query_class(),
-        edns: message
-            .extensions()
-            .as_ref()
-            .map(|edns| (edns.version(), edns.max_payload())),
+        edns: message.extensions().as_ref().map(|edns| (edns.version(), edns.max_payload())),
         recursion_desired: message.recursion_desired(),
         checking_disabled: message.checking_disabled(),
     })
@@ -148,11 +145,7 @@ pub struct Answer {
 impl Answer {
     /// An answer without records.
     pub fn empty(code: ResponseCode) -> Self {
-        Self {
-            code,
-            records: Vec::new(),
-            error: None,
-        }
+        Self { code, records: Vec::new(), error: None }
     }
 }
 
@@ -205,8 +198,7 @@ impl Question {
             if let Some(error) = error {
                 let mut data = error.code.to_be_bytes().to_vec();
                 data.extend_from_slice(cut(&error.text, MAX_TEXT).as_bytes());
-                edns.options_mut()
-                    .insert(EdnsOption::Unknown(EXTENDED_ERROR, data));
+                edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, data));
             }
             message.set_edns(edns);
         }

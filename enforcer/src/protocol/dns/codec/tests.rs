@@ -11,10 +11,7 @@ fn query(name: &str, edns: Option<u16>) -> Message {
     message
         .set_id(0x1234)
         .set_recursion_desired(true)
-        .add_query(Query::query(
-            WireName::from_ascii(name).unwrap(),
-            RecordType::A,
-        ));
+        .add_query(Query::query(WireName::from_ascii(name).unwrap(), RecordType::A));
     if let Some(size) = edns {
         let mut edns = Edns::new();
         edns.set_max_payload(size);
@@ -55,10 +52,8 @@ fn a_question_is_read_and_answered_in_its_own_case() {
 #[test]
 fn an_extended_error_goes_to_clients_that_speak_edns() {
     let mut answer = Answer::empty(ResponseCode::Refused);
-    answer.error = Some(ExtendedError {
-        code: 15,
-        text: "because ".to_owned() + &"ü".repeat(200),
-    });
+    answer.error =
+        Some(ExtendedError { code: 15, text: "because ".to_owned() + &"ü".repeat(200) });
     let question = read(&bytes(|_| ())).unwrap();
     let reply = Message::from_vec(&question.write(&answer, 1_232).unwrap()).unwrap();
     assert_eq!(reply.response_code(), ResponseCode::Refused);
@@ -76,29 +71,19 @@ fn an_extended_error_goes_to_clients_that_speak_edns() {
 
 #[test]
 fn an_answer_fits_or_is_cut() {
-    let question = read(
-        &query(&format!("{}.example.com.", "a".repeat(60)), Some(100))
-            .to_vec()
-            .unwrap(),
-    )
-    .unwrap();
+    let question =
+        read(&query(&format!("{}.example.com.", "a".repeat(60)), Some(100)).to_vec().unwrap())
+            .unwrap();
     assert_eq!(question.udp_limit(), 512, "every client takes 512 bytes");
     let record = Record::from_rdata(question.name.clone(), 60, RData::A(A::new(198, 18, 0, 9)));
-    let answer = Answer {
-        code: ResponseCode::NoError,
-        records: vec![record; 40],
-        error: None,
-    };
+    let answer = Answer { code: ResponseCode::NoError, records: vec![record; 40], error: None };
     let bytes = question.write(&answer, 512).unwrap();
     assert!(bytes.len() <= 512);
     let reply = Message::from_vec(&bytes).unwrap();
     assert!(reply.truncated() && reply.answers().is_empty());
     // An explanation that does not fit costs only itself.
     let mut refusal = Answer::empty(ResponseCode::Refused);
-    refusal.error = Some(ExtendedError {
-        code: 15,
-        text: "x".repeat(160),
-    });
+    refusal.error = Some(ExtendedError { code: 15, text: "x".repeat(160) });
     let bytes = question.write(&refusal, 120).unwrap();
     assert!(bytes.len() <= 120);
     assert!(!Message::from_vec(&bytes).unwrap().truncated());
@@ -111,9 +96,7 @@ fn bad_versions_have_their_own_code() {
     }))
     .unwrap();
     assert_eq!(question.edns, Some((1, 4_096)));
-    let bytes = question
-        .write(&Answer::empty(ResponseCode::BADVERS), 512)
-        .unwrap();
+    let bytes = question.write(&Answer::empty(ResponseCode::BADVERS), 512).unwrap();
     let reply = Message::from_vec(&bytes).unwrap();
     // 16 has two names: BADVERS, and BADSIG of TSIG (RFC 6895, 2.3).
     assert_eq!(u16::from(reply.response_code()), 16);
@@ -147,11 +130,8 @@ fn refuses(#[case] packet: Vec<u8>, #[case] why: Malformed) {
             let reply = Message::from_vec(&reply).unwrap();
             assert_eq!(reply.id().to_be_bytes(), packet[..2]);
             assert_eq!(reply.message_type(), MessageType::Response);
-            let code = if why == Malformed::Opcode {
-                ResponseCode::NotImp
-            } else {
-                ResponseCode::FormErr
-            };
+            let code =
+                if why == Malformed::Opcode { ResponseCode::NotImp } else { ResponseCode::FormErr };
             assert_eq!(reply.response_code(), code);
         }
     }

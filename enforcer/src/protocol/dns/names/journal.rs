@@ -108,12 +108,7 @@ fn temporary(path: &Path) -> PathBuf {
 }
 
 fn rewrite_target(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(temporary(path))
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary(path))
 }
 
 fn parse(text: &str, header: &str, slots: u32) -> Vec<Line> {
@@ -169,9 +164,6 @@ mod tests {
             "{HEADER}\nx a b.example\n2 a\n3 a b.example extra\n400 a b.example\n5 . b.example\n6 a 1.2.3.4\n"
         );
         assert_eq!(parse(&text, HEADER, 100), []);
-        assert_eq!(
-            parse(&text, "enforcer-names 1 10.0.0.0/8 fd65::/64", 100),
-            []
-        );
+        assert_eq!(parse(&text, "enforcer-names 1 10.0.0.0/8 fd65::/64", 100), []);
     }
 }

@@ -98,9 +98,7 @@ impl Names {
             let now = Instant::now();
             let (journal, entries) = Journal::open(file, v4, v6)?;
             for entry in entries {
-                state
-                    .table
-                    .restore(entry.slot, &entry.agent, entry.name, now);
+                state.table.restore(entry.slot, &entry.agent, entry.name, now);
             }
             state.journal = Some(journal);
         }
@@ -205,10 +203,9 @@ impl Names {
     /// `None`: outside the blocks; `Some(None)`: inside, but no slot has that number.
     fn slot(&self, ip: IpAddr) -> Option<Option<u32>> {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => self
-                .v4
-                .contains(&ip)
-                .then(|| Some(ip.to_bits() & self.v4.hostmask().to_bits())),
+            IpAddr::V4(ip) => {
+                self.v4.contains(&ip).then(|| Some(ip.to_bits() & self.v4.hostmask().to_bits()))
+            }
             IpAddr::V6(ip) => self
                 .v6
                 .contains(&ip)

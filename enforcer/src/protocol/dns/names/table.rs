@@ -53,11 +53,7 @@ impl Table {
             agents: HashMap::new(),
             per_agent,
             end: FIRST + usable,
-            next: if usable == 0 {
-                FIRST
-            } else {
-                FIRST + start % usable
-            },
+            next: if usable == 0 { FIRST } else { FIRST + start % usable },
             fresh: usable,
             restored: HashSet::new(),
             quarantine: VecDeque::new(),
@@ -128,17 +124,11 @@ impl Table {
 
     /// All entries, for the journal.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &AgentName, &Name)> {
-        self.entries
-            .iter()
-            .map(|(slot, entry)| (*slot, &entry.agent, &entry.name))
+        self.entries.iter().map(|(slot, entry)| (*slot, &entry.agent, &entry.name))
     }
 
     fn put(&mut self, slot: u32, agent: &AgentName, name: Name, now: Instant) {
-        self.agents
-            .entry(agent.clone())
-            .or_default()
-            .slots
-            .insert(name.clone(), slot);
+        self.agents.entry(agent.clone()).or_default().slots.insert(name.clone(), slot);
         let agent = agent.clone();
         let used = now;
         self.entries.insert(slot, Entry { agent, name, used });
@@ -161,11 +151,7 @@ impl Table {
     fn fresh_slot(&mut self) -> Option<u32> {
         while self.fresh > 0 {
             let slot = self.next;
-            self.next = if slot + 1 >= self.end {
-                FIRST
-            } else {
-                slot + 1
-            };
+            self.next = if slot + 1 >= self.end { FIRST } else { slot + 1 };
             // Not "has no entry": a restored one may be in quarantine by now.
             if !self.restored.remove(&slot) {
                 self.fresh -= 1;

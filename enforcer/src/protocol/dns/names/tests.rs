@@ -30,13 +30,8 @@ fn one_name_keeps_its_addresses_and_they_lead_back() {
     assert!(v4.is_ipv4() && v6.is_ipv6());
     assert_eq!(names.lookup(&a, v4), Lookup::Name(n.clone()));
     assert_eq!(names.lookup(&a, v6), Lookup::Name(n.clone()));
-    let IpAddr::V4(plain) = v4 else {
-        unreachable!()
-    };
-    assert_eq!(
-        names.lookup(&a, plain.to_ipv6_mapped().into()),
-        Lookup::Name(n)
-    );
+    let IpAddr::V4(plain) = v4 else { unreachable!() };
+    assert_eq!(names.lookup(&a, plain.to_ipv6_mapped().into()), Lookup::Name(n));
     assert_eq!(names.len(), 1);
 }
 
@@ -55,25 +50,11 @@ fn an_address_is_foreign_to_other_agents_and_they_get_others() {
 fn addresses_that_stand_for_nothing() {
     let names = small(17, 10);
     let a = agent("a");
-    for ip in [
-        "198.18.0.0",
-        "198.19.255.255",
-        "198.18.7.7",
-        "fd65::",
-        "fd65::1:0:0:7",
-    ] {
-        assert_eq!(
-            names.lookup(&a, ip.parse().unwrap()),
-            Lookup::Foreign,
-            "{ip}"
-        );
+    for ip in ["198.18.0.0", "198.19.255.255", "198.18.7.7", "fd65::", "fd65::1:0:0:7"] {
+        assert_eq!(names.lookup(&a, ip.parse().unwrap()), Lookup::Foreign, "{ip}");
     }
     for ip in ["198.20.0.0", "93.184.216.34", "fd66::1", "::1"] {
-        assert_eq!(
-            names.lookup(&a, ip.parse().unwrap()),
-            Lookup::NotSynthetic,
-            "{ip}"
-        );
+        assert_eq!(names.lookup(&a, ip.parse().unwrap()), Lookup::NotSynthetic, "{ip}");
     }
 }
 
@@ -93,34 +74,21 @@ fn a_full_agent_reuses_only_what_was_long_unused() {
     let names = small(17, 2);
     let a = agent("a");
     let start = Instant::now();
-    let first = names
-        .assign_at(&a, &name("one.example"), Family::V4, start)
-        .unwrap();
-    names
-        .assign_at(&a, &name("two.example"), Family::V4, start)
-        .unwrap();
+    let first = names.assign_at(&a, &name("one.example"), Family::V4, start).unwrap();
+    names.assign_at(&a, &name("two.example"), Family::V4, start).unwrap();
     let three = name("three.example");
     assert_eq!(names.assign_at(&a, &three, Family::V4, start), None);
     let soon = start + UNUSED - Duration::from_secs(1);
     // A connection to "two" keeps it.
-    let two = names
-        .assign_at(&a, &name("two.example"), Family::V4, soon)
-        .unwrap();
+    let two = names.assign_at(&a, &name("two.example"), Family::V4, soon).unwrap();
     assert_eq!(names.assign_at(&a, &three, Family::V4, soon), None);
     let later = start + UNUSED;
     let third = names.assign_at(&a, &three, Family::V4, later).unwrap();
     assert_ne!(third, first);
     assert_eq!(names.lookup_at(&a, first, later), Lookup::Foreign);
-    assert_eq!(
-        names.lookup_at(&a, two, later),
-        Lookup::Name(name("two.example"))
-    );
+    assert_eq!(names.lookup_at(&a, two, later), Lookup::Name(name("two.example")));
     // Another agent has its own count.
-    assert!(
-        names
-            .assign_at(&agent("b"), &three, Family::V4, start)
-            .is_some()
-    );
+    assert!(names.assign_at(&agent("b"), &three, Family::V4, start).is_some());
 }
 
 #[test]
@@ -130,11 +98,7 @@ fn a_freed_address_rests_before_it_stands_for_another_name() {
     let a = agent("a");
     let start = Instant::now();
     let given: Vec<IpAddr> = (0..5)
-        .map(|i| {
-            names
-                .assign_at(&a, &name(&format!("n{i}.example")), Family::V4, start)
-                .unwrap()
-        })
+        .map(|i| names.assign_at(&a, &name(&format!("n{i}.example")), Family::V4, start).unwrap())
         .collect();
     let next = name("next.example");
     assert_eq!(names.assign_at(&agent("b"), &next, Family::V4, start), None);
@@ -144,9 +108,7 @@ fn a_freed_address_rests_before_it_stands_for_another_name() {
         assert_eq!(names.lookup_at(&a, *ip, freed), Lookup::Foreign);
     }
     let rested = freed + QUARANTINE;
-    let again = names
-        .assign_at(&agent("b"), &next, Family::V4, rested)
-        .unwrap();
+    let again = names.assign_at(&agent("b"), &next, Family::V4, rested).unwrap();
     assert!(given.contains(&again));
     assert_eq!(names.lookup_at(&a, again, rested), Lookup::Foreign);
 }

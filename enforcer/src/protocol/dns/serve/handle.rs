@@ -65,12 +65,7 @@ pub(super) fn packet(
                 outcome: "failed",
                 error: format!("the packet is no question: {why}"),
             });
-            return Handled {
-                unrecorded: reply.clone(),
-                reply,
-                record,
-                malformed: true,
-            };
+            return Handled { unrecorded: reply.clone(), reply, record, malformed: true };
         }
     };
     let subject = answer::subject(&question, &captured.principal.agent, &inputs.names);
@@ -109,19 +104,14 @@ fn decide(
 ) -> (Operation, Judged, Plan) {
     // A snapshot: a policy that changes meanwhile concerns the next question.
     let bundle = Arc::clone(&inputs.policy.borrow());
-    let mut judged = Judged {
-        policy: bundle.version().to_owned(),
-        ..Judged::default()
-    };
+    let mut judged = Judged { policy: bundle.version().to_owned(), ..Judged::default() };
     let (operation, ruling) = match subject {
         Subject::Name(name) if answer::is_internal(name) => {
             judged.trace.push("the daemon's own name".to_owned());
             (operation::operation(question, subject, ""), Ruling::Known)
         }
         Subject::Reverse(name) => {
-            judged
-                .trace
-                .push(format!("an address that stands for {name}"));
+            judged.trace.push(format!("an address that stands for {name}"));
             (operation::operation(question, subject, ""), Ruling::Known)
         }
         Subject::NotAName(_) | Subject::Unanswerable => {
@@ -144,14 +134,7 @@ fn decide(
         },
     };
     let agent = &captured.principal.agent;
-    let plan = answer::plan(
-        question,
-        subject,
-        &ruling,
-        agent,
-        &inputs.names,
-        inputs.ipv6,
-    );
+    let plan = answer::plan(question, subject, &ruling, agent, &inputs.names, inputs.ipv6);
     if let Some(error) = &plan.answer.error
         && judged.trace.is_empty()
     {

@@ -150,10 +150,7 @@ impl Connections {
         }
         open.insert(agent.clone(), own + 1);
         drop(open);
-        Some(Place {
-            connections: Arc::clone(self),
-            agent: agent.clone(),
-        })
+        Some(Place { connections: Arc::clone(self), agent: agent.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AgentName, usize>> {
@@ -188,9 +185,7 @@ pub async fn serve(sockets: Sockets, inputs: Arc<DnsInputs>, shutdown: Cancellat
         let socket = Arc::new(socket);
         let (inputs, work, shutdown) = (Arc::clone(&inputs), work.clone(), shutdown.clone());
         listeners.spawn(async move {
-            shutdown
-                .run_until_cancelled(udp::listen(socket, inputs, work))
-                .await
+            shutdown.run_until_cancelled(udp::listen(socket, inputs, work)).await
         });
     }
     for listener in sockets.tcp {

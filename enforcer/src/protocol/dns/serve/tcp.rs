@@ -67,11 +67,7 @@ async fn serve_until(
         Err(Stop::Malformed) => ("failed", "a packet was no question".to_owned()),
         Err(Stop::Record(error)) => return handle::not_recorded(&inputs, &error),
     };
-    let end = v1::FlowEnd {
-        outcome: outcome.to_owned(),
-        error,
-        ..v1::FlowEnd::default()
-    };
+    let end = v1::FlowEnd { outcome: outcome.to_owned(), error, ..v1::FlowEnd::default() };
     if let Err(error) = log.end(end).await {
         handle::not_recorded(&inputs, &error);
     }

@@ -66,11 +66,7 @@ async fn rig(limits: config::Limits) -> Rig {
     let bundle = Bundle::from_files(&files.into_iter().collect()).unwrap_or_else(|p| panic!("{p}"));
     let recorder = Recorder::open(&config::Transcript::default(), dir.path()).unwrap();
     let resolver = config::Resolver::default();
-    let names = Names::new(
-        resolver.synthetic_v4,
-        resolver.synthetic_v6,
-        limits.names_per_agent,
-    );
+    let names = Names::new(resolver.synthetic_v4, resolver.synthetic_v6, limits.names_per_agent);
     let capture = Arc::new(Capture::Fake(Fake::default()));
     let (_, policy) = watch::channel(Arc::new(bundle));
     let inputs = Arc::new(DnsInputs::new(
@@ -85,37 +81,22 @@ async fn rig(limits: config::Limits) -> Rig {
     let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (udp_addr, tcp_addr) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
-    let sockets = Sockets {
-        udp: vec![udp],
-        tcp: vec![tcp],
-    };
+    let sockets = Sockets { udp: vec![udp], tcp: vec![tcp] };
     let stop = CancellationToken::new();
     let served = tokio::spawn(serve(sockets, Arc::clone(&inputs), stop.clone()));
-    Rig {
-        udp: udp_addr,
-        tcp: tcp_addr,
-        inputs,
-        capture,
-        recorder,
-        stop,
-        served,
-        _dir: dir,
-    }
+    Rig { udp: udp_addr, tcp: tcp_addr, inputs, capture, recorder, stop, served, _dir: dir }
 }
 
 impl Rig {
     fn fake(&self) -> &Fake {
-        let Capture::Fake(fake) = &*self.capture else {
-            unreachable!()
-        };
+        let Capture::Fake(fake) = &*self.capture else { unreachable!() };
         fake
     }
 
     /// A client socket of an agent.
     async fn client(&self, agent: &str) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        self.fake()
-            .add_udp(socket.local_addr().unwrap(), captured(agent));
+        self.fake().add_udp(socket.local_addr().unwrap(), captured(agent));
         socket.connect(self.udp).await.unwrap();
         socket
     }
@@ -123,8 +104,7 @@ impl Rig {
     async fn tcp_client(&self, agent: &str) -> TcpStream {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        self.fake()
-            .add_tcp(socket.local_addr().unwrap(), captured(agent));
+        self.fake().add_tcp(socket.local_addr().unwrap(), captured(agent));
         socket.connect(self.tcp).await.unwrap()
     }
 
@@ -135,10 +115,7 @@ impl Rig {
 
     async fn end(self) {
         self.stop.cancel();
-        timeout(Duration::from_secs(5), self.served)
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(Duration::from_secs(5), self.served).await.unwrap().unwrap();
         assert_eq!(self.recorder.stats().open_flows, 0);
         self.recorder.shutdown().await;
     }
@@ -149,10 +126,7 @@ fn query(name: &str, record_type: RecordType) -> Vec<u8> {
     message
         .set_id(7)
         .set_recursion_desired(true)
-        .add_query(Query::query(
-            WireName::from_ascii(name).unwrap(),
-            record_type,
-        ))
+        .add_query(Query::query(WireName::from_ascii(name).unwrap(), record_type))
         .set_edns(Edns::new());
     message.to_vec().unwrap()
 }
@@ -206,15 +180,9 @@ async fn known_names_get_synthetic_addresses_that_lead_back() {
         };
         assert!(record.ttl() <= 60);
         let agent = AgentName::parse("crawler").unwrap();
-        let found = rig
-            .inputs
-            .names
-            .lookup(&agent, record.data().ip_addr().unwrap());
+        let found = rig.inputs.names.lookup(&agent, record.data().ip_addr().unwrap());
         let expected = name.trim_end_matches('.').to_ascii_lowercase();
-        assert_eq!(
-            found,
-            super::super::names::Lookup::Name(expected.parse().unwrap())
-        );
+        assert_eq!(found, super::super::names::Lookup::Name(expected.parse().unwrap()));
     }
     let reply = ask(&client, "api.example.com.", RecordType::HTTPS).await;
     assert_eq!(reply.response_code(), ResponseCode::NoError);
@@ -254,10 +222,7 @@ async fn nobody_gets_nothing() {
     let rig = rig(config::Limits::default()).await;
     let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     stranger.connect(rig.udp).await.unwrap();
-    stranger
-        .send(&query("api.example.com.", RecordType::A))
-        .await
-        .unwrap();
+    stranger.send(&query("api.example.com.", RecordType::A)).await.unwrap();
     let mut stream = TcpStream::connect(rig.tcp).await.unwrap();
     assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)));
     // The datagram came first on its own socket: a known client's answer shows that it was seen.
@@ -283,28 +248,15 @@ async fn what_is_no_question_gets_a_format_error_or_nothing() {
     let mut looped = query("api.example.com.", RecordType::A);
     looped[12..14].copy_from_slice(&[0xc0, 12]);
     client.send(&looped).await.unwrap();
-    assert_eq!(
-        receive(&client).await.response_code(),
-        ResponseCode::FormErr
-    );
-    assert_eq!(
-        ask(&client, "api.example.com.", RecordType::A)
-            .await
-            .answers()
-            .len(),
-        1
-    );
+    assert_eq!(receive(&client).await.response_code(), ResponseCode::FormErr);
+    assert_eq!(ask(&client, "api.example.com.", RecordType::A).await.answers().len(), 1);
     assert_eq!(rig.counts("malformed"), 4);
     rig.end().await;
 }
 
 #[tokio::test]
 async fn too_many_questions_fail_and_others_are_served() {
-    let rig = rig(config::Limits {
-        dns_per_second: 1,
-        ..config::Limits::default()
-    })
-    .await;
+    let rig = rig(config::Limits { dns_per_second: 1, ..config::Limits::default() }).await;
     let client = rig.client("busy").await;
     let mut failed = 0;
     for _ in 0..20 {
@@ -328,9 +280,7 @@ async fn tcp_answers_many_questions_in_one_flow() {
     let rig = rig(config::Limits::default()).await;
     let mut stream = rig.tcp_client("crawler").await;
     for name in ["api.example.com.", "a.wild.example.", "evil.example."] {
-        let reply = ask_tcp(&mut stream, &query(name, RecordType::A))
-            .await
-            .unwrap();
+        let reply = ask_tcp(&mut stream, &query(name, RecordType::A)).await.unwrap();
         assert_eq!(reply.answers().is_empty(), name.starts_with("evil"));
     }
     drop(stream);

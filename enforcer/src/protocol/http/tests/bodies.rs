@@ -231,3 +231,13 @@ async fn an_idle_connection_is_closed_and_a_slow_head_too() {
     assert!(ends.iter().any(|end| end.starts_with("idle")), "{ends:?}");
     assert!(ends.iter().any(|end| end.starts_with("request-head-timeout")), "{ends:?}");
 }
+
+/// Each operation is a task, so its future is allocated and moved once for each request.
+#[test]
+fn an_operation_stays_small() {
+    fn size<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    let bytes = size(crate::session::operate::<crate::protocol::http::exchange::HttpExchange>);
+    assert!(bytes < 16 << 10, "{bytes}");
+}

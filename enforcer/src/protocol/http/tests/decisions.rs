@@ -390,6 +390,26 @@ async fn every_stream_of_http2_is_judged_by_its_own_authority() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn http2_reaches_an_upstream_that_has_only_http1() {
+    let plan = Plan { tls: true, alpn: &[b"http/1.1"], ..Plan::default() };
+    let world = World::with(plan).await;
+    let mut client = world.http2().await;
+    for n in 0..3 {
+        let request = client
+            .request("GET", &format!("/{n}"))
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .body(full(""))
+            .unwrap();
+        assert_eq!(text(client.send(request).await.unwrap()).await, "ok");
+    }
+    let seen = world.upstream.seen();
+    assert_eq!(seen[0].headers["host"], client.authority().as_str());
+    assert_eq!(seen[0].headers["cookie"], "a=1; b=2");
+    assert_eq!(seen[0].peer, seen[2].peer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_opaque_target_is_carried_uninspected_and_its_tls_name_must_fit() {
     let world = World::with(Plan { tls: true, ..Plan::default() }).await;
     let port = world.upstream.addr.port();
@@ -406,8 +426,31 @@ async fn an_opaque_target_is_carried_uninspected_and_its_tls_name_must_fit() {
         }
     };
     assert!(tls("api.test").await.is_err(), "another name than the flow's");
-    // bytes.test has no fixed address in the resolver's table, so it cannot be dialled.
-    assert!(tls("bytes.test").await.is_err());
+    let stream = tls("bytes.test").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("/secret/x").header("host", "any").body(full("")).unwrap();
+    assert_eq!(text(sender.send_request(request).await.unwrap()).await, "ok");
+    drop(sender);
+    let flows = world.transcripts().await;
+    let story: Vec<_> =
+        flows[1].iter().filter_map(|event| event.kind.clone()).map(super::word).collect();
+    assert_eq!(
+        story,
+        [
+            "start",
+            "asked opaque.connect",
+            "allow policy",
+            "forwarded",
+            "end complete",
+            "flow complete"
+        ]
+    );
+    let uninspected = flows[1].iter().any(
+        |event| matches!(&event.kind, Some(Kind::Forwarded(forwarded)) if forwarded.uninspected),
+    );
+    assert!(uninspected);
     let story = world.story().await;
-    assert!(story.contains(&"asked opaque.connect".to_owned()), "{story:?}");
+    assert!(story.contains(&"flow refused".to_owned()), "{story:?}");
 }

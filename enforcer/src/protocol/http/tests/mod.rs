@@ -66,7 +66,7 @@ struct World {
     upstream: Upstream,
     proxy: SocketAddr,
     names: Arc<Names>,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 /// What differs between worlds.
@@ -75,12 +75,20 @@ struct Plan {
     hold: &'static str,
     masks: &'static str,
     target: &'static str,
+    alpn: &'static [&'static [u8]],
     tune: fn(&mut Config),
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { tls: false, hold: "30s", masks: "", target: "", tune: |_| {} }
+        Self {
+            tls: false,
+            hold: "30s",
+            masks: "",
+            target: "",
+            alpn: &[b"h2", b"http/1.1"],
+            tune: |_| {},
+        }
     }
 }
 
@@ -91,11 +99,11 @@ impl World {
 
     async fn with(plan: Plan) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let upstream = Upstream::start(plan.tls).await;
+        let upstream = Upstream::start(plan.tls, plan.alpn).await;
         let port = upstream.addr.port();
         let config = format!(
             "[host]\nname = \"host-a\"\ndata_dir = {:?}\n[[governed]]\ncgroup = \"/agents.slice\"\n\
-             [resolver.hosts]\n\"{NAME}\" = [\"127.0.0.1\"]\n\"other.test\" = [\"127.0.0.1\"]\n\
+             [resolver.hosts]\n\"{NAME}\" = [\"127.0.0.1\"]\n\"bytes.test\" = [\"127.0.0.2\"]\n\
              [policy]\ndir = \"/none\"\n",
             dir.path()
         );
@@ -134,7 +142,7 @@ impl World {
         let listener = accept::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let proxy = listener.local_addr().unwrap();
         tokio::spawn(async move { accept.run(listener).await });
-        Self { inputs, capture, people, policy, upstream, proxy, names, dir }
+        Self { inputs, capture, people, policy, upstream, proxy, names, _dir: dir }
     }
 
     /// Puts another set of rules in force.
@@ -318,7 +326,7 @@ fn bundle(port: u16, plan: &Plan, rules: &str) -> Bundle {
     let targets = format!(
         "[[target]]\nname = \"api\"\nnames = [\"{NAME}\", \"*.{NAME}\"]\naddresses = [\"127.0.0.1\"]\n\
          ports = [{port}]\nhold = \"{}\"\n{}\n\
-         [[target]]\nname = \"bytes\"\nnames = [\"bytes.test\"]\nports = [{port}]\n\
+         [[target]]\nname = \"bytes\"\nnames = [\"bytes.test\"]\naddresses = [\"127.0.0.2\"]\nports = [{port}]\n\
          protocol = \"opaque\"\ntls = \"passthrough\"\n",
         plan.hold, plan.target
     );

@@ -45,10 +45,10 @@ struct Shared {
 }
 
 impl Upstream {
-    pub(super) async fn start(tls: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (ca, config) = certificates();
+    pub(super) async fn start(tls: bool, alpn: &[&[u8]]) -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let addr = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let (ca, config) = certificates(alpn);
         let acceptor = tls.then(|| TlsAcceptor::from(Arc::new(config)));
         let shared = Arc::new(Shared::default());
         let serving = Arc::clone(&shared);
@@ -169,7 +169,7 @@ fn gzip(text: &str) -> Bytes {
     encoder.finish().unwrap().into()
 }
 
-fn certificates() -> (CertificateDer<'static>, rustls::ServerConfig) {
+fn certificates(alpn: &[&[u8]]) -> (CertificateDer<'static>, rustls::ServerConfig) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -183,6 +183,6 @@ fn certificates() -> (CertificateDer<'static>, rustls::ServerConfig) {
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)
         .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     (ca.der().clone(), config)
 }

@@ -82,9 +82,15 @@ const REFUSED: &[(&str, fn() -> libc::c_long)] = &[
     ("socket packet", || socket_probe(libc::AF_PACKET, libc::SOCK_RAW, 0)),
     ("socket tipc", || socket_probe(30, libc::SOCK_STREAM, 0)),
     ("socket kobject netlink", || {
-        socket_probe(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_KOBJECT_UEVENT)
+        socket_probe(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::NETLINK_KOBJECT_UEVENT,
+        )
     }),
-    ("socket raw", || socket_probe(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP)),
+    ("socket raw", || {
+        socket_probe(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP)
+    }),
     ("socket raw6", || socket_probe(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)),
     ("socketpair inet", call!(libc::SYS_socketpair, libc::AF_INET, libc::SOCK_STREAM, 0, 0)),
     ("TIOCSTI", call!(libc::SYS_ioctl, -1, 0x5412, 0)),
