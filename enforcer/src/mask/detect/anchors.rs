@@ -3,6 +3,7 @@
 
 use super::table::{Anchor, TABLE};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
+use std::ops::RangeInclusive;
 
 /// Rows by what finds their candidates.
 #[derive(Default)]
@@ -20,8 +21,10 @@ pub(super) struct Anchors {
     pub(super) hf: Option<usize>,
     pub(super) tilde: Option<usize>,
     pub(super) sk: Option<usize>,
-    pub(super) runs: Vec<usize>,
-    pub(super) groups: Vec<usize>,
+    /// `(begins with a digit, lengths, row)`.
+    pub(super) runs: Vec<(bool, RangeInclusive<usize>, usize)>,
+    /// `(begins with digits, row)`.
+    pub(super) groups: Vec<(bool, usize)>,
 }
 
 impl Anchors {
@@ -45,8 +48,10 @@ impl Anchors {
                 Anchor::Hf => anchors.hf = Some(row),
                 Anchor::Tilde => anchors.tilde = Some(row),
                 Anchor::Sk => anchors.sk = Some(row),
-                Anchor::Run => anchors.runs.push(row),
-                Anchor::Groups => anchors.groups.push(row),
+                Anchor::Run(digit, shortest, longest) => {
+                    anchors.runs.push((digit, shortest..=longest, row));
+                }
+                Anchor::Groups(digits) => anchors.groups.push((digits, row)),
             }
         }
         if !literals.is_empty() {
@@ -62,7 +67,12 @@ enum Search {
     Automaton(AhoCorasick),
 }
 
-/// Searches lower-case text for the literals.
+/// Makes letters lower case and other bytes anything, the same ones always.
+pub(super) fn fold(byte: u8) -> u8 {
+    byte | 0x20
+}
+
+/// Searches folded text for the literals.
 pub(super) struct Literals {
     search: Search,
     /// `(literal, bytes from the start to it, row)`, by pattern number.
@@ -71,7 +81,8 @@ pub(super) struct Literals {
 
 impl Literals {
     fn new(literals: Vec<(&'static str, usize, usize)>) -> Result<Self, String> {
-        let texts: Vec<_> = literals.iter().map(|known| known.0).collect();
+        let fold = |text: &str| text.bytes().map(fold).collect();
+        let texts: Vec<Vec<u8>> = literals.iter().map(|known| fold(known.0)).collect();
         // No literal is the start of another (tested), so "leftmost first" loses none.
         let packed = packed::Config::new()
             .match_kind(packed::MatchKind::LeftmostFirst)
@@ -92,14 +103,14 @@ impl Literals {
 
     /// The first literal at or after `at`: where it is, where its match would
     /// start (if the text reaches back that far) and the row.
-    pub(super) fn next(&self, lower: &[u8], at: usize) -> Option<(usize, Option<usize>, usize)> {
+    pub(super) fn next(&self, folded: &[u8], at: usize) -> Option<(usize, Option<usize>, usize)> {
         let (start, pattern) = match &self.search {
             Search::Packed(search) => {
-                let found = search.find_in(lower, (at..lower.len()).into())?;
+                let found = search.find_in(folded, (at..folded.len()).into())?;
                 (found.start(), found.pattern())
             }
             Search::Automaton(search) => {
-                let found = search.find(aho_corasick::Input::new(lower).range(at..))?;
+                let found = search.find(aho_corasick::Input::new(folded).range(at..))?;
                 (found.start(), found.pattern())
             }
         };

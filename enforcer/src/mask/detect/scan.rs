@@ -5,10 +5,11 @@
 //! each is tried with the one pattern that it can begin. Per detector the hits
 //! are those of a leftmost, non-overlapping search, whatever the chunks.
 
+use super::anchors::fold;
 use super::table::TABLE;
 use super::verify::{Outcome, Verifier};
 use super::{Detectors, MAX_MATCH, Swallow, part_of};
-use memchr::{memchr3_iter, memmem};
+use memchr::{memchr_iter, memchr2_iter, memchr3_iter, memmem};
 use std::ops::Range;
 
 /// A string of these may be the start of a match whose anchor is still to come.
@@ -29,8 +30,19 @@ fn is_word(byte: u8) -> bool {
 }
 
 fn is_upper(byte: u8) -> bool {
-    byte.is_ascii_digit() || byte.is_ascii_uppercase()
+    UPPER[usize::from(byte)]
 }
+
+/// A table is quicker than two comparisons where it is asked of every ninth byte.
+static UPPER: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_digit() || byte.is_ascii_uppercase();
+        byte += 1;
+    }
+    table
+};
 
 fn is_email_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._%+-".contains(&byte)
@@ -62,7 +74,7 @@ pub(in crate::mask) struct Scan {
     pub(in crate::mask) hits: Vec<Hit>,
     /// Everything before this can be let go.
     pub(in crate::mask) hold: usize,
-    lower: Vec<u8>,
+    folded: Vec<u8>,
     last_end: Vec<usize>,
 }
 
@@ -105,7 +117,7 @@ impl Scan {
             last_end: &mut self.last_end,
             hold: text.len(),
         };
-        search.literals(&mut self.lower);
+        search.literals(&mut self.folded);
         search.bytes();
         search.runs();
         if !eof {
@@ -164,15 +176,17 @@ impl Search<'_> {
         self.byte_before(at, 1).is_some_and(is_word) != self.byte(at).is_some_and(is_word)
     }
 
-    fn literals(&mut self, lower: &mut Vec<u8>) {
+    fn literals(&mut self, folded: &mut Vec<u8>) {
         let detectors = self.detectors;
         let Some(literals) = &detectors.anchors.literals else {
             return;
         };
-        lower.clear();
-        lower.extend(self.text.iter().map(u8::to_ascii_lowercase));
+        // One bit makes letters lower case; what it does to other bytes is done to
+        // the literals too, and the pattern decides.
+        folded.clear();
+        folded.extend(self.text.iter().map(|b| fold(*b)));
         let mut at = self.from;
-        while let Some((found, start, row)) = literals.next(lower, at) {
+        while let Some((found, start, row)) = literals.next(folded, at) {
             if let Some(start) = start {
                 self.attempt(row, start);
             }
@@ -191,13 +205,25 @@ impl Search<'_> {
             }
         }
         let dotted = anchors.jwt.is_some() || anchors.ipv4.is_some() || !anchors.dots.is_empty();
-        if dotted || anchors.ssn.is_some() || anchors.mac.is_some() || anchors.telegram.is_some() {
-            for at in memchr3_iter(b'.', b'-', b':', tail) {
-                self.punctuation(from + at);
+        match (dotted, anchors.ssn) {
+            (true, Some(row)) => memchr2_iter(b'.', b'-', tail).for_each(|at| {
+                if tail[at] == b'-' { self.ssn(row, from + at) } else { self.dot(from + at) }
+            }),
+            (true, None) => memchr_iter(b'.', tail).for_each(|at| self.dot(from + at)),
+            (false, Some(row)) => memchr_iter(b'-', tail).for_each(|at| self.ssn(row, from + at)),
+            (false, None) => {}
+        }
+        if let Some(row) = anchors.mac {
+            self.macs(row);
+        }
+        if let Some(row) = anchors.telegram {
+            for at in memmem::find_iter(tail, b":AA") {
+                let start = self.run_back(from + at, 11, |b| b.is_ascii_digit());
+                self.attempt(row, start);
             }
         }
         if !anchors.plus.is_empty() {
-            for at in memchr::memchr_iter(b'+', tail) {
+            for at in memchr_iter(b'+', tail) {
                 let digit = |b: u8| b.is_ascii_digit();
                 if self.may_be(from + at + 1, |b| digit(b) && b != b'0') {
                     for row in &anchors.plus {
@@ -250,52 +276,66 @@ impl Search<'_> {
         }
     }
 
-    fn punctuation(&mut self, at: usize) {
+    fn ssn(&mut self, row: usize, at: usize) {
+        let area = at.checked_sub(3).map(|start| &self.text[start..at]);
+        if area.is_some_and(|area| area.iter().all(u8::is_ascii_digit))
+            && self.may_be(at + 3, |b| b == b'-')
+            && self.is_boundary(at - 3)
+        {
+            self.attempt(row, at - 3);
+        }
+    }
+
+    fn dot(&mut self, at: usize) {
         let detectors = self.detectors;
         let anchors = &detectors.anchors;
-        let before = self.byte_before(at, 1);
-        match self.text[at] {
-            b'-' => {
-                let Some(row) = anchors.ssn else { return };
-                let digit = before.is_some_and(|b| b.is_ascii_digit());
-                if digit && self.may_be(at + 3, |b| b == b'-') && at >= 3 {
-                    self.attempt(row, at - 3);
-                }
+        let Some(before) = self.byte_before(at, 1) else { return };
+        for (want, back, row) in &anchors.dots {
+            if before == *want && at >= *back {
+                self.attempt(*row, at - back);
             }
-            b':' => {
-                if let Some(row) = anchors.mac {
-                    let pair = before.is_some_and(|b| b.is_ascii_hexdigit());
-                    if pair && self.may_be(at + 3, |b| b == b':') && at >= 2 {
-                        self.attempt(row, at - 2);
-                    }
-                }
-                if let Some(row) = anchors.telegram {
-                    if before.is_some_and(|b| b.is_ascii_digit())
-                        && self.may_be(at + 1, |b| b == b'A')
-                    {
-                        let run = self.run_back(at, 11, |b| b.is_ascii_digit());
-                        self.attempt(row, run);
-                    }
-                }
+        }
+        if let Some(row) = anchors.ipv4
+            && before.is_ascii_digit()
+            && self.may_be(at + 1, |b| b.is_ascii_digit())
+        {
+            let start = self.run_back(at, 4, |b| b.is_ascii_digit());
+            let dot = (at + 2..at + 5).any(|next| self.may_be(next, |b| b == b'.'));
+            if dot && at - start < 4 {
+                self.attempt(row, start);
             }
-            _ => {
-                let Some(before) = before else { return };
-                for (want, back, row) in &anchors.dots {
-                    if before == *want && at >= *back {
-                        self.attempt(*row, at - back);
-                    }
-                }
-                if let Some(row) = anchors.ipv4 {
-                    if before.is_ascii_digit() && self.may_be(at + 1, |b| b.is_ascii_digit()) {
-                        let start = self.run_back(at, 4, |b| b.is_ascii_digit());
-                        self.attempt(row, start);
-                    }
-                }
-                if let Some(row) = anchors.jwt {
-                    let open = is_base64url(before)
-                        && self.may_be(at + 1, |b| is_base64url(b) || b == b'/');
-                    if open {
-                        self.jwt(row, at);
+        }
+        if let Some(row) = anchors.jwt
+            && is_base64url(before)
+            && self.may_be(at + 1, |b| is_base64url(b) || b == b'/')
+        {
+            self.jwt(row, at);
+        }
+    }
+
+    /// Six pairs have a colon in every third place: of three bytes in a row inside
+    /// them one is a colon, and another one is three bytes on. Colons are frequent
+    /// in JSON, such pairs of them are not.
+    fn macs(&mut self, row: usize) {
+        const STRIDE: usize = 12;
+        let text = self.text;
+        let mut done = 0;
+        for at in (self.from..text.len()).step_by(STRIDE) {
+            let colon = |byte: u8| byte == b':';
+            if let Some(six) = text.get(at..at + 6)
+                && !(colon(six[0]) & colon(six[3])
+                    | colon(six[1]) & colon(six[4])
+                    | colon(six[2]) & colon(six[5]))
+            {
+                continue;
+            }
+            let three = &text[at..text.len().min(at + 3)];
+            for colon in (at..at + three.len()).filter(|place| colon(text[*place])) {
+                // It may be any of the five; the first pair is two before the first.
+                for first in (0..5).rev().filter_map(|pairs| colon.checked_sub(2 + 3 * pairs)) {
+                    if first >= done && self.may_be(first + 2, |b| b == b':') {
+                        self.attempt(row, first);
+                        done = first + 1;
                     }
                 }
             }
@@ -336,7 +376,7 @@ impl Search<'_> {
         let text = self.text;
         let mut probe = self.from + SHORTEST_RUN - 1;
         while let Some(&byte) = text.get(probe) {
-            if !is_upper(byte) {
+            if !is_upper(byte) || !self.may_be_run(probe, !anchors.groups.is_empty()) {
                 probe += SHORTEST_RUN;
                 continue;
             }
@@ -357,27 +397,42 @@ impl Search<'_> {
         }
     }
 
+    /// A quick look around a probe: in a run of nine there are four more on one
+    /// side of it, in groups another group is five away.
+    fn may_be_run(&self, probe: usize, groups: bool) -> bool {
+        let Some(around) = probe.checked_sub(5).and_then(|start| self.text.get(start..start + 11))
+        else {
+            return true;
+        };
+        let upper = |at: usize| is_upper(around[at]);
+        let run = (upper(1) & upper(2) & upper(3) & upper(4))
+            | (upper(6) & upper(7) & upper(8) & upper(9));
+        run | (groups & (upper(0) | upper(10)))
+    }
+
     fn long_run(&mut self, start: usize, end: usize) {
-        let glued =
-            self.byte_before(start, 1).is_some_and(is_word) || self.byte(end).is_some_and(is_word);
-        if glued || end - start > 34 {
+        let after = self.byte(end);
+        if self.byte_before(start, 1).is_some_and(is_word) || after.is_some_and(is_word) {
             return;
         }
         let detectors = self.detectors;
-        for row in &detectors.anchors.runs {
-            self.attempt(*row, start);
+        let digit = self.text[start].is_ascii_digit();
+        // At the end of the text the run may go on, so any length is possible.
+        let open = after.is_none() && !self.eof;
+        for (with_digit, lengths, row) in &detectors.anchors.runs {
+            if digit == *with_digit && (open || lengths.contains(&(end - start))) {
+                self.attempt(*row, start);
+            }
         }
     }
 
     /// Groups parted by a blank or hyphen, from the first one on.
     fn grouped(&mut self, start: usize, end: usize) {
         let is_gap = |b: u8| matches!(b, b' ' | b'-');
-        let text = self.text;
         let gap_before = self.byte_before(start, 1).is_some_and(is_gap);
         if !gap_before && !self.may_be(end, is_gap) {
             return;
         }
-        let detectors = self.detectors;
         let mut first = start;
         let mut starts = [start; 12];
         let mut count = 1;
@@ -392,16 +447,25 @@ impl Search<'_> {
             count += 1;
         }
         for start in starts[..count].iter().rev() {
-            let Some(head) = text.get(*start..*start + 4) else {
-                continue;
-            };
-            let card = head.iter().all(u8::is_ascii_digit);
-            let iban = head[..2].iter().all(u8::is_ascii_uppercase)
-                && head[2..].iter().all(u8::is_ascii_digit);
-            if card || iban {
-                for row in &detectors.anchors.groups {
-                    self.attempt(*row, *start);
-                }
+            self.group(*start);
+        }
+    }
+
+    /// A first group of four and a second one; what is shorter at the end of the
+    /// text is held by [`Self::hold_groups`].
+    fn group(&mut self, start: usize) {
+        let text = self.text;
+        let Some(head) = text.get(start..start + 9) else { return };
+        if !matches!(head[4], b' ' | b'-') || !head[5..].iter().all(|b| is_upper(*b)) {
+            return;
+        }
+        let digits = matches!(head[0], b'2'..=b'6') && head[..4].iter().all(u8::is_ascii_digit);
+        let iban = head[..2].iter().all(u8::is_ascii_uppercase)
+            && head[2..4].iter().all(u8::is_ascii_digit);
+        let detectors = self.detectors;
+        for (with_digits, row) in &detectors.anchors.groups {
+            if if *with_digits { digits } else { iban } {
+                self.attempt(*row, start);
             }
         }
     }

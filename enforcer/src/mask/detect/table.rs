@@ -46,7 +46,7 @@ pub(super) enum Anchor {
     Ssn,
     /// The first `:` of six hexadecimal pairs.
     Mac,
-    /// A `:` after eight to ten digits.
+    /// `:AA` after eight to ten digits.
     Telegram,
     /// A `+` at the start.
     Plus,
@@ -56,10 +56,12 @@ pub(super) enum Anchor {
     Tilde,
     /// `SK` at the start.
     Sk,
-    /// The start of a run of at least nine upper-case letters and digits.
-    Run,
-    /// The start of such runs of four, parted by single blanks or hyphens.
-    Groups,
+    /// The start of a run of upper-case letters and digits: whether it begins with
+    /// a digit, its shortest and its longest length (at least nine, at most 34).
+    Run(bool, usize, usize),
+    /// The start of such runs of four to six, parted by single blanks or hyphens:
+    /// whether the first is all digits.
+    Groups(bool),
 }
 
 /// Which part of a match is masked.
@@ -168,7 +170,7 @@ const IBAN: &str = "ISO 13616-1 and the SWIFT IBAN registry; check digits by ISO
 /// Every detector, in the order in which overlapping equals are named.
 #[rustfmt::skip] // one detector, one line
 pub(super) static TABLE: &[Detector] = &[
-    secret("aws_key", r"\b(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b", Run, "AWS IAM User Guide, IAM identifiers: unique id prefixes"),
+    secret("aws_key", r"\b(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b", Run(false, 20, 20), "AWS IAM User Guide, IAM identifiers: unique id prefixes"),
     secret("aws_secret", r#"(?i)aws_?secret_?(?:access_?)?key["']?[ \t]{0,4}[:=][ \t]{0,4}["']?[A-Za-z0-9/+=]{40}"#, Literal(&["aws_secret", "awssecret"], 0), "AWS CLI docs, configuration and credential file settings").part(Part::Last(40)),
     secret("github_pat", r"\bghp_[0-9A-Za-z]{36}\b", Literal(&["ghp_"], 0), GITHUB),
     secret("github_oauth", r"\bgho_[0-9A-Za-z]{36}\b", Literal(&["gho_"], 0), GITHUB),
@@ -218,16 +220,16 @@ pub(super) static TABLE: &[Detector] = &[
     secret("bearer", r"(?i)\bbearer [A-Za-z0-9._~+/-]{20,400}", Literal(&["bearer "], 0), "RFC 6750 section 2.1").part(Part::Word),
     secret("generic_kv", r#"(?i)\b(?:api_?key|secret|token|passw(?:or)?d)["']?[ \t]{0,3}[:=][ \t]{0,3}["'][A-Za-z0-9_.=~@/+-]{12,120}["']"#, Literal(&["api_key", "apikey", "secret", "token", "passw"], 0), "common configuration keys; CWE-312").part(Part::Quoted),
     personal("email", r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,3}\.[A-Za-z]{2,12}\b", At, None, "RFC 5321 section 4.5.3.1, RFC 5322 section 3.4.1 (dot-atom)"),
-    personal("card", r"\b(?:4[0-9]{12}(?:[0-9]{3})?|5[1-5][0-9]{14}|3[47][0-9]{13}|6(?:011|5[0-9]{2})[0-9]{12})\b", Run, Some(check::card), CARD),
-    personal("card", r"\b2[2-7][0-9]{14}\b", Run, Some(check::card), CARD),
-    personal("card", r"\b(?:[45][0-9]{3}|2[2-7][0-9]{2}|6(?:011|5[0-9]{2}))(?: [0-9]{4} [0-9]{4} [0-9]{4}|-[0-9]{4}-[0-9]{4}-[0-9]{4})\b", Groups, Some(check::card), CARD),
-    personal("card", r"\b3[47][0-9]{2}(?: [0-9]{6} [0-9]{5}|-[0-9]{6}-[0-9]{5})\b", Groups, Some(check::card), CARD),
-    personal("iban", r"\b[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}\b", Run, Some(check::iban), IBAN),
-    personal("iban", r"\b[A-Z]{2}[0-9]{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?\b", Groups, Some(check::iban), IBAN),
+    personal("card", r"\b(?:4[0-9]{12}(?:[0-9]{3})?|5[1-5][0-9]{14}|3[47][0-9]{13}|6(?:011|5[0-9]{2})[0-9]{12})\b", Run(true, 13, 16), Some(check::card), CARD),
+    personal("card", r"\b2[2-7][0-9]{14}\b", Run(true, 16, 16), Some(check::card), CARD),
+    personal("card", r"\b(?:[45][0-9]{3}|2[2-7][0-9]{2}|6(?:011|5[0-9]{2}))(?: [0-9]{4} [0-9]{4} [0-9]{4}|-[0-9]{4}-[0-9]{4}-[0-9]{4})\b", Groups(true), Some(check::card), CARD),
+    personal("card", r"\b3[47][0-9]{2}(?: [0-9]{6} [0-9]{5}|-[0-9]{6}-[0-9]{5})\b", Groups(true), Some(check::card), CARD),
+    personal("iban", r"\b[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}\b", Run(false, 15, 34), Some(check::iban), IBAN),
+    personal("iban", r"\b[A-Z]{2}[0-9]{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?\b", Groups(false), Some(check::iban), IBAN),
     personal("us_ssn", r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b", Ssn, Some(check::ssn), "US Social Security Administration, POMS RM 10201.030 and SSN randomization"),
-    personal("uk_nino", r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][0-9]{6}[A-D]\b", Run, Some(check::nino), "HMRC National Insurance Manual NIM39110"),
-    personal("es_dni", r"\b[0-9]{8}[A-HJ-NP-TV-Z]\b", Run, Some(check::dni), "Spain, Real Decreto 1553/2005; Ministry of the Interior: DNI check letter"),
-    personal("es_dni", r"\b[XYZ][0-9]{7}[A-HJ-NP-TV-Z]\b", Run, Some(check::dni), "Spain, Orden INT/2058/2008: NIE"),
+    personal("uk_nino", r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][0-9]{6}[A-D]\b", Run(false, 9, 9), Some(check::nino), "HMRC National Insurance Manual NIM39110"),
+    personal("es_dni", r"\b[0-9]{8}[A-HJ-NP-TV-Z]\b", Run(true, 9, 9), Some(check::dni), "Spain, Real Decreto 1553/2005; Ministry of the Interior: DNI check letter"),
+    personal("es_dni", r"\b[XYZ][0-9]{7}[A-HJ-NP-TV-Z]\b", Run(false, 9, 9), Some(check::dni), "Spain, Orden INT/2058/2008: NIE"),
     personal("phone_us", r"\+1[ .-]?\(?[2-9][0-9]{2}\)?[ .-]?[0-9]{3}[ .-]?[0-9]{4}\b", Plus, None, "ITU-T E.123; North American Numbering Plan"),
     personal("phone", r"\+[1-9][0-9]{7,14}\b", Plus, Some(check::phone), "ITU-T E.164 section 6"),
     personal("ipv4", r"\b(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})\b", Ipv4, None, "RFC 791; RFC 6943 section 3.1.1").group(Group::Network),
