@@ -246,7 +246,7 @@ fn forms_by_field_and_detector() {
         ("pw=&pw&=x&&", "pw=***&pw&=x&&"),
         ("pw=abc", "pw=***"),
     ] {
-        assert_eq!(whole(&both, form, body).unwrap(), want.replace('*', "*"), "{body}");
+        assert_eq!(whole(&both, form, body).unwrap(), want, "{body}");
     }
 }
 

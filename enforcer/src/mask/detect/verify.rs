@@ -37,6 +37,9 @@ pub(super) fn table() -> Result<(), &'static str> {
     AUTOMATON.as_ref().map(|_| ()).map_err(String::as_str)
 }
 
+/// A cache while a scan has it.
+type Lent = PoolGuard<'static, Option<Cache>, fn() -> Option<Cache>>;
+
 /// What a pattern says of one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -52,7 +55,7 @@ pub(super) enum Outcome {
 /// Tries patterns; takes a cache at the first one.
 #[derive(Default)]
 pub(super) struct Verifier {
-    cache: Option<PoolGuard<'static, Option<Cache>, fn() -> Option<Cache>>>,
+    cache: Option<Lent>,
 }
 
 impl Verifier {
@@ -61,7 +64,7 @@ impl Verifier {
         // A failure of the automaton cannot be told from a match that goes on;
         // masking too much is the safe side.
         self.walk(row, text, start, eof)
-            .unwrap_or(Outcome::Long((start + MAX_MATCH).min(text.len())))
+            .unwrap_or_else(|| Outcome::Long((start + MAX_MATCH).min(text.len())))
     }
 
     fn walk(&mut self, row: usize, text: &[u8], start: usize, eof: bool) -> Option<Outcome> {

@@ -154,7 +154,8 @@ impl StringLexer {
         if bytes.iter().fold(false, |bad, b| bad | (*b < 0x20)) {
             return Err("a control character in a string");
         }
-        if !(bytes.is_ascii() && self.utf8.is_complete()) && !self.utf8.feed(bytes) {
+        let ascii = bytes.is_ascii() && self.utf8.is_complete();
+        if !ascii && !self.utf8.feed(bytes) {
             return Err("a string is not UTF-8");
         }
         self.flush_high(sink);
