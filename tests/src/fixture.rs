@@ -19,6 +19,13 @@ tags = ["people"]
 hold = "15s"
 
 [[target]]
+name = "plain"
+names = ["plain.test"]
+addresses = ["10.77.0.0/24", "fd77::/64"]
+ports = [8443, 8080]
+protocol = "http"
+
+[[target]]
 name = "raw"
 names = ["raw.test"]
 addresses = ["10.77.0.0/24"]
@@ -36,7 +43,7 @@ permit (principal, action == Action::"dns.query", resource);
 permit (principal, action in Action::"http.read", resource);
 
 @id("echo")
-permit (principal, action in Action::"http.write", resource == Target::"api")
+permit (principal, action in Action::"http.write", resource)
 when { context.path like "/echo*" };
 
 @id("payments")
@@ -95,7 +102,7 @@ impl Fixture {
     pub fn start_with(config: &str) -> Self {
         let world = World::new();
         let pki = Pki::new(world.dir());
-        let origin = Origin::start(&world, &pki, &["api.test"]);
+        let origin = Origin::start(&world, &pki, &["api.test", "plain.test"]);
         let far: &[&str] = &[FAR_V4, FAR_V6];
         let deployment = Deployment::start(
             &world,
@@ -106,7 +113,7 @@ impl Fixture {
                     ("scopes.toml", SCOPES),
                     ("masks.toml", MASKS),
                 ],
-                hosts: &[("api.test", far), ("raw.test", &[FAR_V4])],
+                hosts: &[("api.test", far), ("plain.test", far), ("raw.test", &[FAR_V4])],
                 extra_roots: &[&pki.ca],
                 config,
             },

@@ -1,7 +1,6 @@
 //! Tasks around the build. Plain std and linked without a C toolchain, so that
 //! `cargo xtask` starts on a host that has nothing but rustup; whatever else is
 //! needed it installs itself and says so.
-#![expect(clippy::exit, reason = "the tasks' exit code is the program's")]
 
 mod check;
 mod demo;
@@ -10,7 +9,7 @@ mod fuzz;
 mod setup;
 mod test;
 
-use std::process::exit;
+use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask <task>
@@ -23,7 +22,7 @@ cargo xtask <task>
   setup                  only install what the other tasks need
 ";
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
@@ -43,11 +42,14 @@ fn main() {
         }
         _ => {
             eprint!("{USAGE}");
-            exit(2);
+            return ExitCode::from(2);
         }
     };
-    if let Err(what) = done {
-        eprintln!("xtask: {what}");
-        exit(1);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("xtask: {what}");
+            ExitCode::FAILURE
+        }
     }
 }

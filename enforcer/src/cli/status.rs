@@ -61,7 +61,7 @@ fn dead(error: &anyhow::Error, pins: &Result<Vec<String>, String>, json: bool) {
 }
 
 fn pin_dir(config: Option<&Path>) -> PathBuf {
-    let path = config.unwrap_or(Path::new(crate::run::DEFAULT_CONFIG));
+    let path = config.unwrap_or_else(|| Path::new(crate::run::DEFAULT_CONFIG));
     fs::read_to_string(path)
         .ok()
         .and_then(|text| text.parse::<toml::Table>().ok())
@@ -69,12 +69,24 @@ fn pin_dir(config: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PINS.into())
 }
 
-fn pins(dir: &Path) -> Result<Vec<String>, String> {
-    match fs::read_dir(dir) {
-        Ok(entries) => {
-            let mut names: Vec<String> = entries
-                .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
-                .collect();
+/// Every pin below `dir`, as a path from there.
+pub(super) fn pins(dir: &Path) -> Result<Vec<String>, String> {
+    fn walk(dir: &Path, base: &Path, names: &mut Vec<String>) -> std::io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                walk(&path, base, names)?;
+            } else {
+                let name = path.strip_prefix(base).unwrap_or(&path);
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+        Ok(())
+    }
+    let mut names = Vec::new();
+    match walk(dir, dir, &mut names) {
+        Ok(()) => {
             names.sort();
             Ok(names)
         }

@@ -56,7 +56,6 @@ pub(super) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -
 }
 
 /// Is the run's init; does not return.
-#[expect(clippy::exit, reason = "a forked child must not return into its parent's code")]
 pub(super) fn main(cgroup: &RunCgroup, spec: &Spec, caller: &Caller, session: &OwnedFd) -> ! {
     let code = match supervise(cgroup, spec, caller, session) {
         Ok(()) | Err(StartError::Client) => TOLD,

@@ -17,6 +17,7 @@ pub mod cgroup;
 pub mod client;
 pub mod control;
 pub mod env;
+pub mod escape;
 pub mod floor;
 mod init;
 mod launch;
@@ -38,11 +39,21 @@ pub const DEFAULT_CONFIG: &str = "/etc/enforcer/enforcer.toml";
 
 /// Arguments of the internal launcher.
 #[derive(Debug, clap::Args)]
-pub struct LaunchArgs {}
+pub struct LaunchArgs {
+    /// Be the doctor's probing process instead, with this order as JSON
+    #[arg(long)]
+    probe: Option<String>,
+}
 
 /// Sets up the floor and executes the program.
-pub fn launch(_args: LaunchArgs) -> anyhow::Result<ExitCode> {
-    launch::keep()
+pub fn launch(args: LaunchArgs) -> anyhow::Result<ExitCode> {
+    match args.probe {
+        None => launch::keep(),
+        Some(order) => {
+            escape::probe::run(&serde_json::from_str(&order)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 /// The runtime directory that a configuration names. Only that is read of it,
@@ -57,7 +68,7 @@ pub fn runtime_dir(config: Option<&Path>) -> anyhow::Result<PathBuf> {
     struct Host {
         runtime_dir: Option<PathBuf>,
     }
-    let path = config.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let path = config.unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
     let text = match (std::fs::read_to_string(path), config) {
         (Ok(text), _) => text,
         (Err(_), None) => String::new(),

@@ -202,7 +202,7 @@ fn default_agent(program: &[u8], uid: u32) -> String {
 /// of them to it; one out of the synthetic block can never be somebody's.
 fn name_server(config: &Config) -> String {
     let block = config.resolver.synthetic_v4;
-    block.hosts().next().unwrap_or(block.addr()).to_string()
+    block.hosts().next().unwrap_or_else(|| block.addr()).to_string()
 }
 
 /// Looks in the system's account database.

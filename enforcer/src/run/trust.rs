@@ -103,7 +103,7 @@ fn push_pem(out: &mut String, der: &[u8]) {
 
 fn replace(path: &Path, text: &str) -> Result<(), TrustError> {
     let write = || -> io::Result<()> {
-        let dir = path.parent().unwrap_or(Path::new("/"));
+        let dir = path.parent().unwrap_or_else(|| Path::new("/"));
         fs::create_dir_all(dir)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
         let mut file = tempfile::NamedTempFile::new_in(dir)?;

@@ -93,7 +93,9 @@ fn control_c_reaches_the_program_and_ends_the_client_alike() {
 #[test]
 fn a_new_size_is_passed_on() {
     let host = Host::start();
-    let script = "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.02; done";
+    // stty(1) sets lines and columns one after the other, so there can be a size in between.
+    let script = "trap 's=$(stty size); echo $s; test \"$s\" = \"44 55\" && exit 0' WINCH; \
+                  echo ready; while :; do sleep 0.02; done";
     let mut session = Session::start(host.run(&["--agent", "bot"], &["sh", "-c", script]));
     session.wait_for("ready");
     // stty(1) on the other side of the terminal: the kernel signals its foreground.

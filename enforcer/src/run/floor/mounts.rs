@@ -184,7 +184,7 @@ fn cover_etc(
         let Ok(link) = fs::read_link(&target) else {
             break;
         };
-        target = target.parent().unwrap_or(Path::new("/")).join(link);
+        target = target.parent().unwrap_or_else(|| Path::new("/")).join(link);
     }
     if target.exists() {
         return bind(source, &target);

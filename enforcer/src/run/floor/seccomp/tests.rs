@@ -37,6 +37,9 @@ fn errno_of(filtered: bool, probe: fn() -> libc::c_long) -> i32 {
     }
 }
 
+/// A call's name, and the call.
+type Probe = (&'static str, fn() -> libc::c_long);
+
 macro_rules! call {
     ($number:expr $(, $arg:expr)*) => {
         // SAFETY: arguments are integers or null pointers that the kernel refuses.
@@ -52,7 +55,7 @@ fn socket_probe(domain: i32, kind: i32, protocol: i32) -> libc::c_long {
 /// What must be refused, with the answer without the filter for comparison: any
 /// but EPERM, so that the filter is seen to be what refuses. (The test runs as
 /// root, whom the kernel itself refuses little.)
-const REFUSED: &[(&str, fn() -> libc::c_long)] = &[
+const REFUSED: &[Probe] = &[
     ("io_uring_setup", call!(libc::SYS_io_uring_setup, 0, 0)),
     ("io_uring_enter", call!(libc::SYS_io_uring_enter, -1, 0, 0, 0, 0, 0)),
     ("io_uring_register", call!(libc::SYS_io_uring_register, -1, 0, 0, 0)),
@@ -119,7 +122,7 @@ fn clone3_is_absent() {
 
 #[test]
 fn what_programs_need_stays() {
-    let probes: [(&str, fn() -> libc::c_long); 7] = [
+    let probes: [Probe; 7] = [
         ("unix", || socket_probe(libc::AF_UNIX, libc::SOCK_STREAM, 0)),
         ("tcp", || socket_probe(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)),
         ("udp6", || socket_probe(libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP)),
