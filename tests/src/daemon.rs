@@ -248,15 +248,16 @@ impl Deployment {
         command
     }
 
-    /// An `enforcer approvals` call as a reviewer; gives its standard output.
+    /// An `enforcer approvals` command of a reviewer.
+    pub fn reviewer(&self, who: &str, args: &[&str]) -> Command {
+        let mut command = self.enforcer();
+        command.arg("approvals").args(args).arg("--identity").arg(self.dir.join(who));
+        command
+    }
+
+    /// The same, run to its end.
     pub fn review(&self, who: &str, args: &[&str]) -> Output {
-        self.enforcer()
-            .arg("approvals")
-            .args(args)
-            .arg("--identity")
-            .arg(self.dir.join(who))
-            .output()
-            .expect("starts")
+        self.reviewer(who, args).output().expect("starts")
     }
 
     /// Waits for a pending approval whose resource has this text; gives it as JSON.
