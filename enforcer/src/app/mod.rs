@@ -47,8 +47,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let signals = Signals::new()?;
 
-    // What is recorded, what is allowed, who decides.
     let recorder = open_recorder(Arc::clone(&config)).await?;
+    let done = serve(config, signals, &recorder).await;
+    // However it ended: a process that ends while the store's threads work can abort.
+    recorder.shutdown().await;
+    done?;
+    info!("stopped; governed processes stay cut off until the daemon is back");
+    Ok(())
+}
+
+async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> anyhow::Result<()> {
+    // What is allowed, who decides.
     let mask_key = recorder.derived_key("mask");
     let bundle =
         reload::load(&config.policy.dir, &mask_key).await.context("the policy cannot be used")?;
@@ -151,8 +160,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     signals.run(&config, &mask_key, &policy, &metrics).await;
     drop(policy);
     drain(&inputs, &accept).await;
-    recorder.shutdown().await;
-    info!("stopped; governed processes stay cut off until the daemon is back");
     Ok(())
 }
 
