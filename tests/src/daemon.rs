@@ -289,6 +289,24 @@ impl Drop for Deployment {
     fn drop(&mut self) {
         self.kill_daemon();
         let _ = self.enforcer().args(["detach", "--config"]).arg(&self.config).output();
+        remove_cgroup(&cgroup2().join(self.governed.trim_start_matches('/')));
+    }
+}
+
+/// Ends what is left in a cgroup of this world, and removes it with all below.
+fn remove_cgroup(cgroup: &Path) {
+    let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+    for child in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&child.path());
+        }
+    }
+    // A process that was just killed may take a moment to leave.
+    for _ in 0..50 {
+        if fs::remove_dir(cgroup).is_ok() || !cgroup.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
