@@ -147,7 +147,18 @@ impl HttpExchange {
         let mut sent = self.parts.headers.clone();
         headers::strip_hop_by_hop(&mut sent);
         sent.remove(header::HOST);
-        for header in &permit.target().inject {
+        let target = permit.target();
+        // The permit may be of a newer policy than the one that the head was read under: what was
+        // left out of the operation then, as ignored or replaced, is judged now or does not leave.
+        let unjudged = sent.keys().find(|name| {
+            headers::part(name, &target.ignore_headers) == headers::Part::Fact
+                && !target.inject.iter().any(|header| header.name == *name)
+                && operation.get(&format!("http.header.{name}")).is_none()
+        });
+        if let Some(name) = unjudged {
+            return Err(format!("policy changed, and header {name} was not judged under it"));
+        }
+        for header in &target.inject {
             let value = header.value().map_err(|error| error.to_string())?;
             sent.insert(header.name.clone(), value);
         }
@@ -432,7 +443,9 @@ fn public(code: &str) -> &'static str {
         "address-forbidden" | "own-port" => "the name leads to an address that may not be reached",
         "unmaskable" => "the answer could not be read, and a mask applies to it, so it is withheld",
         "upgrade-refused" => "the upstream switched protocols, which is refused",
-        "not-sendable" => "the request could not be made (a credential may be missing)",
+        "not-sendable" => {
+            "the request could not be made (a credential may be missing, or policy just changed)"
+        },
         "connection-refused" | "unreachable" => "the upstream cannot be reached",
         code if code.starts_with("record") || code.starts_with("transcript") => {
             "the operation could not be recorded on this host"
