@@ -1,11 +1,11 @@
 //! Keeps the daemon joined, its certificate fresh and the stream of news open.
 
 use super::{Options, Shared, own, view};
-use crate::approval::{ApprovalError, ApprovalId, View};
 use crate::approval::identity::Identity;
 use crate::approval::join::{self, JoinError};
 use crate::approval::tls;
 use crate::approval::token::Token;
+use crate::approval::{ApprovalError, ApprovalId, View};
 use enforcer_proto::v1;
 use enforcer_proto::v1::watch_event::Event;
 use std::collections::HashSet;

@@ -128,9 +128,7 @@ impl HttpExchange {
             }
             // A small body is read while there is room: it can then be judged, and sent again.
             false => match length.filter(|length| *length <= SMALL) {
-                Some(length) => {
-                    (usize::MAX, decider.holds().try_room(agent, length as usize))
-                }
+                Some(length) => (usize::MAX, decider.holds().try_room(agent, length as usize)),
                 None => (0, None),
             },
         };
@@ -473,7 +471,7 @@ fn public(code: &str) -> &'static str {
         "upgrade-refused" => "the upstream switched protocols, which is refused",
         "not-sendable" => {
             "the request could not be made (a credential may be missing, or policy just changed)"
-        },
+        }
         "connection-refused" | "unreachable" => "the upstream cannot be reached",
         code if code.starts_with("record") || code.starts_with("transcript") => {
             "the operation could not be recorded on this host"
