@@ -49,7 +49,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     // What is recorded, what is allowed, who decides.
     let recorder = open_recorder(Arc::clone(&config)).await?;
-    let bundle = reload::load(&config.policy.dir).await.context("the policy cannot be used")?;
+    let mask_key = recorder.derived_key("mask");
+    let bundle =
+        reload::load(&config.policy.dir, &mask_key).await.context("the policy cannot be used")?;
     info!(policy = bundle.version(), "policy loaded");
     let (policy, policy_now) = watch::channel(Arc::new(bundle));
     let approvals = approvals(&config)?;
@@ -146,7 +148,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "ready: governed processes reach the network through policy only"
     );
 
-    signals.run(&config, &policy, &metrics).await;
+    signals.run(&config, &mask_key, &policy, &metrics).await;
     drop(policy);
     drain(&inputs, &accept).await;
     recorder.shutdown().await;
@@ -291,14 +293,16 @@ impl Signals {
     async fn run(
         mut self,
         config: &Config,
+        mask_key: &[u8],
         policy: &watch::Sender<Arc<Bundle>>,
         metrics: &Metrics,
     ) {
+        let dir = &config.policy.dir;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload::reload(&config.policy.dir, policy, metrics).await,
+                _ = self.hangup.recv() => reload::reload(dir, mask_key, policy, metrics).await,
             }
         }
     }
