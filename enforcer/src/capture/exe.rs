@@ -58,8 +58,8 @@ impl Hashes {
             all.clear();
         }
         let (used, since) = all.entry(cgroup).or_insert((0, now));
-        let passed = now.saturating_duration_since(*since).as_millis();
-        let forgiven = u128::from(BYTES_PER_SECOND) * passed / 1000;
+        let passed = now.saturating_duration_since(*since).as_nanos();
+        let forgiven = u128::from(BYTES_PER_SECOND) * passed / 1_000_000_000;
         *used = used.saturating_sub(u64::try_from(forgiven).unwrap_or(u64::MAX));
         *since = now;
         let allowed = used.saturating_add(bytes) <= MAX_BYTES;

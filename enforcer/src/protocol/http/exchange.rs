@@ -127,10 +127,12 @@ impl HttpExchange {
                 (limit, room)
             }
             // A small body is read while there is room: it can then be judged, and sent again.
-            false => match length.filter(|length| *length <= SMALL) {
-                Some(length) => (usize::MAX, decider.holds().try_room(agent, length as usize)),
-                None => (0, None),
-            },
+            false => {
+                let small = length.filter(|length| *length <= SMALL);
+                let small = small.and_then(|length| usize::try_from(length).ok());
+                let room = small.and_then(|length| decider.holds().try_room(agent, length));
+                (usize::MAX, room)
+            }
         };
         if room.is_none() {
             *asked = streamed;
