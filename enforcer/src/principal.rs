@@ -56,7 +56,7 @@ pub struct Process {
     pub exe: Option<PathBuf>,
     /// SHA-256 of the executable's bytes, hex, when it could be read.
     pub exe_sha256: Option<String>,
-    /// Argument vector, bounded to 4 KiB; secrets on command lines are the operator's to avoid.
+    /// Argument vector, bounded to 4 KiB, without what looks like a credential.
     pub argv: Vec<String>,
 }
 

@@ -30,7 +30,7 @@ pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
         return known;
     }
     let (exe, exe_sha256) = hashes.of(entry.cgroup, entry.tgid);
-    let argv = argv(entry.tgid);
+    let argv = super::argv::conceal(argv(entry.tgid));
     if start_ticks(entry.tgid) != Some(start) {
         return known;
     }
