@@ -248,15 +248,16 @@ impl Deployment {
         command
     }
 
-    /// An `enforcer approvals` call as a reviewer; gives its standard output.
+    /// An `enforcer approvals` command of a reviewer.
+    pub fn reviewer(&self, who: &str, args: &[&str]) -> Command {
+        let mut command = self.enforcer();
+        command.arg("approvals").args(args).arg("--identity").arg(self.dir.join(who));
+        command
+    }
+
+    /// The same, run to its end.
     pub fn review(&self, who: &str, args: &[&str]) -> Output {
-        self.enforcer()
-            .arg("approvals")
-            .args(args)
-            .arg("--identity")
-            .arg(self.dir.join(who))
-            .output()
-            .expect("starts")
+        self.reviewer(who, args).output().expect("starts")
     }
 
     /// Waits for a pending approval whose resource has this text; gives it as JSON.
@@ -288,6 +289,24 @@ impl Drop for Deployment {
     fn drop(&mut self) {
         self.kill_daemon();
         let _ = self.enforcer().args(["detach", "--config"]).arg(&self.config).output();
+        remove_cgroup(&cgroup2().join(self.governed.trim_start_matches('/')));
+    }
+}
+
+/// Ends what is left in a cgroup of this world, and removes it with all below.
+fn remove_cgroup(cgroup: &Path) {
+    let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+    for child in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&child.path());
+        }
+    }
+    // A process that was just killed may take a moment to leave.
+    for _ in 0..50 {
+        if fs::remove_dir(cgroup).is_ok() || !cgroup.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -21,7 +21,7 @@ hold = "15s"
 [[target]]
 name = "plain"
 names = ["plain.test"]
-addresses = ["10.77.0.0/24", "fd77::/64"]
+addresses = ["10.78.0.2/32"]
 ports = [8443, 8080]
 protocol = "http"
 
@@ -101,6 +101,7 @@ impl Fixture {
     /// The same, with more lines at the end of `enforcer.toml`.
     pub fn start_with(config: &str) -> Self {
         let world = World::new();
+        world.far_address("10.78.0.2/32");
         let pki = Pki::new(world.dir());
         let origin = Origin::start(&world, &pki, &["api.test", "plain.test"]);
         let far: &[&str] = &[FAR_V4, FAR_V6];
@@ -113,7 +114,11 @@ impl Fixture {
                     ("scopes.toml", SCOPES),
                     ("masks.toml", MASKS),
                 ],
-                hosts: &[("api.test", far), ("plain.test", far), ("raw.test", &[FAR_V4])],
+                hosts: &[
+                    ("api.test", far),
+                    ("plain.test", &["10.78.0.2"]),
+                    ("raw.test", &[FAR_V4]),
+                ],
                 extra_roots: &[&pki.ca],
                 config,
             },

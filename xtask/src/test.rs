@@ -11,11 +11,11 @@ pub(crate) fn run(filter: &[&str]) -> Done {
     step("building everything");
     execute(workspace("build").arg("--all-targets"))?;
     step("unit and in-process tests");
-    execute(workspace("test").args(["--lib", "--bins"]).args(filter))?;
+    execute(workspace("test").args(["--lib", "--bins", "--no-fail-fast"]).args(filter))?;
     step("tests on a real kernel with real servers and clients");
     execute(
         workspace("test")
-            .args(["--test", "*"])
+            .args(["--test", "*", "--no-fail-fast"])
             .args(filter)
             // They share the machine's cgroup tree and its two cores: one at a time.
             .args(["--", "--test-threads=1"]),

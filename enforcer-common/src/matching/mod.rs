@@ -78,7 +78,8 @@ pub const fn words(addr: &[u8; 16]) -> Words {
 ///
 /// MPTCP may: its first subflow is redirected like any TCP socket, the proxy answers without
 /// MPTCP and the connection goes on as plain TCP. Refusing it would break programs that were
-/// started under `mptcpize` or ask for it without a fallback.
+/// started under `mptcpize` or ask for it without a fallback. What it costs: `getpeername` of such
+/// a socket shows the proxy, since the hook sees a cookie that connect never saw.
 #[inline(always)]
 pub const fn socket_allowed(family: u32, kind: u32, protocol: u32) -> bool {
     let inet = family == AF_INET || family == AF_INET6;

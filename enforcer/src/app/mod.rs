@@ -47,9 +47,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let signals = Signals::new()?;
 
-    // What is recorded, what is allowed, who decides.
     let recorder = open_recorder(Arc::clone(&config)).await?;
-    let bundle = reload::load(&config.policy.dir).await.context("the policy cannot be used")?;
+    let done = serve(config, signals, &recorder).await;
+    // However it ended: a process that ends while the store's threads work can abort.
+    recorder.shutdown().await;
+    done?;
+    info!("stopped; governed processes stay cut off until the daemon is back");
+    Ok(())
+}
+
+async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> anyhow::Result<()> {
+    // What is allowed, who decides.
+    let mask_key = recorder.derived_key("mask");
+    let bundle =
+        reload::load(&config.policy.dir, &mask_key).await.context("the policy cannot be used")?;
     info!(policy = bundle.version(), "policy loaded");
     let (policy, policy_now) = watch::channel(Arc::new(bundle));
     let approvals = approvals(&config)?;
@@ -146,11 +157,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "ready: governed processes reach the network through policy only"
     );
 
-    signals.run(&config, &policy, &metrics).await;
+    signals.run(&config, &mask_key, &policy, &metrics).await;
     drop(policy);
     drain(&inputs, &accept).await;
-    recorder.shutdown().await;
-    info!("stopped; governed processes stay cut off until the daemon is back");
     Ok(())
 }
 
@@ -291,14 +300,16 @@ impl Signals {
     async fn run(
         mut self,
         config: &Config,
+        mask_key: &[u8],
         policy: &watch::Sender<Arc<Bundle>>,
         metrics: &Metrics,
     ) {
+        let dir = &config.policy.dir;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload::reload(&config.policy.dir, policy, metrics).await,
+                _ = self.hangup.recv() => reload::reload(dir, mask_key, policy, metrics).await,
             }
         }
     }

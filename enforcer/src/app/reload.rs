@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// Loads the bundle, off the threads that carry bytes.
-pub(super) async fn load(dir: &Path) -> anyhow::Result<Bundle> {
+pub(super) async fn load(dir: &Path, mask_key: &[u8]) -> anyhow::Result<Bundle> {
     let dir = dir.to_owned();
     let loaded = tokio::task::spawn_blocking(move || Bundle::load(&dir)).await?;
-    let bundle = loaded?;
+    let bundle = loaded?.with_mask_key(mask_key)?;
     for problem in bundle.warnings().iter() {
         warn!(file = %problem.file, line = problem.line, help = %problem.help, "{}", problem.what);
     }
@@ -19,8 +19,13 @@ pub(super) async fn load(dir: &Path) -> anyhow::Result<Bundle> {
 }
 
 /// Puts a new bundle in force, or keeps the old one.
-pub(super) async fn reload(dir: &Path, policy: &watch::Sender<Arc<Bundle>>, metrics: &Metrics) {
-    match load(dir).await {
+pub(super) async fn reload(
+    dir: &Path,
+    mask_key: &[u8],
+    policy: &watch::Sender<Arc<Bundle>>,
+    metrics: &Metrics,
+) {
+    match load(dir, mask_key).await {
         Ok(bundle) => {
             let version = bundle.version().to_owned();
             // Every operation that runs or waits is judged again.

@@ -8,11 +8,17 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Hashes that are remembered before the table starts afresh.
 const KNOWN: usize = 1_024;
 /// Larger executables are named but not hashed: a connection waits for this.
 const MAX_BYTES: u64 = 512 << 20;
+/// Bytes that one cgroup can have hashed in a second, after `MAX_BYTES` at once. What it has
+/// hashed again and again (a file whose times it changes) is its own loss and nobody else's.
+const BYTES_PER_SECOND: u64 = 16 << 20;
+/// Cgroups whose use is remembered before the table starts afresh.
+const CGROUPS: usize = 4_096;
 
 /// Says that a file still has the bytes that were hashed. The change time is part of it: unlike
 /// the modification time nobody can set it back.
@@ -29,25 +35,46 @@ struct Version {
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
     known: Mutex<HashMap<Version, Arc<str>>>,
+    /// By cgroup: the bytes that were hashed for it and not yet forgiven, and when that was.
+    used: Mutex<HashMap<u64, (u64, Instant)>>,
 }
 
 impl Hashes {
-    /// Path and SHA-256 (hex) of a process's executable, as far as they can be read.
-    pub(super) fn of(&self, pid: u32) -> (Option<PathBuf>, Option<String>) {
+    /// Path and SHA-256 (hex) of the executable of a process in that cgroup, as far as they can be
+    /// read. A cgroup that has too much hashed gets no hash, and so no permit that asks for one.
+    pub(super) fn of(&self, cgroup: u64, pid: u32) -> (Option<PathBuf>, Option<String>) {
         let link = format!("/proc/{pid}/exe");
         // Opened before the path is read: what is hashed is what runs, wherever its name points.
         let file = File::open(&link);
         let path = fs::read_link(&link).ok();
-        let hash = file.ok().and_then(|file| self.hash(file).ok().flatten());
+        let hash = file.ok().and_then(|file| self.hash(cgroup, file).ok().flatten());
         (path, hash)
     }
 
-    fn hash(&self, mut file: File) -> io::Result<Option<String>> {
+    /// Takes so many bytes of what the cgroup may have hashed.
+    fn allows(&self, cgroup: u64, bytes: u64, now: Instant) -> bool {
+        let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= CGROUPS && !all.contains_key(&cgroup) {
+            all.clear();
+        }
+        let (used, since) = all.entry(cgroup).or_insert((0, now));
+        let passed = now.saturating_duration_since(*since).as_nanos();
+        let forgiven = u128::from(BYTES_PER_SECOND) * passed / 1_000_000_000;
+        *used = used.saturating_sub(u64::try_from(forgiven).unwrap_or(u64::MAX));
+        *since = now;
+        let allowed = used.saturating_add(bytes) <= MAX_BYTES;
+        if allowed {
+            *used += bytes;
+        }
+        allowed
+    }
+
+    fn hash(&self, cgroup: u64, mut file: File) -> io::Result<Option<String>> {
         let version = version(&file)?;
         if let Some(known) = self.lock().get(&version) {
             return Ok(Some(known.to_string()));
         }
-        if version.size > MAX_BYTES {
+        if !self.allows(cgroup, version.size, Instant::now()) {
             return Ok(None);
         }
         let mut hasher = Sha256::new();
@@ -99,7 +126,7 @@ mod tests {
     #[test]
     fn own_executable_has_a_path_and_a_hash() {
         let hashes = Hashes::default();
-        let (path, hash) = hashes.of(std::process::id());
+        let (path, hash) = hashes.of(1, std::process::id());
         let bytes = fs::read(path.unwrap()).unwrap();
         assert_eq!(hash, Some(hex::encode(Sha256::digest(bytes))));
     }
@@ -109,18 +136,31 @@ mod tests {
         let hashes = Hashes::default();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"one").unwrap();
-        let first = hashes.hash(File::open(file.path()).unwrap()).unwrap();
+        let first = hashes.hash(1, File::open(file.path()).unwrap()).unwrap();
         file.as_file().set_len(0).unwrap();
         file.write_all(b"twelve").unwrap();
-        let second = hashes.hash(File::open(file.path()).unwrap()).unwrap();
+        let second = hashes.hash(1, File::open(file.path()).unwrap()).unwrap();
         assert!(first.is_some() && second.is_some() && first != second);
         assert_eq!(hashes.lock().len(), 2);
     }
 
     #[test]
+    fn a_cgroup_that_has_too_much_hashed_waits_and_others_do_not() {
+        let hashes = Hashes::default();
+        let now = Instant::now();
+        assert!(!hashes.allows(1, MAX_BYTES + 1, now));
+        assert!(hashes.allows(1, MAX_BYTES, now));
+        assert!(!hashes.allows(1, 1, now));
+        assert!(hashes.allows(2, MAX_BYTES, now));
+        let later = now + std::time::Duration::from_secs(1);
+        assert!(!hashes.allows(1, BYTES_PER_SECOND + 1, later));
+        assert!(hashes.allows(1, BYTES_PER_SECOND, later));
+    }
+
+    #[test]
     fn a_directory_or_no_process_has_none() {
         let hashes = Hashes::default();
-        assert!(hashes.hash(File::open("/").unwrap()).is_err());
-        assert_eq!(hashes.of(u32::MAX), (None, None));
+        assert!(hashes.hash(1, File::open("/").unwrap()).is_err());
+        assert_eq!(hashes.of(1, u32::MAX), (None, None));
     }
 }

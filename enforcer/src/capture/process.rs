@@ -29,7 +29,7 @@ pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
     if ticks_to_ns(start) > u128::from(entry.boot_ns) {
         return known;
     }
-    let (exe, exe_sha256) = hashes.of(entry.tgid);
+    let (exe, exe_sha256) = hashes.of(entry.cgroup, entry.tgid);
     let argv = argv(entry.tgid);
     if start_ticks(entry.tgid) != Some(start) {
         return known;

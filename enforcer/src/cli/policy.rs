@@ -148,9 +148,10 @@ fn check(on: &On) -> ExitCode {
             bundle.cases().len()
         ),
         Err(problems) => eprintln!(
-            "{} cannot be used: {} problems, none of it is in force",
+            "{} cannot be used: {} {}, none of it is in force",
             on.dir.display(),
-            problems.len()
+            problems.len(),
+            if problems.len() == 1 { "problem" } else { "problems" }
         ),
     }
     code

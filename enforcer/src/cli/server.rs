@@ -111,7 +111,12 @@ fn init(dir: &Path) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let path = dir.join("server.toml");
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
-    let mut file = file.with_context(|| path.display().to_string())?;
+    let mut file = file.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow::anyhow!("{} is there already, and was left as it is", path.display())
+        }
+        _ => anyhow::anyhow!("{}: {error}", path.display()),
+    })?;
     file.write_all(STARTER.as_bytes())?;
     let path = path.display();
     println!(
@@ -139,6 +144,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         stopper.cancel();
     });
     running.ended().await;
+    tracing::info!("stopped");
     Ok(())
 }
 

@@ -26,7 +26,11 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = runtime_dir(args.config.as_deref())?;
     match client::status(&dir) {
-        Ok(report) if args.json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Ok(report) if args.json => {
+            let mut value = serde_json::to_value(&report)?;
+            value["running"] = true.into();
+            println!("{value:#}");
+        }
         Ok(report) => print!("{}", text(&report)),
         Err(error) => {
             let pins = pins(&pin_dir(args.config.as_deref()));
@@ -46,7 +50,7 @@ fn dead(error: &anyhow::Error, pins: &Result<Vec<String>, String>, json: bool) {
         println!("{value:#}");
         return;
     }
-    println!("no answer from the daemon: {error:#}");
+    println!("daemon    no answer: {error:#}");
     match pins {
         Ok(pins) if pins.is_empty() => {
             println!("pins      none: governed cgroups are NOT enforced")
@@ -140,7 +144,8 @@ fn text(report: &StatusReport) -> String {
         ),
     );
     for counter in &report.counters {
-        line("counter", &format!("{} {} {}", counter.agent, counter.name, counter.value));
+        let agent = if counter.agent.is_empty() { "(none)" } else { &counter.agent };
+        line("counter", &format!("{agent} {} {}", counter.name, counter.value));
     }
     for check in report.checks.iter().filter(|c| !c.ok) {
         line("FAILED", &format!("{}: {}", check.name, check.detail));

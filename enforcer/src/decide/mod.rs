@@ -8,7 +8,7 @@ mod holds;
 mod standing;
 
 pub use denial::{Cut, Denial};
-pub use holds::Holds;
+pub use holds::{Holds, Room};
 pub use standing::Standing;
 
 use crate::approval::{self, ApprovalError, ApprovalId, Approvals, Ask, Claim, NotGranted, State};

@@ -210,7 +210,10 @@ impl Stage {
             (Look::Json, _) => {
                 let otherwise = match kind {
                     Kind::Media | Kind::Other if rules.pass_other => Otherwise::Pass,
-                    Kind::Media | Kind::Other => Otherwise::Block(content_type.clone()),
+                    // Events and forms have readers of their own, which text would go past.
+                    Kind::Media | Kind::Other | Kind::Sse | Kind::Form => {
+                        Otherwise::Block(content_type.clone())
+                    }
                     _ => Otherwise::Text,
                 };
                 let fields = rules.json.as_ref().map(|rules| JsonMasker::new(Arc::clone(rules)));

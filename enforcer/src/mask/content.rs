@@ -139,22 +139,26 @@ pub(super) fn sniff(head: &[u8], kind: Kind, eof: bool) -> Look {
     {
         return Look::Wide;
     }
+    if !eof && head.len() < 4 && matches!(head.first(), Some(0 | 0xEF | 0xFE | 0xFF)) {
+        return Look::Undecided;
+    }
     let text = head.strip_prefix(BOM).unwrap_or(head);
     let first = text.iter().find(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x1E));
     if matches!(first, Some(b'{' | b'[')) {
         return Look::Json;
     }
     if !matches!(kind, Kind::Media | Kind::Other) {
-        let mark = head.len() < 4 && matches!(head.first(), Some(0 | 0xEF | 0xFE | 0xFF));
-        return if eof || first.is_some() && !mark { Look::Text } else { Look::Undecided };
+        return if eof || first.is_some() { Look::Text } else { Look::Undecided };
     }
-    if text.iter().any(|b| matches!(b, 0..=8 | 0x0E..=0x1A | 0x1C | 0x1D | 0x1F | 0x7F)) {
+    // However much is there already, the same bytes decide.
+    let window = &text[..text.len().min(SNIFF)];
+    if window.iter().any(|b| matches!(b, 0..=8 | 0x0E..=0x1A | 0x1C | 0x1D | 0x1F | 0x7F)) {
         return Look::Binary;
     }
-    if !eof && (first.is_none() || head.len() < SNIFF) {
+    if !eof && (first.is_none() || text.len() < SNIFF) {
         return Look::Undecided;
     }
-    match std::str::from_utf8(text) {
+    match std::str::from_utf8(window) {
         Err(why) if why.error_len().is_some() => Look::Binary,
         _ => Look::Text,
     }
@@ -221,6 +225,8 @@ mod tests {
             (b"\xEF\xBB", Text, false, Look::Undecided),
             (b"\xFF\xFE{\0", Text, false, Look::Wide),
             (b"p", Text, false, Look::Text),
+            (b"\0", Media, false, Look::Undecided),
+            (b"\0\0\xfe\xff", Media, false, Look::Wide),
             (b"\x89PNG\r\n\x1a\n", Media, false, Look::Binary),
             (b"plain", Media, false, Look::Undecided),
             (b"plain", Media, true, Look::Text),

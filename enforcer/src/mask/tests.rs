@@ -168,6 +168,17 @@ fn text_that_only_begins_like_json_is_text() {
 }
 
 #[test]
+fn events_and_forms_that_begin_like_json_do_not_go_past_their_own_rules() {
+    for (content_type, body) in [
+        ("text/event-stream", "[\n\ndata: {\"email\":\"a@b.example\"}\n\n"),
+        ("text/event-stream", "{\ndata: {\"email\":\"a@b.example\"}\n\n"),
+        ("application/x-www-form-urlencoded", "[a]=1&pw=sesame"),
+    ] {
+        assert!(whole(&fields(), content_type, body).is_err(), "{content_type} {body}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_blocked() {
     let pass = plan("[[mask]]\nname = 'd'\ndetectors = 'all'\nother = 'pass'\n");
     for (content_type, body) in [

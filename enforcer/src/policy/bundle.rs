@@ -9,7 +9,7 @@ use super::schema::{self, Types};
 use super::scope::{self, Scope};
 use super::target::{self, Target};
 use super::{Judgement, Verdict, mask};
-use crate::mask::MaskPlan;
+use crate::mask::{MaskError, MaskPlan};
 use crate::operation::Operation;
 use crate::principal::Principal;
 use sha2::{Digest, Sha256};
@@ -259,6 +259,17 @@ impl Bundle {
         self.located(target)
             .and_then(|(at, _)| self.plans.get(at))
             .map_or_else(|| Arc::new(MaskPlan::none()), Arc::clone)
+    }
+
+    /// The same bundle with the key under which its masks hash values (`replace = "hash"`).
+    ///
+    /// # Errors
+    /// A key that HMAC does not take.
+    pub fn with_mask_key(mut self, key: &[u8]) -> Result<Self, MaskError> {
+        for plan in &mut self.plans {
+            *plan = Arc::new(plan.with_key(key)?);
+        }
+        Ok(self)
     }
 
     /// The names of the masks of a target.

@@ -70,6 +70,10 @@ impl RecordError {
     /// A store that did not open; RocksDB does not say where in its logs the damage is.
     pub(crate) fn open(path: &Path, error: &rocksdb::Error) -> Self {
         let mut message = error.to_string();
+        // RocksDB has no kind of its own for it.
+        if error.kind() == rocksdb::ErrorKind::IOError && message.contains("lock file") {
+            message = format!("it is in use by another process; does a daemon run? ({message})");
+        }
         if error.kind() == rocksdb::ErrorKind::Corruption {
             let places = super::wal::places(path);
             if !places.is_empty() {

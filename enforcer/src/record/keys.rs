@@ -90,6 +90,16 @@ impl HashKey {
         mac.update(secret);
         format!("hmac:{}", hex::encode(&mac.finalize().into_bytes()[..16]))
     }
+
+    /// A key for another purpose. What it is made of starts with a NUL, which no header and so
+    /// no secret that is hashed above can have.
+    pub(super) fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0)
+            .unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
+        mac.update(b"\0enforcer derived key v1\0");
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
 }
 
 fn secret(

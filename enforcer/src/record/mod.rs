@@ -246,6 +246,11 @@ impl Recorder {
         self.0.hash_key.hash(secret)
     }
 
+    /// A key of this host for another purpose than hiding what is recorded (32 bytes).
+    pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        self.0.hash_key.derive(purpose)
+    }
+
     /// Writes what is queued, signs the head, and closes the store. Flows that are still open
     /// are sealed as recovered at the next start.
     pub async fn shutdown(&self) {

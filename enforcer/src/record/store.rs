@@ -155,7 +155,8 @@ impl Store {
     }
 
     fn read_only(path: &Path, options: &Options) -> Result<Self, RecordError> {
-        if !path.join("CURRENT").exists() {
+        let current = path.join("CURRENT");
+        if !current.try_exists().map_err(|error| RecordError::file(path, error))? {
             return Err(RecordError::file(
                 path,
                 "no transcript store is here (no CURRENT file); name one with --store",

@@ -9,8 +9,8 @@ use std::path::Path;
 /// Clients that replace the system's roots by this file: they get system roots and our CA.
 ///
 /// OpenSSL (and Python's ssl), curl, Python requests, git, pip, AWS SDKs, cargo,
-/// Bundler, npm.
-pub const COMBINED: [&str; 9] = [
+/// Bundler, npm, gRPC's C core, httplib2, the Google Cloud SDK, nixpkgs' OpenSSL.
+pub const COMBINED: [&str; 13] = [
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE",
@@ -20,6 +20,10 @@ pub const COMBINED: [&str; 9] = [
     "CARGO_HTTP_CAINFO",
     "BUNDLE_SSL_CA_CERT",
     "npm_config_cafile",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "HTTPLIB2_CA_CERTS",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "NIX_SSL_CERT_FILE",
 ];
 
 /// Clients that add this file to their own roots: they get our CA alone.

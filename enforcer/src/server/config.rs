@@ -16,7 +16,7 @@ pub const STARTER: &str = include_str!("server.toml");
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {cause}")]
+    #[error("{path}: cannot be read: {cause} (`enforcer server init` writes a first one)")]
     Read {
         /// The file.
         path: PathBuf,

@@ -11,7 +11,7 @@ use super::metrics::Metrics;
 use super::model::{Millis, Record};
 use super::store::{Store, StoreError};
 use crate::approval::identity::{Holder, Role, Subject};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
@@ -134,7 +134,7 @@ impl Core {
 
     /// Whether that address may try a token now.
     pub fn may_join(&self, from: Option<IpAddr>) -> bool {
-        let allowed = from.is_some_and(|from| self.joins.allows(from, self.clock.now()));
+        let allowed = from.is_some_and(|from| self.joins.allows(block(from), self.clock.now()));
         if !allowed {
             self.metrics.limited.inc();
         }
@@ -185,10 +185,30 @@ impl Core {
     }
 }
 
+/// What one caller can call from: its address, or the /64 that an IPv6 host has to itself.
+fn block(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V4(from) => from.into(),
+        IpAddr::V6(from) => Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
 /// Reads an approval's id; a bad one is answered like an unknown one.
 ///
 /// # Errors
 /// [`unknown`].
 pub fn id(text: &str) -> Result<Uuid, Status> {
     Uuid::try_parse(text).map_err(|_| unknown())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_host_is_one_caller_whatever_address_it_takes() {
+        let block = |from: &str| block(from.parse().unwrap()).to_string();
+        assert_eq!(block("2001:db8:0:1:aaaa::1"), "2001:db8:0:1::");
+        assert_eq!(block("::ffff:192.0.2.1"), "192.0.2.1");
+    }
 }

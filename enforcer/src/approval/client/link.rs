@@ -1,11 +1,11 @@
 //! Keeps the daemon joined, its certificate fresh and the stream of news open.
 
 use super::{Options, Shared, own, view};
-use crate::approval::ApprovalError;
 use crate::approval::identity::Identity;
 use crate::approval::join::{self, JoinError};
 use crate::approval::tls;
 use crate::approval::token::Token;
+use crate::approval::{ApprovalError, ApprovalId, View};
 use enforcer_proto::v1;
 use enforcer_proto::v1::watch_event::Event;
 use std::collections::HashSet;
@@ -20,6 +20,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// How often the certificate's age is looked at; the wall clock may jump, so no long sleeps.
 const RENEWAL_CHECK: Duration = Duration::from_secs(30);
+
+/// The server paces its callers: pause before it is asked again, and how often it is.
+const PACED: (Duration, u32) = (Duration::from_millis(200), 25);
 
 /// What ended one stream.
 enum End {
@@ -147,18 +150,30 @@ async fn follow(shared: &Shared, news: &mut Streaming<v1::WatchEvent>) -> String
 }
 
 /// Asks about what we know and the present state did not have: it ended in a gap of the stream.
-async fn catch_up(shared: &Shared, seen: &HashSet<super::ApprovalId>) -> Result<(), ApprovalError> {
+async fn catch_up(shared: &Shared, seen: &HashSet<ApprovalId>) -> Result<(), ApprovalError> {
     for id in shared.table.known() {
         if seen.contains(&id) {
             continue;
         }
-        match shared.get(id).await {
+        match patiently(shared, id).await {
             Ok(view) => shared.table.update(view),
             Err(ApprovalError::Unknown) => shared.table.forget(id),
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// A host that has much to ask about would otherwise run into the server's limit each time, and
+/// never be up again.
+async fn patiently(shared: &Shared, id: ApprovalId) -> Result<View, ApprovalError> {
+    for _ in 1..PACED.1 {
+        match shared.get(id).await {
+            Err(ApprovalError::Refused(_)) => sleep(PACED.0).await,
+            answer => return answer,
+        }
+    }
+    shared.get(id).await
 }
 
 /// Ends with a new certificate, at the time when one is due.

@@ -111,7 +111,8 @@ fn round(
                 (true, "unix") if !unix => Check::ok(
                     &name(way.name),
                     format!(
-                        "{OPEN}it takes the unix layer; kernel.require = [\"unix\"] demands it"
+                        "{OPEN}it takes the unix layer, which does not hold on this host or in \
+                         this build"
                     ),
                 ),
                 (true, _) => Check::failed(

@@ -118,6 +118,6 @@ fn next(config: &Path) -> [String; 4] {
         format!("edit {shown} and the policy, then: enforcer policy check {}", policy.display()),
         format!("enforcer ca install --config {shown}"),
         format!("enforcer daemon --config {shown}   (or: systemctl enable --now enforcer)"),
-        "enforcer doctor   (proves that nothing gets out past it)".to_owned(),
+        format!("enforcer doctor --config {shown}   (proves that nothing gets out past it)"),
     ]
 }

@@ -64,6 +64,10 @@ enum Command {
     Stats(stats::Args),
 }
 
+/// How a flow can have ended, and `open`.
+const OUTCOMES: [&str; 8] =
+    ["complete", "refused", "failed", "cut", "kernel-refused", "recovered", "detached", "open"];
+
 /// Which flows; shared by the listing commands.
 #[derive(Debug, clap::Args)]
 struct FilterArgs {
@@ -79,8 +83,8 @@ struct FilterArgs {
     /// Only flows that started before
     #[arg(long, value_parser = when::parse)]
     until: Option<i64>,
-    /// Only flows with this outcome: complete, refused, failed, cut, kernel-refused, recovered, open
-    #[arg(long)]
+    /// Only flows with this outcome
+    #[arg(long, value_parser = OUTCOMES)]
     outcome: Option<String>,
     /// Only flows with a denied operation
     #[arg(long)]
@@ -162,7 +166,7 @@ impl StoreArgs {
         }
         let path = &self.config;
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("{}: name a store with --store DIR", path.display()))?;
+            .with_context(|| format!("name a store with --store DIR: {}", path.display()))?;
         let places: Places = toml::from_str(&text).with_context(|| path.display().to_string())?;
         let data_dir = places.host.data_dir;
         let data_dir = data_dir.unwrap_or_else(|| "/var/lib/enforcer".into());

@@ -154,7 +154,8 @@ fn write_operation(out: &mut String, e: &Exchange, limit: usize) -> std::fmt::Re
     if let Some(asked) = &e.asked {
         let (action, resource) = (Line(&asked.action), Line(&asked.resource));
         writeln!(out, "  asked    {action} {resource}")?;
-        let (target, name) = (Line(&asked.target), Line(&asked.name));
+        let target = if asked.target.is_empty() { "(none)" } else { &asked.target };
+        let (target, name) = (Line(target), Line(&asked.name));
         writeln!(out, "  target   {target} ({name} port {})", asked.port)?;
         writeln!(out, "  digest   {}", Line(&asked.digest))?;
         for (facts, mark) in [(&asked.facts, ' '), (&asked.notes, '~')] {
@@ -217,8 +218,11 @@ fn write_decision(out: &mut String, d: &v1::Decision) -> std::fmt::Result {
     }
     writeln!(out)?;
     if !d.approval.is_empty() {
-        let (approval, scope, claim) = (Line(&d.approval), Line(&d.scope), Line(&d.claim));
-        writeln!(out, "    approval {approval}, scope {scope}, claim {claim}")?;
+        write!(out, "    approval {}, scope {}", Line(&d.approval), Line(&d.scope))?;
+        if !d.claim.is_empty() {
+            write!(out, ", claim {}", Line(&d.claim))?;
+        }
+        writeln!(out)?;
     }
     for line in &d.trace {
         writeln!(out, "    {}", Line(line))?;

@@ -77,6 +77,7 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
         [("outcome", &totals.outcomes), ("agent", &totals.agents), ("target", &totals.targets)];
     for (what, counts) in lists {
         for (name, count) in counts {
+            let name = if name.is_empty() { "(none)" } else { name };
             writeln!(out, "{what:<10} {}: {count} flows", Line(name))?;
         }
     }

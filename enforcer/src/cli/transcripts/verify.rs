@@ -22,12 +22,12 @@ pub(super) fn run(dir: &Path, args: &Args, out: Out<'_>) -> anyhow::Result<ExitC
     if args.json {
         writeln!(out, "{}", text::json(&serde_json::to_value(&report)?))?;
     } else {
-        people(&report, args.key.is_some(), out)?;
+        people(&report, args.key.as_deref(), out)?;
     }
     Ok(if report.good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn people(report: &Report, known: bool, out: Out<'_>) -> std::io::Result<()> {
+fn people(report: &Report, known: Option<&str>, out: Out<'_>) -> std::io::Result<()> {
     for finding in &report.findings {
         writeln!(out, "bad: {}", Line(&finding.to_string()))?;
     }
@@ -57,6 +57,10 @@ fn people(report: &Report, known: bool, out: Out<'_>) -> std::io::Result<()> {
             report.unsigned_entries
         )?;
     }
-    let compare = if known { "as given" } else { "compare it with the host's, or pass --key" };
+    let compare = match known {
+        None => "compare it with the host's, or pass --key",
+        Some(key) if key.eq_ignore_ascii_case(&report.host_key) => "as given",
+        Some(_) => "NOT the one given",
+    };
     writeln!(out, "host key: {} ({compare})", Line(&report.host_key))
 }

@@ -34,6 +34,8 @@ struct Rest {
     body: Incoming,
     masks: Arc<MaskPlan>,
     masker: Option<BodyMasker>,
+    /// The request or the status says that there is none; over HTTP/2 one may come all the same.
+    bodiless: bool,
 }
 
 /// Checks and masks a response's head. A flaw means that nothing of it may be delivered.
@@ -49,14 +51,16 @@ pub(super) fn prepare(
     }
     // The version of this hop is hyper's to write (RFC 9110 section 2.5).
     head.version = Version::HTTP_11;
+    // Among them is the reason phrase, text that no rule reads and no record has; clients have no
+    // use for it (RFC 9112 section 4).
+    head.extensions.clear();
     let masks = permit.masks();
     headers::strip_response(&mut head.headers);
     let mut masker = None;
+    let bodiless = request.method == Method::HEAD
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !masks.is_empty() {
-        let empty = request.method == Method::HEAD
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || body.is_end_stream();
-        if !empty {
+        if !bodiless && !body.is_end_stream() {
             let made = masks.body(
                 joined(&head.headers, &header::CONTENT_TYPE).as_deref(),
                 joined(&head.headers, &header::CONTENT_ENCODING).as_deref(),
@@ -71,7 +75,7 @@ pub(super) fn prepare(
         masks.headers(&mut head.headers, &mut report);
         ledger.masked(&report.counts);
     }
-    Ok(Answer { head, rest: Rest { body, masks, masker } })
+    Ok(Answer { head, rest: Rest { body, masks, masker, bodiless } })
 }
 
 /// A header's lines as one value; one that is no text is given as it is, so that it is not read
@@ -101,6 +105,9 @@ impl Answer {
             Ok(gathered) => gathered,
             Err(error) => return Outcome::failed("upstream-broke", error),
         };
+        if let Err(outcome) = rest.expected(&gathered.data) {
+            return outcome;
+        }
         let mut first = Vec::new();
         let masked = match gathered.ended {
             true => rest.mask_last(&gathered.data, &mut first, ledger),
@@ -171,6 +178,9 @@ impl Rest {
                     }
                 },
             };
+            if let Err(outcome) = self.expected(&data) {
+                return outcome;
+            }
             let data = match self.masker {
                 None => data,
                 Some(_) => {
@@ -218,6 +228,14 @@ impl Rest {
         match feed.send(Piece::End(trailers)).await {
             Ok(()) => Outcome::complete(),
             Err(_) => Outcome::cancelled(),
+        }
+    }
+
+    /// No mask was made for a body that must not be there.
+    fn expected(&self, data: &[u8]) -> Result<(), Outcome> {
+        match self.bodiless && !data.is_empty() {
+            true => Err(Outcome::failed("upstream-broke", "a body where there must be none")),
+            false => Ok(()),
         }
     }
 

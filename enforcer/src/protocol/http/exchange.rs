@@ -6,7 +6,7 @@ use super::refuse::{self, Manner};
 use super::upload::Upload;
 use super::upstream::{ConnectError, Lease, Peer, SendError};
 use super::{deliver, headers};
-use crate::decide::{Denial, Permit};
+use crate::decide::{Denial, Permit, Room};
 use crate::flow::{Asked, Flow, Ledger, Outcome, Place, STREAMED};
 use crate::mask;
 use crate::operation::Operation;
@@ -38,6 +38,8 @@ pub(super) struct HttpExchange {
     manner: Manner,
     hash: crate::protocol::Hash,
     asked: Option<Arc<Asked>>,
+    /// The room that a body takes that was read before the decision.
+    room: Option<Room>,
 }
 
 impl HttpExchange {
@@ -55,6 +57,7 @@ impl HttpExchange {
             hash: crate::protocol::Hash::new(&flow.inputs.recorder),
             body: Some(body),
             asked: None,
+            room: None,
             place,
             tls,
             parts,
@@ -101,16 +104,41 @@ impl HttpExchange {
         for operation in std::iter::once(&mut streamed.operation).chain(&mut streamed.readings) {
             mark_streamed(operation, length);
         }
-        let limit = match flow.inputs.decider.wants_body(&flow.principal, &self.place, &streamed) {
-            true => limits.approval_body,
-            // A small body is read in any case: it can then be judged, and sent again.
-            false if length.is_some_and(|length| length <= SMALL) => usize::MAX,
+        let patience = Duration::from_millis(limits.handshake_ms);
+        let agent = &flow.principal.agent;
+        let decider = &flow.inputs.decider;
+        let (limit, room) = match decider.wants_body(&flow.principal, &self.place, &streamed) {
+            true => {
+                let limit = limits.approval_body;
+                let most = length.and_then(|length| usize::try_from(length).ok());
+                let most = most.map_or(limit, |most| most.min(limit));
+                let room = tokio::select! {
+                    biased;
+                    () = closed(&mut self.reply) => None,
+                    room = tokio::time::timeout(patience, decider.holds().room(agent, most)) => {
+                        room.ok().and_then(Result::ok)
+                    }
+                };
+                if room.is_none() {
+                    *asked = streamed;
+                    let why = "too many request bodies wait for a decision; send it again later";
+                    return Err(Denial::new("held-limit", why));
+                }
+                (limit, room)
+            }
+            // A small body is read while there is room: it can then be judged, and sent again.
             false => {
-                *asked = streamed;
-                return Ok(());
+                let small = length.filter(|length| *length <= SMALL);
+                let small = small.and_then(|length| usize::try_from(length).ok());
+                let room = small.and_then(|length| decider.holds().try_room(agent, length));
+                (usize::MAX, room)
             }
         };
-        let patience = Duration::from_millis(limits.handshake_ms);
+        if room.is_none() {
+            *asked = streamed;
+            return Ok(());
+        }
+        self.room = room;
         let read = tokio::select! {
             biased;
             () = closed(&mut self.reply) => {
@@ -147,7 +175,18 @@ impl HttpExchange {
         let mut sent = self.parts.headers.clone();
         headers::strip_hop_by_hop(&mut sent);
         sent.remove(header::HOST);
-        for header in &permit.target().inject {
+        let target = permit.target();
+        // The permit may be of a newer policy than the one that the head was read under: what was
+        // left out of the operation then, as ignored or replaced, is judged now or does not leave.
+        let unjudged = sent.keys().find(|name| {
+            headers::part(name, &target.ignore_headers) == headers::Part::Fact
+                && !target.inject.iter().any(|header| header.name == *name)
+                && operation.get(&format!("http.header.{name}")).is_none()
+        });
+        if let Some(name) = unjudged {
+            return Err(format!("policy changed, and header {name} was not judged under it"));
+        }
+        for header in &target.inject {
             let value = header.value().map_err(|error| error.to_string())?;
             sent.insert(header.name.clone(), value);
         }
@@ -432,7 +471,9 @@ fn public(code: &str) -> &'static str {
         "address-forbidden" | "own-port" => "the name leads to an address that may not be reached",
         "unmaskable" => "the answer could not be read, and a mask applies to it, so it is withheld",
         "upgrade-refused" => "the upstream switched protocols, which is refused",
-        "not-sendable" => "the request could not be made (a credential may be missing)",
+        "not-sendable" => {
+            "the request could not be made (a credential may be missing, or policy just changed)"
+        }
         "connection-refused" | "unreachable" => "the upstream cannot be reached",
         code if code.starts_with("record") || code.starts_with("transcript") => {
             "the operation could not be recorded on this host"

@@ -110,9 +110,107 @@ pub fn part(name: &HeaderName, ignored: &[String]) -> Part {
     }
 }
 
-/// Whether a header's value is a credential.
+/// Words in a header's name that say that its value is a credential.
+const SECRET_WORDS: [&str; 9] = [
+    "apikey",
+    "authorization",
+    "credential",
+    "credentials",
+    "jwt",
+    "passwd",
+    "password",
+    "secret",
+    "token",
+];
+
+/// Words that do so in front of `key`.
+const SECRET_KEYS: [&str; 7] =
+    ["access", "api", "auth", "license", "private", "secret", "subscription"];
+
+/// Whether a header's value is a credential: one that is known, or whose name says so.
 pub fn is_secret(name: &HeaderName) -> bool {
-    SECRET.contains(&name.as_str())
+    let name = name.as_str();
+    if SECRET.contains(&name) {
+        return true;
+    }
+    let mut before = "";
+    name.split(['-', '_']).any(|word| {
+        let key = word == "key" && SECRET_KEYS.contains(&before);
+        before = word;
+        key || SECRET_WORDS.contains(&word)
+    })
+}
+
+/// Names of query parameters whose value is a credential, `-` written as `_`.
+const SECRET_PARAMETERS: [&str; 18] = [
+    "access_token",
+    "api_key",
+    "apikey",
+    "auth_token",
+    "client_secret",
+    "id_token",
+    "jwt",
+    "passwd",
+    "password",
+    "private_token",
+    "refresh_token",
+    "secret",
+    "sig",
+    "signature",
+    "token",
+    "x_amz_security_token",
+    "x_amz_signature",
+    "x_goog_signature",
+];
+
+/// A query as it is judged, shown and recorded: credentials in it as keyed hashes.
+pub fn without_secrets(query: &str, hash: &dyn Fn(&[u8]) -> String) -> String {
+    let mut out = String::with_capacity(query.len());
+    let mut rest = query;
+    loop {
+        let name = &rest[..rest.find(['=', '&', ';']).unwrap_or(rest.len())];
+        let end = match is_secret_parameter(name) {
+            // Not at `;`, which may be part of the value.
+            true => rest.find('&').unwrap_or(rest.len()),
+            false => rest.find(['&', ';']).unwrap_or(rest.len()),
+        };
+        let (pair, after) = rest.split_at(end);
+        match pair.strip_prefix(name).and_then(|value| value.strip_prefix('=')) {
+            Some(value) if !value.is_empty() && is_secret_parameter(name) => {
+                out.push_str(name);
+                out.push('=');
+                out.push_str(&hash(value.as_bytes()));
+            }
+            _ => out.push_str(pair),
+        }
+        let Some(sign) = after.chars().next() else {
+            return out;
+        };
+        out.push(sign);
+        rest = &after[sign.len_utf8()..];
+    }
+}
+
+fn is_secret_parameter(name: &str) -> bool {
+    let decoded = url::form_urlencoded::parse(name.as_bytes()).next();
+    decoded.is_some_and(|(name, _)| {
+        let name = name.to_ascii_lowercase().replace('-', "_");
+        SECRET_PARAMETERS.contains(&name.as_str())
+    })
+}
+
+/// Whether a name with underscores is, to a server that makes variables of headers (CGI, WSGI),
+/// one that frames or routes the request, or one that the proxy sets itself.
+pub fn is_disguised(name: &HeaderName, injected: &[HeaderName]) -> bool {
+    const ROUTING: [&str; 4] =
+        ["host", "x-http-method", "x-http-method-override", "x-method-override"];
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let name = name.as_str().replace('_', "-");
+    HOP_BY_HOP.contains(&name.as_str())
+        || ROUTING.contains(&name.as_str())
+        || injected.iter().any(|other| other.as_str().replace('_', "-") == name)
 }
 
 /// Removes what belongs to one connection, named by `Connection` or known. `TE: trailers` stays
@@ -205,10 +303,42 @@ mod tests {
 
     #[test]
     fn the_lists_are_sorted_and_in_lower_case() {
+        for list in [&SECRET_WORDS[..], &SECRET_KEYS, &SECRET_PARAMETERS] {
+            assert!(list.is_sorted(), "{list:?}");
+        }
         for list in [&HOP_BY_HOP[..], &IGNORED, &SECRET, &OF_THE_BYTES] {
             assert!(list.is_sorted(), "{list:?}");
             assert!(list.iter().all(|name| HeaderName::from_lowercase(name.as_bytes()).is_ok()));
         }
+    }
+
+    #[rstest]
+    #[case("authorization", true)]
+    #[case("x-auth-key", true)]
+    #[case("x_api_key", true)]
+    #[case("ocp-apim-subscription-key", true)]
+    #[case("x-shopify-access-token", true)]
+    #[case("idempotency-key", false)]
+    #[case("sec-websocket-key", false)]
+    #[case("x-tokens-used", false)]
+    #[case("content-type", false)]
+    fn credentials_are_known_by_name(#[case] name: &'static str, #[case] secret: bool) {
+        assert_eq!(is_secret(&HeaderName::from_static(name)), secret);
+    }
+
+    #[rstest]
+    #[case("a=1&b=2", "a=1&b=2")]
+    #[case("", "")]
+    #[case("token", "token")]
+    #[case("token=", "token=")]
+    #[case("a=1&Access-Token=abc&b", "a=1&Access-Token=#3&b")]
+    #[case("access%5Ftoken=abcd", "access%5Ftoken=#4")]
+    #[case("a=1;token=ab;c&d=1", "a=1;token=#4&d=1")]
+    #[case("sig=a=b", "sig=#3")]
+    #[case("x=token=1", "x=token=1")]
+    #[case("&&;=&", "&&;=&")]
+    fn credentials_in_a_query_are_hashed(#[case] query: &str, #[case] want: &str) {
+        assert_eq!(without_secrets(query, &|value| format!("#{}", value.len())), want);
     }
 
     #[test]

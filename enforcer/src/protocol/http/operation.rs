@@ -86,7 +86,7 @@ pub fn read(parts: &Parts, at: Where<'_>, hash: &dyn Fn(&[u8]) -> String) -> (Re
     if let Some(Err(error)) = parts.uri.query().map(path::check_query) {
         flaw = flaw.or_else(|| Some(Flaw::new(error.code(), error.to_string())));
     }
-    flaw = flaw.or_else(|| check_headers(&parts.headers));
+    flaw = flaw.or_else(|| check_headers(&parts.headers, at.injected));
 
     let scheme = if at.tls { "https" } else { "http" };
     let authority = authority.map_or_else(String::new, |authority| written(&authority, scheme));
@@ -100,7 +100,7 @@ pub fn read(parts: &Parts, at: Where<'_>, hash: &dyn Fn(&[u8]) -> String) -> (Re
     operation.fact("http.authority", authority);
     operation.fact("http.path", path);
     if let Some(query) = parts.uri.query() {
-        operation.fact("http.query", query);
+        operation.fact("http.query", headers::without_secrets(query, hash));
     }
     if grpc {
         match grpc_call(path) {
@@ -223,7 +223,7 @@ fn check_scheme(uri: &Uri, tls: bool) -> Option<Flaw> {
     }
 }
 
-fn check_headers(headers: &HeaderMap) -> Option<Flaw> {
+fn check_headers(headers: &HeaderMap, injected: &[HeaderName]) -> Option<Flaw> {
     // A server without HTTP/2 ignores `Upgrade: h2c`, and so may the proxy (RFC 9110 section 7.8).
     let upgrade =
         headers::tokens(headers, &header::UPGRADE).find(|token| !token.eq_ignore_ascii_case("h2c"));
@@ -247,6 +247,12 @@ fn check_headers(headers: &HeaderMap) -> Option<Flaw> {
                 format!("{name} is refused: send the method that is meant"),
             ));
         }
+    }
+    if let Some(name) = headers.keys().find(|name| headers::is_disguised(name, injected)) {
+        return Some(Flaw::new(
+            "header-underscore",
+            format!("{name} is refused: some servers read `_` as `-`, and so as another header"),
+        ));
     }
     let unreadable = headers.iter().find(|(_, value)| text(value.as_bytes()).is_none());
     unreadable.map(|(name, _)| {

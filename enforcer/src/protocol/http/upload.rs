@@ -1,7 +1,6 @@
 //! A streamed request body on its way up: recorded piece by piece before it is sent.
 
 use super::body::{Feed, Piece};
-use super::headers;
 use crate::flow::{Ledger, Outcome};
 use crate::record::RecordError;
 use bytes::Bytes;
@@ -41,12 +40,20 @@ impl Upload {
                         ledger.sent(data.len());
                         (Piece::Data(data), false)
                     }
-                    Err(frame) => {
-                        record(ledger, Bytes::new(), true).await?;
-                        let mut trailers = frame.into_trailers().unwrap_or_default();
-                        headers::strip_hop_by_hop(&mut trailers);
-                        (Piece::End(Some(trailers)), true)
-                    }
+                    // What stands in trailers was neither judged nor recorded, and gRPC clients
+                    // send none; an empty section is only an end.
+                    Err(frame) => match frame.into_trailers() {
+                        Ok(trailers) if trailers.is_empty() => {
+                            record(ledger, Bytes::new(), true).await?;
+                            (Piece::End(None), true)
+                        }
+                        _ => {
+                            return Err(Outcome::cut(
+                                "body-trailers",
+                                "the request body ends with trailers, which nobody judged",
+                            ));
+                        }
+                    },
                 },
             };
             // An upstream that answered early wants no more of the body; its answer still counts.

@@ -217,14 +217,16 @@ impl Record {
         Claimed::Refused(refused)
     }
 
-    /// Takes a grant back. One that is spent too: its flows may still run and are cut.
+    /// Takes a grant back. One that is spent or ran out too, once it was used: its flows may
+    /// still run and are cut.
     ///
     /// # Errors
     /// When there is no grant.
     pub fn revoke(&self, by: &str, reason: &str, now: Millis) -> Result<Self, NotNow> {
         let current = self.at(now);
         match current.phase {
-            Phase::Approved | Phase::Spent => {
+            Phase::Expired if current.uses.is_empty() => Err(NotNow(Phase::Expired)),
+            Phase::Approved | Phase::Spent | Phase::Expired => {
                 let mut next = current.ended_as(Phase::Revoked, now);
                 next.revoked_by = Some((by.to_owned(), reason.to_owned()));
                 Ok(next)

@@ -138,6 +138,16 @@ fn a_revoked_grant_gives_nothing_not_even_again() {
 }
 
 #[test]
+fn a_grant_that_ran_out_is_revoked_when_something_may_still_run_on_it() {
+    let granted = vote(&record(vec![rule("s", &[], 1, 2)]), "a", &[], true, 1).unwrap();
+    let used = claimed(&granted, 1, 2);
+    let late = used.expires() + 10;
+    assert_eq!(used.revoke("a", "oops", late).unwrap().phase, Phase::Revoked);
+    assert_eq!(used.at(late).revoke("a", "oops", late).unwrap().phase, Phase::Revoked);
+    assert_eq!(granted.revoke("a", "oops", late), Err(NotNow(Phase::Expired)));
+}
+
+#[test]
 fn identical_requests() {
     let pending = record(vec![rule("s", &[], 1, 1)]);
     let Answer::Folded(folded) = pending.answers(10, 1) else { panic!() };

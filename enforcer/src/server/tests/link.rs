@@ -89,6 +89,38 @@ async fn what_happened_in_the_gap_is_heard_after_it() {
 }
 
 #[tokio::test]
+async fn a_host_with_many_grants_in_use_comes_back_at_the_servers_pace() {
+    let mut harness = Harness::start().await;
+    drop(harness.join(Role::Daemon, "h1", &[]).await);
+    let client = Client::start(harness.options("h1")).unwrap();
+    client.ready().await;
+    let approvals = Approvals::Remote(client.clone());
+    let mut ops = harness.reviewer("ann", &["ops"]).await;
+    for n in 0..8 {
+        let ask = ask("h1", &format!("/{n}"), vec![scope("s", &["ops"], 1, 1)]);
+        let id = approvals.request(ask.clone()).await.unwrap().id();
+        ops.decide(vote(id, ask.digest, true)).await.unwrap();
+        approvals.claim(&id, &ask.digest, OperationId::new()).await.unwrap();
+    }
+    harness.stop().await;
+    while approvals.connected() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // One for the stream, and too few for all grants at once.
+    (harness.config.limits.calls_per_second, harness.config.limits.calls_burst) = (1, 4);
+    harness.run().await;
+    let time = Arc::clone(&harness.time);
+    let passing = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            time.fetch_add(1_000, Ordering::Relaxed);
+        }
+    });
+    tokio::time::timeout(Duration::from_secs(15), client.ready()).await.unwrap();
+    passing.abort();
+}
+
+#[tokio::test]
 async fn a_daemon_joins_by_itself_when_the_server_comes() {
     let mut harness = Harness::start().await;
     let token = harness.token(Role::Daemon, "h1", &[]).await;

@@ -3,7 +3,8 @@
 use crate::stage::{Stage, said};
 use enforcer_tests::agents;
 use enforcer_tests::world::FAR_V4;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Every scene.
@@ -120,7 +121,7 @@ fn approved(stage: &mut Stage) {
     let url = format!("{API}/payments");
     let pay = |amount: &str| {
         let body = format!("{{\"to\":\"ACME\",\"amount\":{amount}}}");
-        ["-sS", "-m30", "-w", " %{http_code}", "-H", "content-type: application/json", "-d"]
+        ["-sS", "-m300", "-w", " %{http_code}", "-H", "content-type: application/json", "-d"]
             .iter()
             .map(|s| (*s).to_owned())
             .chain([body, url.clone()])
@@ -139,9 +140,12 @@ fn approved(stage: &mut Stage) {
     let reached = stage.origin.seen().iter().filter(|s| s.path == "/payments").count();
     stage.guarantee("the request is held; nothing left", reached == 0, &format!("approval {id}"));
     let decided = if stage.interactive {
-        println!(
-            "        decide now:  enforcer approvals show {id}   and   approve {id} --reason ..."
-        );
+        // The reviewer's own command: it shows all that is hashed, and asks.
+        let status = stage
+            .deployment
+            .reviewer("alice", &["approve", &id, "--reason", "seen in the demonstration"])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "say yes to go on");
         Instant::now()
     } else {
         let out =
@@ -229,6 +233,20 @@ fn recorded(stage: &mut Stage) {
     );
     let out = stage.deployment.transcripts(&["verify"]);
     stage.guarantee("verify recomputes every hash", out.status.success(), &said(&out));
+    let copy = stage.world.path("tampered");
+    let tampered = tamper(&stage.deployment.store, &copy);
+    let out = stage
+        .deployment
+        .enforcer()
+        .args(["transcripts", "verify", "--store"])
+        .arg(&copy)
+        .output()
+        .expect("starts");
+    stage.guarantee(
+        "one byte flipped in a copy: named",
+        tampered && !out.status.success(),
+        &said(&out),
+    );
     let har = stage.world.path("demo.har");
     let out =
         stage.deployment.transcripts(&["export", "--format", "har", "-o", &har.to_string_lossy()]);
@@ -241,6 +259,24 @@ fn recorded(stage: &mut Stage) {
         out.status.success() && count > 5,
         &format!("{count} entries"),
     );
+}
+
+/// Copies a store and flips one byte in the middle of its largest file of data.
+fn tamper(store: &Path, copy: &Path) -> bool {
+    let copied =
+        Command::new("cp").arg("-r").arg(store).arg(copy).status().is_ok_and(|s| s.success());
+    let Ok(files) = std::fs::read_dir(copy) else { return false };
+    let data = files
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "log" || kind == "sst"))
+        .max_by_key(|path| path.metadata().map_or(0, |meta| meta.len()));
+    let Some(path) = data else { return false };
+    let Ok(mut bytes) = std::fs::read(&path) else { return false };
+    let middle = bytes.len() / 2;
+    let Some(byte) = bytes.get_mut(middle) else { return false };
+    *byte ^= 1;
+    copied && std::fs::write(&path, bytes).is_ok()
 }
 
 fn dead(stage: &mut Stage) {

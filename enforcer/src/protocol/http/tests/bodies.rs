@@ -92,6 +92,24 @@ async fn trailers_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn trailers_of_a_streamed_request_do_not_leave() {
+    let world = World::with(Plan { tls: true, ..Plan::default() }).await;
+    let mut client = world.http2().await;
+    let trailers = http::HeaderMap::from_iter([(
+        http::HeaderName::from_static("x-http-method-override"),
+        http::HeaderValue::from_static("DELETE"),
+    )]);
+    let frames = [Frame::data(Bytes::from_static(b"data")), Frame::trailers(trailers)];
+    let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok::<_, Infallible>)));
+    let request = client.request("PUT", "/up").body(BodyExt::boxed(body)).unwrap();
+    assert!(client.send(request).await.is_err());
+    assert!(world.upstream.trailers().is_empty());
+    drop(client);
+    let story = world.story().await;
+    assert!(story.contains(&"end cut".to_owned()), "{story:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_grpc_call_says_so_in_trailers_alone() {
     let world = World::with(Plan { tls: true, ..Plan::default() }).await;
     world.reload("@id(\"no\") forbid (principal, action, resource);");

@@ -237,6 +237,22 @@ async fn a_new_policy_is_asked_again_while_people_are_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_a_new_policy_no_longer_ignores_does_not_leave_unseen() {
+    let target = "ignore_headers = [\"x-mode\"]";
+    let world = World::with(Plan { target, ..Plan::default() }).await;
+    let mut client = world.http1().await;
+    let request =
+        client.request("POST", "/act").header("x-mode", "drop-all").body(full("x")).unwrap();
+    let sending = tokio::spawn(async move { client.send(request).await });
+    let id = world.people.next_pending().await;
+    world.reload(RULES);
+    world.people.approve(id, "alice");
+    let why = refusal(sending.await.unwrap().unwrap()).await;
+    assert_eq!(why["reason"], "not-sendable");
+    assert!(world.upstream.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn holds_are_bounded() {
     let tune = |config: &mut crate::config::Config| config.limits.held_per_agent = 1;
     let world = World::with(Plan { tune, ..Plan::default() }).await;

@@ -1,5 +1,5 @@
 use super::upstream::JSON;
-use super::{PATIENCE, Plan, World, refusal, text};
+use super::{NAME, PATIENCE, Plan, World, full, refusal, text};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 
@@ -81,4 +81,26 @@ async fn events_are_masked_and_delivered_while_the_stream_is_open() {
         let rest = body.collect().await.unwrap().to_bytes();
         assert!(rest.is_empty(), "{rest:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_phrase_carries_nothing_past_a_mask() {
+    let world = masked(false).await;
+    let host = format!("{NAME}:{}", world.upstream.addr.port());
+    let request = format!("GET /reason HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let answer = world.raw(request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(!answer.contains("ada@"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_must_not_be_there_is_not_delivered() {
+    let world = masked(true).await;
+    let mut client = world.http2().await;
+    let request = client.request("GET", "/not-empty").body(full("")).unwrap();
+    if let Ok(response) = client.send(request).await {
+        let body = response.into_body().collect().await;
+        assert!(body.is_err(), "{body:?}");
+    }
+    assert_eq!(client.get("/empty").await.status(), 204);
 }

@@ -111,6 +111,25 @@ fn a_header_that_the_proxy_sets_is_not_the_agents_to_choose() {
 }
 
 #[test]
+fn a_credential_in_the_query_is_bound_and_not_shown() {
+    let read = |query: &str| read(&parts(|b| b.uri(query)), AT, &hash).0.operation;
+    let one = read("/a/b?token=sesame&c=d");
+    assert_eq!(one.get("http.query"), Some(&Fact::from("token=hmac:6&c=d")));
+    assert_ne!(one.digest(&principal()), read("/a/b?token=sesame2&c=d").digest(&principal()));
+}
+
+#[test]
+fn a_header_that_only_looks_like_another_is_refused() {
+    let injected = [http::HeaderName::from_static("x-api-key")];
+    let at = Where { injected: &injected, ..AT };
+    for name in ["x_api_key", "x-api_key", "transfer_encoding", "x_http_method_override"] {
+        let parts = parts(|b| b.header(name, "1"));
+        assert_eq!(read(&parts, at, &hash).1.unwrap().code, "header-underscore", "{name}");
+    }
+    assert_eq!(read(&parts(|b| b.header("x_other", "1")), at, &hash).1, None);
+}
+
+#[test]
 fn grpc_calls_are_named() {
     let parts = parts(|b| {
         b.method("POST")

@@ -42,6 +42,8 @@ struct Shared {
     fed: Mutex<Vec<mpsc::Receiver<Frame<Bytes>>>>,
     /// Bytes that were read of bodies so far.
     read: Mutex<u64>,
+    /// Trailers of requests so far.
+    trailers: Mutex<HeaderMap>,
 }
 
 impl Upstream {
@@ -89,6 +91,11 @@ impl Upstream {
         feed
     }
 
+    /// Request trailers that arrived so far.
+    pub(super) fn trailers(&self) -> HeaderMap {
+        self.shared.trailers.lock().unwrap().clone()
+    }
+
     /// Request body bytes that were read so far.
     pub(super) fn read(&self) -> u64 {
         *self.shared.read.lock().unwrap()
@@ -100,10 +107,16 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
     let keep = parts.uri.path() != "/count";
     let mut whole = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(data) = frame.into_data() {
-            *shared.read.lock().unwrap() += data.len() as u64;
-            if keep {
-                whole.extend_from_slice(&data);
+        match frame.into_data() {
+            Ok(data) => {
+                *shared.read.lock().unwrap() += data.len() as u64;
+                if keep {
+                    whole.extend_from_slice(&data);
+                }
+            }
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                shared.trailers.lock().unwrap().extend(trailers);
             }
         }
     }
@@ -151,6 +164,11 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
                 .body(StreamBody::new(stream).boxed())
         }
         "/empty" => response.status(204).body(full("")),
+        "/not-empty" => response.status(204).body(full("ada@example.org")),
+        "/reason" => {
+            let reason = hyper::ext::ReasonPhrase::from_static(b"ada@example.org");
+            response.extension(reason).body(full("ok"))
+        }
         path if path.ends_with("/cookie") => {
             response.header("set-cookie", "session=of-the-upstream").body(full("ok"))
         }
