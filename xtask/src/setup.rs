@@ -40,6 +40,9 @@ const WORLD: &[&str] = &[
 /// The linker for the kernel half; its LLVM is the pinned rustc's.
 const BPF_LINKER: &str = "0.13.0";
 
+/// Builds the fuzz targets for coverage and runs them.
+const CARGO_FUZZ: &str = "0.13.2";
+
 /// The dependency policy checker.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -74,6 +77,11 @@ pub(crate) fn world() -> Done {
 /// What `lint` needs beside the build.
 pub(crate) fn deny() -> Done {
     cargo_tool("cargo-deny", CARGO_DENY, |_| {})
+}
+
+/// What `fuzz` needs beside the build.
+pub(crate) fn cargo_fuzz() -> Done {
+    cargo_tool("cargo-fuzz", CARGO_FUZZ, |_| {})
 }
 
 fn root_user() -> Done {

@@ -1,5 +1,5 @@
 //! Any bytes as text of each kind under every detector: cut into chunks they give what they give
-//! whole, and nothing that was found is found again.
+//! whole, and what holds nothing to mask keeps its bytes.
 #![no_main]
 
 use enforcer::mask::{MaskPlan, MaskRule, Report};
