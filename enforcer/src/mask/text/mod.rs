@@ -279,14 +279,14 @@ fn put(
 }
 
 /// Widens a hit outside JSON strings to the number that it is part of. Says from
-/// where to hold when the number may go on.
+/// where to hold when the number may go on. What was let go is still looked at: text that begins
+/// there is no number, or it would have been held.
 fn widen(hit: &mut Hit, text: &[u8], context: usize, eof: bool) -> Option<usize> {
     let of_number = |b: &&u8| b.is_ascii_digit() || b"+-.eE".contains(b);
-    let before =
-        text[context..hit.part.start].iter().rev().take(MAX_NUMBER).take_while(of_number).count();
+    let before = text[..hit.part.start].iter().rev().take(MAX_NUMBER).take_while(of_number).count();
     let after = text[hit.part.end..].iter().take(MAX_NUMBER).take_while(of_number).count();
     let number = hit.part.start - before..hit.part.end + after;
-    if number.len() > MAX_NUMBER {
+    if number.len() > MAX_NUMBER || number.start < context {
         return None;
     }
     if number.end == text.len() && !eof {

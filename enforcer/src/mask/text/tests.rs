@@ -68,6 +68,16 @@ fn replaces_and_keeps_all_other_bytes() {
     }
 }
 
+/// What was let go before a hit still tells that it is not part of a number.
+#[test]
+fn digits_behind_a_point_are_replaced_alike_whole_and_in_pieces() {
+    let text = format!(".4111111111111111.1111W{}", "JI1Ni".repeat(12));
+    let (want, report) = whole(&ALL, Escaping::Json, &text);
+    assert_eq!(report.total(), 1, "{want}");
+    let pieces = run(&ALL, Escaping::Json, text.as_bytes().chunks(1));
+    assert_eq!(pieces, (want, report));
+}
+
 #[test]
 fn kept_ends_and_hashes_are_escaped() {
     let keep = rules(&["email", "card"], &Replace::KeepLast(4));
