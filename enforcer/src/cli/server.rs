@@ -12,7 +12,7 @@ use enforcer_proto::v1;
 use enforcer_proto::v1::admin_client::AdminClient;
 use hyper_util::rt::TokioIo;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -165,13 +165,34 @@ async fn way(config: Config) -> anyhow::Result<Way> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             bail!("{}: only root on the server's machine may do this", socket.display())
         }
-        Err(_) => match server::open(config) {
-            Ok(core) => Ok(Way::Store(core)),
-            Err(StartError::Store(StoreError::Locked(_))) => {
-                bail!("the server runs but does not answer at {}", socket.display())
-            }
-            Err(error) => Err(error.into()),
-        },
+        Err(_) => {
+            own(&config.data_dir)?;
+            store(config, &socket)
+        }
+    }
+}
+
+/// What root makes in the directory of a server that runs as another user, that server cannot
+/// open at its next start.
+fn own(data_dir: &Path) -> anyhow::Result<()> {
+    let me = nix::unistd::geteuid().as_raw();
+    match std::fs::metadata(data_dir).map(|found| found.uid()) {
+        Ok(owner) if owner != me => bail!(
+            "the server does not run, and {} belongs to user {owner}: start the server, or run \
+             this as that user (`runuser -u enforcer-server -- enforcer server ...`)",
+            data_dir.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn store(config: Config, socket: &Path) -> anyhow::Result<Way> {
+    match server::open(config) {
+        Ok(core) => Ok(Way::Store(core)),
+        Err(StartError::Store(StoreError::Locked(_))) => {
+            bail!("the server runs but does not answer at {}", socket.display())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
