@@ -227,7 +227,9 @@ impl Deployment {
             .args(["run", "--config"])
             .arg(&self.config)
             .args(["--agent", agent, "--"])
-            .arg(program);
+            .arg(program)
+            // A terminal that this process has is the person's, not the agent's.
+            .stdin(Stdio::null());
         command
     }
 
@@ -293,8 +295,8 @@ impl Drop for Deployment {
     }
 }
 
-/// Ends what is left in a cgroup of this world, and removes it with all below.
-fn remove_cgroup(cgroup: &Path) {
+/// Ends what is left in a cgroup of a world, and removes it with all below.
+pub(crate) fn remove_cgroup(cgroup: &Path) {
     let _ = fs::write(cgroup.join("cgroup.kill"), "1");
     for child in fs::read_dir(cgroup).into_iter().flatten().flatten() {
         if child.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -3,12 +3,14 @@
 
 mod netns;
 mod sniffer;
+mod stale;
 
 pub use netns::NetNs;
 pub use sniffer::{Packet, Sniffer};
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The host's address on the wire.
@@ -46,7 +48,9 @@ impl World {
             nix::unistd::geteuid().is_root(),
             "this suite needs root: it makes network namespaces"
         );
-        let id = format!("{:x}{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        static TIDY: Once = Once::new();
+        TIDY.call_once(stale::remove);
+        let id = format!("{:x}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let host = NetNs::new(&format!("enfh{id}"));
         let far = NetNs::new(&format!("enff{id}"));
         let (near_end, far_end) = (format!("h{id}"), format!("f{id}"));
