@@ -1,5 +1,6 @@
 //! A whole deployment in a world: approval server, joined daemon, reviewer.
 
+use crate::manager::Manager;
 use crate::servers::Server;
 use crate::wait::eventually;
 use crate::world::{HOST_V4, World};
@@ -37,6 +38,7 @@ pub struct Deployment {
     dir: PathBuf,
     pins: PathBuf,
     logs: u32,
+    manager: Option<Manager>,
 }
 
 /// What a deployment is made of.
@@ -74,6 +76,7 @@ impl Deployment {
             pins: PathBuf::from(format!("/sys/fs/bpf/enforcer-test-{}", world.id)),
             dir,
             logs: 0,
+            manager: None,
         };
         let server_toml = all.dir.join("server.toml");
         fs::write(
@@ -171,15 +174,17 @@ impl Deployment {
         self.logs += 1;
         let log = self.dir.join(format!("daemon-{}.log", self.logs));
         let out = fs::File::create(&log).expect("a log file");
-        let mut child = self
-            .enforcer()
-            .args(["daemon", "--config"])
-            .arg(&self.config)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().expect("dup"))
-            .stderr(out)
-            .spawn()
-            .expect("the daemon starts");
+        let mut command = self.enforcer();
+        command.args(["daemon", "--config"]).arg(&self.config);
+        let mut child = match &mut self.manager {
+            Some(manager) => manager.spawn(&command, &out),
+            None => command
+                .stdin(Stdio::null())
+                .stdout(out.try_clone().expect("dup"))
+                .stderr(out)
+                .spawn()
+                .expect("the daemon starts"),
+        };
         eventually(
             &format!("the daemon is ready (log: {})", log.display()),
             Duration::from_secs(30),
@@ -199,6 +204,26 @@ impl Deployment {
             },
         );
         self.daemon = Some(child);
+    }
+
+    /// Starts the daemon again under a service manager that keeps its sockets; gives their
+    /// names. The heartbeat's limit is longer than a restart, as it is outside of tests.
+    pub fn manage(&mut self) -> Vec<String> {
+        self.kill_daemon();
+        let toml = fs::read_to_string(&self.config).expect("readable");
+        let toml = toml.replace("heartbeat_limit_ms = 2000", "heartbeat_limit_ms = 30000");
+        fs::write(&self.config, toml).expect("written");
+        self.manager = Some(Manager::new(&self.dir));
+        self.start_daemon();
+        let kept = self.manager.as_mut().expect("just set").kept();
+        kept.into_iter().map(String::from).collect()
+    }
+
+    /// Ends the daemon as a service manager does, and waits for its end.
+    pub fn stop_daemon(&mut self) {
+        self.signal_daemon(nix::sys::signal::Signal::SIGTERM);
+        let status = self.daemon.take().expect("running").wait().expect("wait");
+        assert!(status.success(), "the daemon ended with {status}");
     }
 
     /// The daemon's process id.

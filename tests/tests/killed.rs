@@ -147,3 +147,78 @@ fn stopped_daemon_is_noticed() {
         all.curl(&["https://api.test:8443/people"]).ends_with(" 200").then_some(())
     });
 }
+
+/// The proxy's TCP port, established, on this host.
+fn queued(all: &Fixture) -> bool {
+    let out = all.world.host.command("ss").args(["-Htn", "state", "established"]).output();
+    text(&out.expect("ss(8) starts")).contains("127.0.0.1:15001")
+}
+
+#[test]
+fn what_connects_while_no_daemon_runs_waits_for_the_next_one() {
+    let mut all = Fixture::start();
+    let kept = all.deployment.manage();
+    let all_sockets =
+        ["control", "dns-tcp4", "dns-tcp6", "dns-udp4", "dns-udp6", "proxy4", "proxy6"];
+    assert_eq!(kept, all_sockets);
+    all.deployment.kill_daemon();
+    let waiting = |url: &str| {
+        all.deployment
+            .governed("probe", "curl")
+            .args(["-sS", "-k", "-m", "60", "-w", " %{http_code}", url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts")
+    };
+    let by_address = waiting(&format!("http://{FAR_V4}:8080/echo"));
+    let by_name = waiting("https://api.test:8443/people");
+    eventually("the connection is in the queue", Duration::from_secs(20), || {
+        queued(&all).then_some(())
+    });
+    assert!(all.origin.seen().is_empty(), "nothing leaves while no daemon runs");
+    all.deployment.start_daemon();
+    for client in [by_address, by_name] {
+        let out = client.wait_with_output().expect("ends");
+        assert!(text(&out).ends_with(" 200"), "{}", text(&out));
+    }
+    all.verify();
+}
+
+#[test]
+fn restarts_lose_no_operation() {
+    const REQUESTS: usize = 600;
+    let mut all = Fixture::start();
+    all.deployment.manage();
+    let url = format!("http://{FAR_V4}:8080/echo?[1-{REQUESTS}]");
+    let mut busy = all
+        .deployment
+        .governed("probe", "curl")
+        // A connection for each.
+        .args(["-sS", "-m", "120", "-H", "connection: close", "-o", "/dev/null"])
+        .args(["-w", "%{http_code} %{errormsg}\\n", &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    for _ in 0..3 {
+        let before = all.origin.seen().len();
+        eventually("it goes on", Duration::from_secs(30), || {
+            (all.origin.seen().len() > before + 10).then_some(())
+        });
+        assert!(busy.try_wait().expect("wait").is_none(), "too few requests to restart under");
+        all.deployment.stop_daemon();
+        all.deployment.start_daemon();
+    }
+    let out = busy.wait_with_output().expect("ends");
+    let said = text(&out);
+    let good = said.lines().filter(|line| line.trim() == "200").count();
+    assert_eq!(
+        good,
+        REQUESTS,
+        "{}",
+        said.lines().filter(|l| l.trim() != "200").collect::<String>()
+    );
+    assert_eq!(all.origin.seen().len(), REQUESTS, "each once");
+    all.verify();
+}

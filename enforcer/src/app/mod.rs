@@ -6,12 +6,13 @@
 //! but the command line.
 
 mod health;
-mod notify;
+mod listen;
+mod manager;
 mod refusals;
 mod reload;
 mod status;
 
-use crate::accept::{self, Accept};
+use crate::accept::Accept;
 use crate::approval::{Approvals, client};
 use crate::capture::{self, Capture};
 use crate::config::Config;
@@ -27,12 +28,11 @@ use crate::record::Recorder;
 use crate::run::control;
 use crate::tls;
 use anyhow::Context;
+use listen::Listeners;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -80,7 +80,7 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     let names = Arc::new(names.with_context(|| config.names_file().display().to_string())?);
 
     // Listeners first: from the moment that the kernel redirects, the ports must be ours.
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::open(&config).await?;
     let capture = install(Arc::clone(&config)).await?;
     let layers = capture.layers();
     let layers: Vec<String> =
@@ -150,7 +150,7 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
         Arc::new(control),
         draining.clone().cancelled_owned(),
     ));
-    notify::send("READY=1");
+    manager::tell(sd_notify::NotifyState::Ready);
     info!(
         port = config.proxy.port,
         layers = inputs.layers.join(","),
@@ -197,54 +197,6 @@ async fn install(config: Arc<Config>) -> anyhow::Result<Arc<Capture>> {
     Ok(Arc::new(installed.context("the kernel half could not be installed")?))
 }
 
-/// Every socket of the daemon, bound.
-struct Listeners {
-    proxy: Vec<TcpListener>,
-    dns: dns::serve::Sockets,
-    control: tokio::net::UnixListener,
-    metrics: Option<TcpListener>,
-    ipv6: bool,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let at = |what: &'static str, addr: SocketAddr| {
-            move || format!("{what} cannot listen on {addr}")
-        };
-        let mut proxy = Vec::new();
-        let mut dns = dns::serve::Sockets::default();
-        let mut ipv6 = false;
-        let addresses = accept::loopback(config.proxy.port)
-            .into_iter()
-            .zip(accept::loopback(config.proxy.dns_port));
-        for (proxy_addr, dns_addr) in addresses {
-            let listener = match accept::bind(proxy_addr) {
-                // A host without IPv6 has nobody who could be sent there.
-                Err(error) if proxy_addr.is_ipv6() && no_ipv6(&error) => continue,
-                bound => bound.with_context(at("the proxy", proxy_addr))?,
-            };
-            ipv6 |= proxy_addr.is_ipv6();
-            proxy.push(listener);
-            dns.tcp.push(accept::bind(dns_addr).with_context(at("the resolver", dns_addr))?);
-            let udp = UdpSocket::bind(dns_addr).await;
-            dns.udp.push(udp.with_context(at("the resolver", dns_addr))?);
-        }
-        let control = control::bind(&config.host.runtime_dir);
-        let control = control.with_context(|| config.control_socket().display().to_string())?;
-        let metrics = match config.metrics.listen {
-            Some(addr) => Some(metrics::bind(addr).await.with_context(at("metrics", addr))?),
-            None => None,
-        };
-        Ok(Self { proxy, dns, control, metrics, ipv6 })
-    }
-}
-
-fn no_ipv6(error: &io::Error) -> bool {
-    use nix::errno::Errno;
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
-}
-
 fn registry(
     metrics: &Metrics,
     parts: metrics::Parts,
@@ -268,7 +220,7 @@ async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
 
 /// Takes no more, gives what runs its time, then cuts it.
 async fn drain(inputs: &Inputs, accept: &Accept) {
-    notify::send("STOPPING=1");
+    manager::tell(sd_notify::NotifyState::Stopping);
     info!("draining");
     inputs.draining.cancel();
     accept.sessions.close();
