@@ -105,6 +105,16 @@ impl BodyMasker {
         })
     }
 
+    /// Whether the response's head should wait for the first piece that comes out: what is read
+    /// may turn out to be unreadable. Events may begin with a long silence, so their head does not.
+    pub fn head_waits(&self) -> bool {
+        match &self.stage {
+            Stage::Pass => !self.decoder.is_identity(),
+            Stage::Head { kind, .. } => *kind != Kind::Sse,
+            _ => true,
+        }
+    }
+
     /// What was masked so far.
     pub fn report(&self) -> &Report {
         &self.report

@@ -178,6 +178,20 @@ pub async fn read_whole(
     }
 }
 
+/// The next piece of a body, or its end. Cancel safe.
+pub async fn next(body: &mut Incoming) -> Result<Piece, hyper::Error> {
+    loop {
+        let Some(frame) = body.frame().await.transpose()? else {
+            return Ok(Piece::End(None));
+        };
+        match frame.into_data().map_err(Frame::into_trailers) {
+            Ok(data) => return Ok(Piece::Data(data)),
+            Err(Ok(trailers)) => return Ok(Piece::End(Some(trailers))),
+            Err(Err(_)) => {}
+        }
+    }
+}
+
 /// The beginning of a body that is small and already there.
 #[derive(Debug)]
 pub struct Gathered {

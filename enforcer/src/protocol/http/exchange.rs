@@ -392,16 +392,16 @@ impl HttpExchange {
             Ok(answer) => answer,
             Err(flaw) => return Sent::Failed(flaw.code, flaw.detail),
         };
-        let Some(reply) = self.reply.take() else {
-            return Sent::Done(Outcome::cancelled());
-        };
-        let mut down =
-            std::pin::pin!(answer.deliver(reply, self.parts.version, &self.hash, ledger));
+        let version = self.parts.version;
+        let mut down = std::pin::pin!(answer.deliver(&mut self.reply, version, &self.hash, ledger));
         // The body may still go up while the answer comes down.
         loop {
             tokio::select! {
                 biased;
-                outcome = &mut down => return Sent::Done(outcome),
+                outcome = &mut down => return match outcome {
+                    Ok(outcome) => Sent::Done(outcome),
+                    Err(flaw) => Sent::Failed(flaw.code, flaw.detail),
+                },
                 done = &mut up, if going_up => match done {
                     Ok(()) => going_up = false,
                     Err(outcome) => return Sent::Done(outcome),
@@ -420,7 +420,7 @@ async fn carry(upload: Option<Upload>, ledger: &Ledger) -> Result<(), Outcome> {
 }
 
 /// Ends when the client no longer waits for the answer.
-async fn closed(reply: &mut Option<oneshot::Sender<Response<Out>>>) {
+pub(super) async fn closed(reply: &mut Option<oneshot::Sender<Response<Out>>>) {
     match reply {
         Some(reply) => reply.closed().await,
         None => std::future::pending().await,

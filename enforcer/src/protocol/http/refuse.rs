@@ -6,7 +6,7 @@ use crate::decide::Denial;
 use crate::flow::Asked;
 use crate::protocol::Hash;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use serde_json::json;
@@ -102,9 +102,11 @@ pub fn status_url(approval: &str) -> String {
 
 /// An answer that no one may keep.
 pub fn answer(status: StatusCode, media_type: &'static str, text: String) -> Response<Out> {
+    let length = text.len() as u64;
     let mut response = Response::new(Out::whole(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    set_length(headers, length);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -132,6 +134,11 @@ fn percent(message: &str) -> String {
         }
     }
     out
+}
+
+/// Says how long a body is, as hyper would, so that the head is recorded as it is sent.
+pub fn set_length(headers: &mut HeaderMap, length: u64) {
+    headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
 }
 
 /// The head of an answer, as it is recorded.
