@@ -152,7 +152,11 @@ impl ReadError {
     }
 }
 
-/// Reads a body of at most `limit` bytes; no piece may take longer than `patience`.
+/// All of a body may take so many times the patience that one piece has.
+const WHOLE: u32 = 6;
+
+/// Reads a body of at most `limit` bytes; no piece may take longer than `patience`, and all of
+/// them no longer than six times that: whoever waits has room taken from others.
 pub async fn read_whole(
     body: &mut Incoming,
     limit: usize,
@@ -162,8 +166,10 @@ pub async fn read_whole(
         return Err(ReadError::TooLarge(limit));
     }
     let mut whole = bytes::BytesMut::new();
+    let deadline = tokio::time::Instant::now() + patience * WHOLE;
     loop {
-        let next = tokio::time::timeout(patience, body.frame());
+        let piece = tokio::time::Instant::now() + patience;
+        let next = tokio::time::timeout_at(piece.min(deadline), body.frame());
         let Some(frame) = next.await.map_err(|_| ReadError::Timeout)?.transpose()? else {
             return Ok(whole.freeze());
         };

@@ -27,9 +27,6 @@ use tokio::time::Instant;
 const SMALL: u64 = 64 << 10;
 /// How long the rest of a small response is waited for.
 const AT_ONCE: Duration = Duration::from_millis(3);
-/// How long the head of a masked response waits for the first piece of its body. Past it the head
-/// goes out alone, and a body that then cannot be masked is broken off.
-const FIRST_PIECE: Duration = Duration::from_secs(5);
 
 /// A response that may be delivered.
 pub(super) struct Answer {
@@ -44,14 +41,19 @@ struct Rest {
     masker: Option<BodyMasker>,
     /// The request or the status says that there is none; over HTTP/2 one may come all the same.
     bodiless: bool,
+    /// How long the head waits for the first masked piece. Past it the head goes out alone, and a
+    /// body that then cannot be masked is broken off.
+    patience: Duration,
 }
 
-/// Checks and masks a response's head. A flaw means that nothing of it may be delivered.
+/// Checks and masks a response's head, which may wait so long for the first piece of the body. A
+/// flaw means that nothing of it may be delivered.
 pub(super) fn prepare(
     response: Response<Incoming>,
     request: &Parts,
     permit: &Permit,
     ledger: &Ledger,
+    patience: Duration,
 ) -> Result<Answer, Flaw> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -83,7 +85,7 @@ pub(super) fn prepare(
         masks.headers(&mut head.headers, &mut report);
         ledger.masked(&report.counts);
     }
-    Ok(Answer { head, rest: Rest { body, masks, masker, bodiless } })
+    Ok(Answer { head, rest: Rest { body, masks, masker, bodiless, patience } })
 }
 
 /// A header's lines as one value; one that is no text is given as it is, so that it is not read
@@ -164,7 +166,7 @@ impl Rest {
             return Ok(begun);
         };
         let mut masked = Vec::new();
-        let deadline = Instant::now() + FIRST_PIECE;
+        let deadline = Instant::now() + self.patience;
         loop {
             let read = std::mem::take(&mut begun.data);
             if begun.ended {

@@ -37,6 +37,8 @@ pub(super) struct HttpExchange {
     reply: Option<oneshot::Sender<Response<Out>>>,
     manner: Manner,
     hash: crate::protocol::Hash,
+    /// How long the first piece of a masked answer is waited for.
+    patience: Duration,
     asked: Option<Arc<Asked>>,
     /// The room that a body takes that was read before the decision.
     room: Option<Room>,
@@ -54,6 +56,7 @@ impl HttpExchange {
         let (parts, body) = request.into_parts();
         Self {
             manner: Manner::of(&parts),
+            patience: Duration::from_millis(flow.inputs.config.limits.handshake_ms),
             hash: crate::protocol::Hash::new(&flow.inputs.recorder),
             body: Some(body),
             asked: None,
@@ -83,6 +86,7 @@ impl HttpExchange {
             name: &self.place.name,
             port: self.place.port,
             tls: self.tls,
+            grpc: target.is_some_and(|target| target.grpc),
             ignored: target.map_or(&[], |target| target.ignore_headers.as_slice()),
             injected: &injected,
         };
@@ -388,7 +392,7 @@ impl HttpExchange {
             Err(error) => return Sent::Failed("upstream-broke", error.error.to_string()),
         };
         ledger.sent(whole);
-        let answer = match deliver::prepare(response, &self.parts, permit, ledger) {
+        let answer = match deliver::prepare(response, &self.parts, permit, ledger, self.patience) {
             Ok(answer) => answer,
             Err(flaw) => return Sent::Failed(flaw.code, flaw.detail),
         };

@@ -2,6 +2,7 @@
 
 use super::body::Out;
 use super::operation::is_grpc;
+use super::reasons::is_known;
 use crate::decide::Denial;
 use crate::flow::Asked;
 use crate::protocol::Hash;
@@ -28,12 +29,13 @@ pub struct Manner {
 impl Manner {
     /// Of a request.
     pub fn of(parts: &Parts) -> Self {
-        Self { grpc: is_grpc(&parts.headers) && parts.version == Version::HTTP_2 }
+        Self { grpc: is_grpc(parts) }
     }
 }
 
 /// The answer to a denied operation.
 pub fn denied(manner: Manner, denial: &Denial, asked: &Asked) -> Response<Out> {
+    debug_assert!(is_known(denial.code), "the manifest does not explain {}", denial.code);
     let status = match denial.code {
         code if code.starts_with("record") || code.starts_with("transcript") => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -73,6 +75,7 @@ pub fn denied(manner: Manner, denial: &Denial, asked: &Asked) -> Response<Out> {
 
 /// The answer when an allowed operation could not be done.
 pub fn failed(manner: Manner, code: &str, detail: &str, asked: &Asked) -> Response<Out> {
+    debug_assert!(is_known(code), "the manifest does not explain {code}");
     if manner.grpc {
         return grpc(GRPC_UNAVAILABLE, &format!("{code}: {detail}"));
     }

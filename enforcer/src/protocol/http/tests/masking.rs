@@ -1,5 +1,7 @@
 use super::upstream::JSON;
 use super::{NAME, PATIENCE, Plan, World, refusal, text};
+use crate::config::Config;
+use enforcer_proto::v1::{self, event::Kind};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use std::time::Duration;
@@ -59,6 +61,37 @@ async fn what_cannot_be_read_is_withheld() {
     assert_eq!(client.get("/json").await.status(), 200);
 }
 
+/// The `content-length` of each recorded answer.
+fn recorded_lengths(flows: &[Vec<v1::Event>]) -> Vec<String> {
+    let heads = flows.iter().flatten().filter_map(|event| match &event.kind {
+        Some(Kind::ResponseHead(head)) => Some(head),
+        _ => None,
+    });
+    let length = |head: &v1::ResponseHead| {
+        let found = head.headers.iter().find(|header| header.name == "content-length");
+        found.map_or_else(|| "none".to_owned(), |header| header.value.clone())
+    };
+    heads.map(length).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_are_recorded_with_the_length_that_they_are_sent_with() {
+    for http2 in [false, true] {
+        let world = masked(http2).await;
+        let mut client = if http2 { world.http2().await } else { world.http1().await };
+        let mut sent = Vec::new();
+        for path in ["/json", "/odd", "/secret/x", "/empty"] {
+            let response = client.get(path).await;
+            let length = response.headers().get("content-length");
+            sent.push(length.map_or("none".to_owned(), |length| length.to_str().unwrap().into()));
+            text(response).await;
+        }
+        assert!(sent[..3].iter().all(|length| length != "none"), "{sent:?}");
+        drop(client);
+        assert_eq!(recorded_lengths(&world.transcripts().await), sent);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_turns_out_unreadable_at_once_is_refused_in_words() {
     for http2 in [false, true] {
@@ -96,7 +129,8 @@ macro_rules! waits {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_head_waits_for_the_first_masked_piece_and_no_longer() {
     for http2 in [false, true] {
-        let world = masked(http2).await;
+        let tune = |config: &mut Config| config.limits.handshake_ms = 20_000;
+        let world = World::with(Plan { tls: http2, masks: MASKS, tune, ..Plan::default() }).await;
         let feed = world.upstream.feed();
         let asked = waits!(world, http2, "/fed-json");
         feed.send(Frame::data(r#"{"users":[{"email":"ada@example.org"},"#.into())).await.unwrap();
@@ -107,12 +141,12 @@ async fn the_head_waits_for_the_first_masked_piece_and_no_longer() {
         let first = String::from_utf8(first.into_data().unwrap().to_vec()).unwrap();
         assert!(first.starts_with(r#"{"users""#) && !first.contains("ada@"), "{first}");
         // It streams on; what is unreadable now can only be cut off.
-        feed.send(Frame::data("nonsense".into())).await.unwrap();
+        feed.send(Frame::data("no sense".into())).await.unwrap();
         assert!(body.collect().await.is_err());
 
         let feed = world.upstream.feed();
         let asked = waits!(world, http2, "/fed-json");
-        feed.send(Frame::data("nonsense".into())).await.unwrap();
+        feed.send(Frame::data("no sense".into())).await.unwrap();
         let (response, _client) = tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap();
         assert_eq!(response.status(), 502);
         assert_eq!(refusal(response).await["reason"], "unmaskable");
@@ -121,14 +155,15 @@ async fn the_head_waits_for_the_first_masked_piece_and_no_longer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_piece_that_does_not_come_holds_the_head_back_for_a_while_only() {
-    let world = masked(true).await;
+    let tune = |config: &mut Config| config.limits.handshake_ms = 2_000;
+    let world = World::with(Plan { tls: true, masks: MASKS, tune, ..Plan::default() }).await;
     let feed = world.upstream.feed();
     let mut client = world.http2().await;
     let asked = std::time::Instant::now();
     let response = client.get("/fed-json").await;
     assert_eq!(response.status(), 200);
-    assert!(asked.elapsed() >= Duration::from_secs(4));
-    feed.send(Frame::data(super::upstream::JSON.into())).await.unwrap();
+    assert!(asked.elapsed() >= Duration::from_millis(1_900));
+    feed.send(Frame::data(JSON.into())).await.unwrap();
     drop(feed);
     let body = text(response).await;
     assert!(body.contains("Ada") && !body.contains("ada@example.org"), "{body}");
@@ -142,7 +177,8 @@ async fn heads_of_events_and_of_what_no_mask_reads_go_out_at_once() {
             let world = World::with(Plan { tls, masks, ..Plan::default() }).await;
             let _feed = world.upstream.feed();
             let mut client = if tls { world.http2().await } else { world.http1().await };
-            let head = tokio::time::timeout(Duration::from_secs(3), client.get(path));
+            // Less than the first piece of a masked one is waited for.
+            let head = tokio::time::timeout(Duration::from_secs(8), client.get(path));
             assert_eq!(head.await.expect(path).status(), 200);
         }
     }
