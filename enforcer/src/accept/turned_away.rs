@@ -8,9 +8,12 @@ use enforcer_proto::v1;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// What was turned away and is not yet recorded.
+/// What was turned away and is not yet recorded, by agent and reason.
 #[derive(Debug, Default)]
-pub(super) struct TurnedAway(Mutex<HashMap<(AgentName, &'static str), (Captured, u64)>>);
+pub(super) struct TurnedAway(Mutex<HashMap<(AgentName, &'static str), Alike>>);
+
+/// The first connection of its kind, and how many there were.
+type Alike = (Captured, u64);
 
 impl TurnedAway {
     /// Counts one; the first of its agent and reason stands for those that follow it.

@@ -117,7 +117,6 @@ impl Answer {
             begun = rest.begin(ledger) => begun?,
         };
         let Gathered { data: first, trailers, ended } = begun;
-        ledger.delivered(first.len());
         let whole = ended && trailers.is_none();
         let length = match rest.masker {
             _ if whole => Some(first.len() as u64),
@@ -132,6 +131,7 @@ impl Answer {
             events.push(piece(first.clone(), whole));
         }
         ledger.append(events).await.map_err(|error| Flaw::new(error.code(), error.to_string()))?;
+        ledger.delivered(first.len());
         let Some(reply) = reply.take() else {
             return Ok(Outcome::cancelled());
         };

@@ -83,7 +83,9 @@ async fn heads_are_recorded_with_the_length_that_they_are_sent_with() {
         for path in ["/json", "/odd", "/secret/x", "/empty"] {
             let response = client.get(path).await;
             let length = response.headers().get("content-length");
-            sent.push(length.map_or("none".to_owned(), |length| length.to_str().unwrap().into()));
+            sent.push(
+                length.map_or_else(|| "none".to_owned(), |length| length.to_str().unwrap().into()),
+            );
             text(response).await;
         }
         assert!(sent[..3].iter().all(|length| length != "none"), "{sent:?}");
