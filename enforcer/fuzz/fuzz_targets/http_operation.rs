@@ -26,6 +26,7 @@ fuzz_target!(|data: &[u8]| {
         name: "api.test",
         port: 443,
         tls: true,
+        grpc: true,
         ignored: &[],
         injected: &[],
     };

@@ -3,7 +3,7 @@
 //! When it stops, the kernel half refuses every connect; so whatever is checked
 //! here fails closed by itself.
 
-use crate::accept::Pulse;
+use crate::accept::Pulses;
 use crate::capture::{Capture, CaptureError};
 use crate::config::Config;
 use crate::record::Recorder;
@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 /// How often the kernel is asked whether the programs are still in force.
 const VERIFY: Duration = Duration::from_secs(5);
-/// Accept loops that did not come round for that long are stuck.
+/// An accept loop that did not come round for that long is stuck.
 const STUCK: Duration = Duration::from_secs(3);
 
 /// What is watched, and how it stands.
@@ -24,13 +24,12 @@ pub(super) struct Health(Arc<Inner>);
 struct Inner {
     capture: Arc<Capture>,
     recorder: Recorder,
-    pulse: Arc<Pulse>,
+    pulses: Arc<Pulses>,
     every: Duration,
     state: Mutex<State>,
 }
 
 struct State {
-    pulse: (u64, Instant),
     attached: Result<(), String>,
 }
 
@@ -38,18 +37,15 @@ impl Health {
     pub(super) fn new(
         capture: Arc<Capture>,
         recorder: Recorder,
-        pulse: Arc<Pulse>,
+        pulses: Arc<Pulses>,
         config: &Config,
     ) -> Self {
         Self(Arc::new(Inner {
             capture,
             recorder,
-            pulse,
+            pulses,
             every: Duration::from_millis((config.kernel.heartbeat_limit_ms / 4).max(10)),
-            state: Mutex::new(State {
-                pulse: (0, Instant::now()),
-                attached: Err("not looked at yet".to_owned()),
-            }),
+            state: Mutex::new(State { attached: Err("not looked at yet".to_owned()) }),
         }))
     }
 
@@ -101,19 +97,17 @@ impl Health {
     /// How everything stands now.
     pub(super) fn checks(&self) -> Vec<Check> {
         let record = self.0.recorder.stats();
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let pulse = self.0.pulse.count();
-        if pulse != state.pulse.0 {
-            state.pulse = (pulse, Instant::now());
-        }
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         vec![
             match &state.attached {
                 Ok(()) => Check::ok("attached", "every kernel program is in force"),
                 Err(error) => Check::failed("attached", error.clone()),
             },
-            match state.pulse.1.elapsed() < STUCK {
-                true => Check::ok("accept", "connections are accepted"),
-                false => Check::failed("accept", "the accept loop is stuck; restart the daemon"),
+            match self.0.pulses.stuck(STUCK) {
+                None => Check::ok("accept", "connections are accepted"),
+                Some(name) => {
+                    Check::failed("accept", format!("{name} is stuck; restart the daemon"))
+                }
             },
             match record.failed {
                 None => Check::ok("transcripts", "events are recorded"),

@@ -114,15 +114,15 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     let health = health::Health::new(
         Arc::clone(&capture),
         recorder.clone(),
-        Arc::clone(&accept.pulse),
+        Arc::clone(&accept.pulses),
         &config,
     );
 
     let draining = &inputs.draining;
     for listener in listeners.proxy {
-        let accept = Arc::clone(&accept);
-        tokio::spawn(async move { accept.run(listener).await });
+        tokio::spawn(accept.listen(listener));
     }
+    let turned_away = tokio::spawn(Arc::clone(&accept).record_turned_away());
     tokio::spawn(dns::serve::serve(listeners.dns, Arc::clone(&dns), draining.clone()));
     let parts = metrics::Parts {
         capture: Arc::clone(&capture),
@@ -160,6 +160,7 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     signals.run(&config, &mask_key, &policy, &metrics).await;
     drop(policy);
     drain(&inputs, &accept).await;
+    turned_away.await?;
     Ok(())
 }
 

@@ -22,6 +22,8 @@ struct Inner {
     table: Arc<Table>,
     asked: Mutex<BTreeMap<ApprovalId, Asked>>,
     news: Notify,
+    /// Called after each claim.
+    claimed: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 struct Asked {
@@ -56,6 +58,7 @@ impl Fake {
                 table: Arc::new(Table::new(LOST_AFTER, Box::new(withdraw))),
                 asked: Mutex::default(),
                 news: Notify::new(),
+                claimed: Mutex::default(),
             }
         }));
         fake.0.table.up();
@@ -141,6 +144,9 @@ impl Fake {
         drop(asked);
         self.0.table.claimed(view.clone());
         self.0.table.update(view);
+        if let Some(claimed) = &*self.0.claimed.lock().unwrap_or_else(PoisonError::into_inner) {
+            claimed();
+        }
         Ok(claim)
     }
 
@@ -190,6 +196,11 @@ impl Fake {
     /// Takes the grant back.
     pub fn revoke(&self, id: ApprovalId) {
         self.set(id, State::Revoked);
+    }
+
+    /// Does something after each claim, before the claimer knows of it.
+    pub fn on_claim(&self, claimed: impl Fn() + Send + 'static) {
+        *self.0.claimed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(claimed));
     }
 
     /// The server is gone, as the daemon sees it.

@@ -10,12 +10,15 @@ use enforcer_common::flow::FlowEntry;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
 /// Records taken from the ring buffer in one go.
 const BATCH: usize = 256;
+/// How long a record waits for what `/proc` says of its process; others wait behind it.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One call or packet that the kernel half refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +65,10 @@ impl Stream {
     pub(super) async fn next(&self, tables: &Tables, identities: &Identities) -> Refusal {
         let mut inner = self.inner.lock().await;
         loop {
-            if let Some(record) = inner.waiting.pop_front() {
-                return refusal(&record, tables.dropped(), identities);
+            if let Some(record) = inner.waiting.front().copied() {
+                let refusal = refusal(&record, tables.dropped(), identities).await;
+                inner.waiting.pop_front();
+                return refusal;
             }
             if let Err(error) = inner.fill(tables).await {
                 tracing::error!(%error, "reading refusals from the kernel; they are only counted from here on");
@@ -100,7 +105,7 @@ impl Inner {
     }
 }
 
-fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) -> Refusal {
+async fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) -> Refusal {
     // The same facts as for a captured flow; the process is only looked up when there is one.
     let caller = FlowEntry {
         cookie: record.cookie,
@@ -115,9 +120,13 @@ fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) -> Ref
         pad: 0,
         comm: record.comm,
     };
+    let principal = match identities.principal(&caller) {
+        Some(principal) => Some(identities.look_up(principal, &caller, PATIENCE).await),
+        None => None,
+    };
     let nowhere = record.addr == [0; 16] && record.port == 0;
     Refusal {
-        principal: identities.principal(&caller),
+        principal,
         boot_ns: record.boot_ns,
         hook: Hook::from_code(record.hook).map_or("unknown", Hook::name),
         reason: Reason::from_code(record.reason).map_or("unknown", Reason::name),

@@ -35,6 +35,8 @@ struct Version {
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
     known: Mutex<HashMap<Version, Arc<str>>>,
+    /// Files that are being hashed: whoever else asks for one waits for the same result.
+    hashing: Mutex<HashMap<Version, Arc<Mutex<()>>>>,
     /// By cgroup: the bytes that were hashed for it and not yet forgiven, and when that was.
     used: Mutex<HashMap<u64, (u64, Instant)>>,
 }
@@ -69,10 +71,32 @@ impl Hashes {
         allowed
     }
 
-    fn hash(&self, cgroup: u64, mut file: File) -> io::Result<Option<String>> {
+    fn hash(&self, cgroup: u64, file: File) -> io::Result<Option<String>> {
         let version = version(&file)?;
-        if let Some(known) = self.lock().get(&version) {
-            return Ok(Some(known.to_string()));
+        if let Some(known) = self.known(&version) {
+            return Ok(Some(known));
+        }
+        let turn = Arc::clone(self.hashing().entry(version).or_default());
+        let hashed = {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.hash_in_turn(cgroup, file, version)
+        };
+        // The map and this call: nobody waits.
+        let mut hashing = self.hashing();
+        if Arc::strong_count(&turn) == 2 {
+            hashing.remove(&version);
+        }
+        hashed
+    }
+
+    fn hash_in_turn(
+        &self,
+        cgroup: u64,
+        mut file: File,
+        version: Version,
+    ) -> io::Result<Option<String>> {
+        if let Some(known) = self.known(&version) {
+            return Ok(Some(known));
         }
         if !self.allows(cgroup, version.size, Instant::now()) {
             return Ok(None);
@@ -97,6 +121,14 @@ impl Hashes {
         }
         known.insert(version, Arc::clone(&hash));
         Ok(Some(hash.to_string()))
+    }
+
+    fn known(&self, version: &Version) -> Option<String> {
+        self.lock().get(version).map(|known| known.to_string())
+    }
+
+    fn hashing(&self) -> std::sync::MutexGuard<'_, HashMap<Version, Arc<Mutex<()>>>> {
+        self.hashing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Version, Arc<str>>> {
@@ -155,6 +187,21 @@ mod tests {
         let later = now + std::time::Duration::from_secs(1);
         assert!(!hashes.allows(1, BYTES_PER_SECOND + 1, later));
         assert!(hashes.allows(1, BYTES_PER_SECOND, later));
+    }
+
+    #[test]
+    fn many_that_ask_at_once_have_a_file_hashed_once() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&vec![7; 200 << 10]).unwrap();
+        let hashes = Hashes::default();
+        // Less than twice the file is left to the cgroup.
+        assert!(hashes.allows(1, MAX_BYTES - (300 << 10), Instant::now()));
+        let hash = || hashes.hash(1, File::open(file.path()).unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(hash)).collect();
+            assert!(all.into_iter().all(|one| one.join().unwrap().is_some()));
+        });
+        assert!(hashes.hashing().is_empty());
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use super::cgroup::{Paths, below};
 use super::error::CaptureError;
-use super::exe::Hashes;
+use super::lookup::Lookups;
 use super::process;
 use crate::principal::{AgentName, Principal};
 use enforcer_common::flow::FlowEntry;
+use std::time::Duration;
 
 /// Prefix of the component that names a task.
 const TASK: &str = "task-";
@@ -19,16 +20,16 @@ pub(super) struct Identities {
     host: String,
     roots: Vec<String>,
     paths: Paths,
-    hashes: Hashes,
+    lookups: Lookups,
 }
 
 impl Identities {
     /// `roots`: paths below the cgroup2 mount.
     pub(super) fn new(host: String, roots: Vec<String>) -> Result<Self, CaptureError> {
-        Ok(Self { host, roots, paths: Paths::new()?, hashes: Hashes::default() })
+        Ok(Self { host, roots, paths: Paths::new()?, lookups: Lookups::default() })
     }
 
-    /// Who made the call behind this entry.
+    /// Who made the call behind this entry, as far as the kernel's record says.
     pub(super) fn principal(&self, entry: &FlowEntry) -> Option<Principal> {
         let cgroup = self.paths.path(entry.cgroup)?;
         let (agent, task) = self.agent(&cgroup)?;
@@ -36,9 +37,20 @@ impl Identities {
             host: self.host.clone(),
             agent,
             task,
-            process: process::read(entry, &self.hashes),
+            process: process::recorded(entry),
             cgroup,
         })
+    }
+
+    /// Adds what `/proc` says of the process, if it can be had within `patience`.
+    pub(super) async fn look_up(
+        &self,
+        principal: Principal,
+        entry: &FlowEntry,
+        patience: Duration,
+    ) -> Principal {
+        let process = self.lookups.process(&principal.agent, entry, patience).await;
+        Principal { process, ..principal }
     }
 
     /// Agent and task of a cgroup below one of the roots.

@@ -15,9 +15,13 @@ use enforcer_common::settings::Settings;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// How often old entries are swept, at most.
 const SWEEP_EVERY_NS: u64 = 10_000_000_000;
+/// How long a connection or a look-up waits for what `/proc` says of its process. The largest
+/// executable that is hashed takes about one.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The installed kernel half. Dropping it changes nothing in the kernel: the programs stay
 /// attached, and refuse as soon as the beat is stale.
@@ -96,7 +100,16 @@ impl Kernel {
             principal,
             orig: address(entry.orig_addr, entry.orig_port)?,
             cookie: entry.cookie,
+            call: Some(*entry),
         })
+    }
+
+    pub(super) async fn look_up(&self, captured: Captured) -> Captured {
+        let Some(call) = captured.call else {
+            return captured;
+        };
+        let principal = self.identities.look_up(captured.principal, &call, PATIENCE).await;
+        Captured { principal, call: None, ..captured }
     }
 
     pub(super) fn beat(&self) {

@@ -17,6 +17,7 @@ mod hooks;
 mod identity;
 pub mod kernel;
 mod loader;
+mod lookup;
 mod pins;
 mod process;
 mod sys;
@@ -25,6 +26,7 @@ use crate::config::Config;
 use crate::principal::Principal;
 pub use cgroup::{cgroup2_mount, governed_root};
 pub use counters::CounterRow;
+use enforcer_common::flow::FlowEntry;
 pub use error::CaptureError;
 pub use events::Refusal;
 use std::net::SocketAddr;
@@ -38,6 +40,8 @@ pub struct Captured {
     pub orig: SocketAddr,
     /// The client socket's cookie, unique since boot.
     pub cookie: u64,
+    /// The kernel's record, until the process behind it was looked up ([`Capture::look_up`]).
+    pub call: Option<FlowEntry>,
 }
 
 /// One layer of enforcement, and whether it holds now.
@@ -73,7 +77,8 @@ macro_rules! each {
 
 impl Capture {
     /// The flow behind an accepted TCP connection; its entry is removed, so a second call for
-    /// the same connection finds nothing. `None`: close the connection.
+    /// the same connection finds nothing. `None`: close the connection. Of the process it says
+    /// what the kernel recorded; the rest is [`Capture::look_up`]'s.
     pub fn take_tcp(&self, peer: SocketAddr) -> Option<Captured> {
         each!(self.take_tcp(peer))
     }
@@ -82,6 +87,17 @@ impl Capture {
     /// `None`: drop the datagram.
     pub fn peek_udp(&self, peer: SocketAddr) -> Option<Captured> {
         each!(self.peek_udp(peer))
+    }
+
+    /// Adds what `/proc` says of the process. It never takes long: a process that cannot be looked
+    /// at in time (its executable may lie on a file system that does not answer) stays without
+    /// executable and arguments, and what policy asks of those is denied.
+    pub async fn look_up(&self, captured: Captured) -> Captured {
+        match self {
+            Self::Kernel(kernel) => kernel.look_up(captured).await,
+            #[cfg(any(test, feature = "testing"))]
+            Self::Fake(_) => captured,
+        }
     }
 
     /// Says that the daemon is alive and ready; to be called every `heartbeat_limit / 4`. Until

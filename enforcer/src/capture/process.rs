@@ -14,15 +14,21 @@ use std::io::Read as _;
 /// Bytes of an argument vector that are kept.
 const MAX_ARGV: u64 = 4 << 10;
 
-/// Reads the process behind a flow.
-pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
-    let known = Process {
+/// The process behind a flow, as the kernel half recorded it.
+pub(super) fn recorded(entry: &FlowEntry) -> Process {
+    Process {
         pid: entry.tgid,
         uid: entry.uid,
         gid: entry.gid,
         comm: comm(&entry.comm),
         ..Process::default()
-    };
+    }
+}
+
+/// Reads the process behind a flow. It may take for ever: the executable, and the memory that the
+/// arguments are in, may lie on a file system that does not answer.
+pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
+    let known = recorded(entry);
     let Some(start) = start_ticks(entry.tgid) else {
         return known;
     };

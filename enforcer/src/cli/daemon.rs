@@ -6,7 +6,11 @@ use anyhow::Context;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+
+/// How long threads may take to end once everything is recorded.
+const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Arguments of `enforcer daemon`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +29,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(app::run(config))?;
+    let done = runtime.block_on(app::run(config));
+    // What still waits for a file system that does not answer is left behind.
+    runtime.shutdown_timeout(SHUTDOWN);
+    done?;
     Ok(ExitCode::SUCCESS)
 }
 

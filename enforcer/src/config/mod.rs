@@ -211,8 +211,8 @@ pub struct Limits {
     pub held_bytes: usize,
     /// Request and response header bytes.
     pub header_bytes: usize,
-    /// Time for a client to send its first bytes, its TLS handshake and its request head.
-    /// Milliseconds.
+    /// Time for a client to send its first bytes, its TLS handshake and its request head; and for
+    /// an upstream to send so much of a masked answer that its head can follow. Milliseconds.
     pub handshake_ms: u64,
     /// Time for a connection to an upstream, with TLS. Milliseconds.
     pub dial_ms: u64,

@@ -15,7 +15,7 @@ use crate::approval::{self, ApprovalError, ApprovalId, Approvals, Ask, Claim, No
 use crate::flow::{Asked, Ledger, Place};
 use crate::forward::dial::Route;
 use crate::mask::MaskPlan;
-use crate::policy::{Bundle, Judgement, Target, Verdict};
+use crate::policy::{Bundle, Judgement, Scope, Target, Verdict};
 use crate::principal::Principal;
 use enforcer_proto::v1;
 use std::sync::Arc;
@@ -107,6 +107,21 @@ impl Permit {
     }
 }
 
+/// A grant that was claimed, before policy was asked once more.
+struct Claimed {
+    grant: Grant,
+    /// The scopes that approved.
+    scopes: Vec<Scope>,
+    revoked: broadcast::Receiver<ApprovalId>,
+}
+
+impl Claimed {
+    /// Whether those who must approve now are among those who did, under the same conditions.
+    fn covers(&self, needed: &[Scope]) -> bool {
+        needed.iter().all(|scope| self.scopes.contains(scope))
+    }
+}
+
 /// All that a decision needs.
 #[derive(Clone, Debug)]
 pub struct Decider {
@@ -167,6 +182,8 @@ impl Decider {
         let mut policy = self.policy.clone();
         let mut gone = std::pin::pin!(gone);
         let mut attempts = 0;
+        // What was claimed for this operation: once, whatever policy does meanwhile.
+        let mut claimed: Option<Claimed> = None;
         loop {
             let bundle = Arc::clone(&policy.borrow_and_update());
             let Some(target) = place.target(&bundle).cloned() else {
@@ -195,24 +212,24 @@ impl Decider {
                 grant: None,
                 held: Duration::ZERO,
             };
+            if let Some(claimed) = claimed.take_if(|claimed| claimed.covers(&scopes)) {
+                permit.held = started.elapsed();
+                permit.standing.grant = Some((claimed.grant.approval, claimed.revoked));
+                permit.grant = Some(claimed.grant);
+                return Ok(permit);
+            }
             if scopes.is_empty() {
                 return Ok(permit);
             }
             ledger.write().await.map_err(|error| Denial::unrecorded(&error))?;
             // Boxed: most operations are never held.
-            let hold = self.hold(&permit, scopes, started, &mut policy, gone.as_mut());
+            let hold = self.hold(&permit, scopes.clone(), started, &mut policy, gone.as_mut());
             let held = Box::pin(hold).await;
             permit.held = started.elapsed();
             match held {
                 Held::Granted { approval, claim, revoked } => {
-                    // What was claimed under a bundle that is gone is judged again; a second
-                    // claim for the same operation is the same use.
-                    if policy.has_changed().unwrap_or(true) {
-                        continue;
-                    }
-                    permit.standing.grant = Some((approval, revoked));
-                    permit.grant = Some(Grant { approval, claim });
-                    return Ok(permit);
+                    // Judged again if the bundle that it was claimed under is gone by now.
+                    claimed = Some(Claimed { grant: Grant { approval, claim }, scopes, revoked });
                 }
                 Held::PolicyChanged => {}
                 Held::Again if attempts < MAX_ATTEMPTS => attempts += 1,
@@ -229,7 +246,7 @@ impl Decider {
     async fn hold(
         &self,
         permit: &Permit,
-        scopes: Vec<crate::policy::Scope>,
+        scopes: Vec<Scope>,
         started: Instant,
         policy: &mut watch::Receiver<Arc<Bundle>>,
         mut gone: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
@@ -362,7 +379,7 @@ fn noted(mut judgement: Judgement, reading: &crate::operation::Operation) -> Jud
     judgement
 }
 
-fn scope(scope: crate::policy::Scope) -> approval::Scope {
+fn scope(scope: Scope) -> approval::Scope {
     approval::Scope {
         name: scope.name,
         reviewers: scope.reviewers,

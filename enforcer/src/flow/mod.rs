@@ -64,6 +64,32 @@ impl std::fmt::Debug for Inputs {
     }
 }
 
+impl Inputs {
+    /// How the transcript of a captured connection begins.
+    pub fn flow_start(&self, captured: &Captured, destination: &Destination) -> v1::FlowStart {
+        let bundle = self.decider.bundle();
+        let mut start = v1::FlowStart {
+            principal: Some(v1::Principal::from(&captured.principal)),
+            orig_addr: captured.orig.ip().to_string(),
+            orig_port: u32::from(captured.orig.port()),
+            transport: "tcp".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            policy: bundle.version().to_owned(),
+            layers: self.layers.clone(),
+            ..v1::FlowStart::default()
+        };
+        if let Destination::Place(place) = destination {
+            if place.addr.is_none() {
+                start.name.clone_from(&place.name);
+            }
+            if let Some(target) = place.target(&bundle) {
+                start.target.clone_from(&target.name);
+            }
+        }
+        start
+    }
+}
+
 /// An operation as it is asked: everything a decision is about.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -130,25 +156,7 @@ impl Flow {
     /// Begins the transcript of a captured connection.
     pub async fn open(inputs: Arc<Inputs>, captured: Captured) -> Result<Self, RecordError> {
         let destination = Destination::find(&inputs.names, &captured);
-        let bundle = inputs.decider.bundle();
-        let mut start = v1::FlowStart {
-            principal: Some(v1::Principal::from(&captured.principal)),
-            orig_addr: captured.orig.ip().to_string(),
-            orig_port: u32::from(captured.orig.port()),
-            transport: "tcp".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            policy: bundle.version().to_owned(),
-            layers: inputs.layers.clone(),
-            ..v1::FlowStart::default()
-        };
-        if let Destination::Place(place) = &destination {
-            if place.addr.is_none() {
-                start.name.clone_from(&place.name);
-            }
-            if let Some(target) = place.target(&bundle) {
-                start.target.clone_from(&target.name);
-            }
-        }
+        let start = inputs.flow_start(&captured, &destination);
         let log = inputs.recorder.open_flow(start).await?;
         Ok(Self {
             principal: Arc::new(captured.principal),

@@ -21,7 +21,8 @@ pub enum Destination {
 }
 
 impl Destination {
-    pub(super) fn find(names: &Names, captured: &Captured) -> Self {
+    /// Where a captured connection goes.
+    pub fn find(names: &Names, captured: &Captured) -> Self {
         let ip = captured.orig.ip().to_canonical();
         let port = captured.orig.port();
         match names.lookup(&captured.principal.agent, ip) {

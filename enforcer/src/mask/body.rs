@@ -9,6 +9,7 @@ use super::json::JsonMasker;
 use super::plan::Rules;
 use super::sse::SseMasker;
 use super::text::TextMasker;
+use super::wrapper::{self, Wrapper};
 use super::{Report, Unmaskable};
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ enum Otherwise {
     Text,
     /// It is content of this type that cannot be read.
     Block(String),
+    /// It is a script.
+    BlockScript,
     /// It is content that may pass.
     Pass,
 }
@@ -103,6 +106,16 @@ impl BodyMasker {
             this.decoder.finish()?;
             this.stage.finish(out, &mut this.report)
         })
+    }
+
+    /// Whether the response's head should wait for the first piece that comes out: what is read
+    /// may turn out to be unreadable. Events may begin with a long silence, so their head does not.
+    pub fn head_waits(&self) -> bool {
+        match &self.stage {
+            Stage::Pass => !self.decoder.is_identity(),
+            Stage::Head { kind, .. } => *kind != Kind::Sse,
+            _ => true,
+        }
     }
 
     /// What was masked so far.
@@ -194,22 +207,47 @@ impl Stage {
             rules.text.as_ref().map(|rules| TextMasker::new(Arc::clone(rules), escaping))
         };
         let unread = || Unmaskable::Type(content_type.clone());
+        let by_path = rules.json.as_ref().filter(|rules| !rules.paths.is_empty());
+        if let Some(paths) = by_path
+            && matches!(kind, Kind::Json | Kind::Script | Kind::Text)
+        {
+            match wrapper::find(head, kind != Kind::Text, eof) {
+                Wrapper::Undecided => return Ok(()),
+                Wrapper::None => {}
+                Wrapper::Found { ends, call } => {
+                    let fields = match call {
+                        true => JsonMasker::in_call(Arc::clone(paths)),
+                        false => JsonMasker::new(Arc::clone(paths)),
+                    };
+                    let otherwise = match kind {
+                        Kind::Script if rules.pass_other => Otherwise::Pass,
+                        Kind::Script => Otherwise::BlockScript,
+                        // A guard says that JSON follows; what looks like a call may be prose.
+                        Kind::Text if call => Otherwise::Text,
+                        _ => Otherwise::Fail,
+                    };
+                    let head = std::mem::take(head);
+                    let mut json = JsonStage::new(Some(fields), text(Escaping::Json), otherwise);
+                    json.scan(&head[..ends], out, report)?;
+                    *self = Self::Json(Box::new(json));
+                    return self.push(&head[ends..], out, report);
+                }
+            }
+        }
         let stage = match (sniff(head, kind, eof), kind) {
             (Look::Undecided, _) if head.len() > MAX_HEAD => return Err(unread()),
             (Look::Undecided, _) => return Ok(()),
             (Look::Wide, Kind::Media | Kind::Other) if rules.pass_other => Self::Pass,
             (Look::Wide, _) => return Err(Unmaskable::Charset("UTF-16 or UTF-32".to_owned())),
-            (_, Kind::Json) => {
-                let fields = rules.json.as_ref().filter(|rules| !rules.paths.is_empty());
-                Self::json(
-                    fields.map(|rules| JsonMasker::new(Arc::clone(rules))),
-                    text(Escaping::Json),
-                    Otherwise::Fail,
-                )
-            }
+            (_, Kind::Json) => Self::json(
+                by_path.map(|rules| JsonMasker::new(Arc::clone(rules))),
+                text(Escaping::Json),
+                Otherwise::Fail,
+            ),
             (Look::Json, _) => {
                 let otherwise = match kind {
-                    Kind::Media | Kind::Other if rules.pass_other => Otherwise::Pass,
+                    Kind::Media | Kind::Other | Kind::Script if rules.pass_other => Otherwise::Pass,
+                    Kind::Script if by_path.is_some() => Otherwise::BlockScript,
                     // Events and forms have readers of their own, which text would go past.
                     Kind::Media | Kind::Other | Kind::Sse | Kind::Form => {
                         Otherwise::Block(content_type.clone())
@@ -221,6 +259,9 @@ impl Stage {
             }
             (Look::Binary, Kind::Media) => Self::Pass,
             (_, Kind::Other) if rules.pass_other => Self::Pass,
+            (_, Kind::Script) if by_path.is_some() && !rules.pass_other => {
+                return Err(Unmaskable::Script);
+            }
             (_, Kind::Other) | (Look::Binary, _) => return Err(unread()),
             (Look::Text, Kind::Sse) => {
                 Self::Sse(Box::new(SseMasker::new(rules.json.clone(), rules.text.clone())))
@@ -233,7 +274,7 @@ impl Stage {
             (Look::Text, Kind::Markup) => {
                 text(Escaping::Entity).map_or(Self::Pass, |text| Self::Text(Box::new(text)))
             }
-            (Look::Text, Kind::Text | Kind::Media) => {
+            (Look::Text, Kind::Text | Kind::Script | Kind::Media) => {
                 text(Escaping::None).map_or(Self::Pass, |text| Self::Text(Box::new(text)))
             }
         };
@@ -249,11 +290,15 @@ impl Stage {
     }
 
     fn json(fields: Option<JsonMasker>, text: Option<TextMasker>, otherwise: Otherwise) -> Self {
-        Self::Json(Box::new(JsonStage { fields, text, otherwise, between: Vec::new() }))
+        Self::Json(Box::new(JsonStage::new(fields, text, otherwise)))
     }
 }
 
 impl JsonStage {
+    fn new(fields: Option<JsonMasker>, text: Option<TextMasker>, otherwise: Otherwise) -> Self {
+        Self { fields, text, otherwise, between: Vec::new() }
+    }
+
     fn push(
         &mut self,
         bytes: &[u8],
@@ -268,11 +313,16 @@ impl JsonStage {
         between.clear();
         let result = fields.push(bytes, &mut between, report, &mut taken);
         let committed = fields.has_committed();
+        let closed = fields.is_closed();
         self.scan(&between, out, report)?;
         self.between = between;
-        let Err(why) = result else { return Ok(()) };
-        self.not_json(why, committed)?;
-        self.scan(&bytes[taken..], out, report)
+        let rest = &bytes[taken..];
+        match result {
+            Ok(()) if closed && !wrapper::ends_call(rest) => return Err(Unmaskable::Script),
+            Ok(()) => {}
+            Err(why) => self.not_json(why, committed)?,
+        }
+        self.scan(rest, out, report)
     }
 
     fn finish(&mut self, out: &mut Vec<u8>, report: &mut Report) -> Result<(), Unmaskable> {
@@ -296,6 +346,7 @@ impl JsonStage {
         match &self.otherwise {
             Otherwise::Fail => return Err(why),
             Otherwise::Block(content_type) => return Err(Unmaskable::Type(content_type.clone())),
+            Otherwise::BlockScript => return Err(Unmaskable::Script),
             Otherwise::Text | Otherwise::Pass => {}
         }
         self.fields = None;

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Form,
     /// Text with character references.
     Markup,
+    /// JavaScript: under a path rule it must turn out to be JSON in a wrapper.
+    Script,
     /// Any other text, also when the type is missing.
     Text,
     /// Pictures, sound, video, fonts: not read unless they look like text.
@@ -23,17 +25,27 @@ pub(super) enum Kind {
 }
 
 /// Application types that are text although nothing in their name says so.
-const TEXT_TYPES: [&str; 10] = [
-    "application/ecmascript",
+const TEXT_TYPES: [&str; 7] = [
     "application/graphql",
-    "application/javascript",
     "application/sql",
     "application/toml",
     "application/typescript",
-    "application/x-javascript",
     "application/x-sh",
     "application/x-yaml",
     "application/yaml",
+];
+
+/// JavaScript (RFC 9239 section 6, and what JSONP is sent as).
+const SCRIPT_TYPES: [&str; 9] = [
+    "application/ecmascript",
+    "application/javascript",
+    "application/json-p",
+    "application/jsonp",
+    "application/x-ecmascript",
+    "application/x-javascript",
+    "text/ecmascript",
+    "text/javascript",
+    "text/x-javascript",
 ];
 
 /// JSON under other names.
@@ -68,6 +80,7 @@ pub(super) fn kind_of(content_type: Option<&str>) -> Result<Kind, Unmaskable> {
             Kind::Json
         }
         essence if essence.ends_with("+xml") => Kind::Markup,
+        essence if SCRIPT_TYPES.contains(&essence) => Kind::Script,
         essence
             if essence.starts_with("text/")
                 || essence.ends_with("+yaml")
@@ -184,7 +197,8 @@ mod tests {
             (Some("text/html; charset=iso-8859-1"), Kind::Markup),
             (Some("image/svg+xml"), Kind::Markup),
             (Some("text/csv"), Kind::Text),
-            (Some("application/javascript"), Kind::Text),
+            (Some("application/javascript"), Kind::Script),
+            (Some("text/javascript; charset=utf-8"), Kind::Script),
             (Some("image/png"), Kind::Media),
             (Some("application/octet-stream"), Kind::Other),
             (Some("application/grpc+proto"), Kind::Other),

@@ -31,6 +31,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wrapper;
 
 pub use body::BodyMasker;
 pub use decode::ACCEPT_ENCODING;
@@ -172,6 +173,11 @@ pub enum Unmaskable {
         /// What is wrong.
         why: &'static str,
     },
+    /// A path rule applies, and a script is no JSON in a wrapper.
+    #[error(
+        "the content is a script and not JSON in a call or behind a guard, so the path rules cannot be applied; a rule with `other = \"pass\"` lets it through"
+    )]
+    Script,
     /// A unit that has to be held whole is larger than the bound.
     #[error("{what} is longer than {limit} bytes and cannot be masked")]
     TooLong {

@@ -336,3 +336,56 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn json_in_a_wrapper_is_masked_by_path() {
+    for (content_type, before, after) in [
+        ("application/javascript", "cb(", ");"),
+        ("text/javascript; charset=utf-8", "/**/ typeof cb === 'function' && cb(", ")\n"),
+        ("application/javascript", "(", ")"),
+        ("text/plain", "jQuery_1.cb[0] ( ", " ) ;\n"),
+        ("application/json", ")]}',\n", ""),
+        ("application/javascript", ")]}'\n", ""),
+        ("text/plain", "while(1);", ""),
+        ("application/json", "for(;;);", "\n"),
+    ] {
+        let body = |mail: &str| format!("{before}{{\"a\":[{{\"email\":{mail}}}]}}{after}");
+        let out = whole(&fields(), content_type, &body("\"ada@example.org\"")).unwrap();
+        assert_eq!(out, body("\"***\""), "{content_type} {before}");
+    }
+    // Detectors read what is around it too.
+    let out =
+        whole(&all(), "text/javascript", "// to ada@example.org\ncb({\"email\":\"x\"})").unwrap();
+    assert!(out.starts_with("// to ***") && out.ends_with("cb({\"email\":\"***\"})"), "{out}");
+}
+
+#[test]
+fn a_script_that_is_no_json_in_a_wrapper_is_withheld_under_a_path_rule() {
+    let scripts = [
+        "var users = {\"email\":\"ada@example.org\"};",
+        "cb({\"a\":1}, {\"email\":\"ada@example.org\"})",
+        "cb({\"a\":1});cb({\"email\":\"ada@example.org\"})",
+        "cb([1], {\"email\":\"ada@example.org\"})",
+        "cb({email:'ada@example.org'})",
+        "(function(){ return {\"email\":1} })()",
+        "{ f({\"email\":\"ada@example.org\"}) }",
+        ")]}'\nada@example.org",
+    ];
+    let no_paths = plan("[[mask]]\nname = 'd'\nform = ['pw']\n");
+    let passing = plan("[[mask]]\nname = 'f'\njson = ['$..email']\nother = 'pass'\n");
+    for script in scripts {
+        let withheld = whole(&fields(), "application/javascript", script);
+        assert!(withheld.is_err(), "{script}: {withheld:?}");
+        assert_eq!(whole(&no_paths, "application/javascript", script).unwrap(), script);
+    }
+    assert_eq!(whole(&passing, "application/javascript", scripts[0]).unwrap(), scripts[0]);
+    // Neither prose nor a page is a script.
+    for (content_type, body) in [
+        ("text/plain", "call me (at ada@example.org)"),
+        ("text/plain", "f([1] is no JSON)"),
+        ("text/html", "<script>var a = {\"email\":\"ada@example.org\"}</script>"),
+    ] {
+        assert_eq!(whole(&fields(), content_type, body).unwrap(), body);
+    }
+    assert!(whole(&fields(), "text/plain", "f({\"a\":1}, {\"email\":1})").is_err());
+}

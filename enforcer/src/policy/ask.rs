@@ -220,7 +220,8 @@ impl Asked {
             return operation(OPAQUE, format!("{}:{}", self.name, self.port));
         };
         let method = ask.method.as_deref().unwrap_or("GET");
-        let grpc = method == "POST"
+        let grpc = target.grpc
+            && method == "POST"
             && ask.headers.iter().any(|(name, value)| {
                 name == "content-type" && value.starts_with("application/grpc")
             });

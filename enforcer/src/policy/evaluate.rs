@@ -47,6 +47,8 @@ struct Rules {
     reads_length: bool,
     reads_hash: bool,
     reads_headers: bool,
+    reads_exe: bool,
+    reads_exe_hash: bool,
 }
 
 /// The bundle cannot be laid out; a fault of this build or of Cedar.
@@ -173,6 +175,18 @@ impl Engine {
                 return Err(format!("a rule asks for `{fact}`, and the body was not read"));
             }
         }
+        // Unknown, it would slip past a forbid that asks whether it is there and then what it is.
+        let exe = principal.process.exe.as_deref().is_some_and(|exe| exe.to_str().is_some());
+        let exe_hash = principal.process.exe_sha256.is_some();
+        for (asked, known, fact) in
+            [(rules.reads_exe, exe, "exe"), (rules.reads_exe_hash, exe_hash, "exe_sha256")]
+        {
+            if asked && !known {
+                return Err(format!(
+                    "a rule asks for the principal's `{fact}`, which is not known of this process"
+                ));
+            }
+        }
         let mut added = vec![request::agent(principal, &self.types)?];
         if rules.reads_headers {
             added.push(request::headers(op, &self.types)?);
@@ -266,13 +280,17 @@ impl Rules {
         let mut reads_length = false;
         let mut reads_hash = false;
         let mut reads_headers = false;
+        let mut reads_exe = false;
+        let mut reads_exe_hash = false;
         for rule in at.iter().filter_map(|at| all.get(*at)) {
             set.add(rule.policy.clone()).map_err(cedar)?;
             reads_length |= rule.reads_length;
             reads_hash |= rule.reads_hash;
             reads_headers |= rule.reads_headers;
+            reads_exe |= rule.reads_exe;
+            reads_exe_hash |= rule.reads_exe_hash;
         }
-        Ok(Self { at, set, reads_length, reads_hash, reads_headers })
+        Ok(Self { at, set, reads_length, reads_hash, reads_headers, reads_exe, reads_exe_hash })
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Target {
     pub ports: Vec<u16>,
     /// What it speaks: [`Protocol::Http`] or [`Protocol::Opaque`].
     pub protocol: Protocol,
+    /// Whether it takes gRPC calls besides other HTTP (`protocol = "grpc"`).
+    pub grpc: bool,
     /// Tags, for rules and masks that mean several targets.
     pub tags: Vec<String>,
     /// How long a needs-approval operation is held before it is refused with the approval's id.
@@ -146,9 +148,13 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
     let names = entry.texts("names", problems);
     let addresses = entry.texts("addresses", problems);
     let ports = ports(&mut entry, problems);
-    let protocol = entry
-        .word("protocol", &[("http", Protocol::Http), ("opaque", Protocol::Opaque)], problems)
-        .map_or(Protocol::Http, |at| at.value);
+    let protocols = [
+        ("http", (Protocol::Http, false)),
+        ("grpc", (Protocol::Http, true)),
+        ("opaque", (Protocol::Opaque, false)),
+    ];
+    let (protocol, grpc) =
+        entry.word("protocol", &protocols, problems).map_or((Protocol::Http, false), |at| at.value);
     let tls = entry.word(
         "tls",
         &[("inspect", TlsMode::Inspect), ("passthrough", TlsMode::Passthrough)],
@@ -192,6 +198,7 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
         names,
         addresses,
         protocol,
+        grpc,
         tags,
         hold,
         tls,

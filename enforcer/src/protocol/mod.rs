@@ -14,6 +14,7 @@ use crate::classify::{self, Classified, ClientHello, PrefixedIo, Spoken};
 use crate::flow::{Flow, Outcome, Place};
 use crate::record::Recorder;
 use crate::tls;
+use crate::tls::alert::Alert;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -46,15 +47,25 @@ pub async fn serve<T>(flow: &Arc<Flow>, place: &Place, classified: Classified<T>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Classified { io, spoken } = classified;
+    let Classified { mut io, spoken } = classified;
     match spoken {
         Spoken::Http1 => http::serve::serve(flow, place, false, Speaks::Http1, io).await,
         Spoken::Http2 => http::serve::serve(flow, place, false, Speaks::Http2, io).await,
-        Spoken::Unknown(code) => Outcome::refused(code),
+        Spoken::Unknown(code) => {
+            if let Some(alert) = alert(code) {
+                alert.send(&mut io, handshake(flow)).await;
+            }
+            Outcome::refused(code)
+        }
         Spoken::Tls(hello) => {
             let place = match server_name(flow, place, &hello) {
                 Ok(place) => place,
-                Err(code) => return Outcome::refused(code),
+                Err(code) => {
+                    if let Some(alert) = alert(code) {
+                        alert.send(&mut io, handshake(flow)).await;
+                    }
+                    return Outcome::refused(code);
+                }
             };
             match terminate(flow, io, &place.name).await {
                 Ok((stream, speaks)) => {
@@ -104,6 +115,17 @@ pub(crate) fn server_name(
             place.named(name.as_str(), &flow.inputs.decider.bundle()).ok_or("server-name-mismatch")
         }
     }
+}
+
+/// How a client that speaks TLS is told of a refusal; `None` when it does not.
+pub(crate) fn alert(code: &str) -> Option<Alert> {
+    Some(match code {
+        "no-server-name" => Alert::MissingExtension,
+        "bad-server-name" | "server-name-mismatch" => Alert::UnrecognizedName,
+        "encrypted-client-hello" => Alert::AccessDenied,
+        code if code.starts_with("client-hello-") => Alert::DecodeError,
+        _ => return None,
+    })
 }
 
 async fn terminate<T>(

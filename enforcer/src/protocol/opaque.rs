@@ -4,14 +4,14 @@
 //! byte leaves and recorded as uninspected. If it turns out to be TLS, its
 //! server name must be the flow's, or nothing of it is carried.
 
-use super::server_name;
+use super::{alert, server_name};
 use crate::classify::{self, Detected, Spoken};
 use crate::decide::{Denial, Permit};
 use crate::flow::{Asked, Flow, Ledger, Outcome, Place};
 use crate::operation::{Operation, Protocol};
 use crate::session::{self, Exchange};
 use enforcer_proto::v1::{self, event::Kind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -112,9 +112,16 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut from_client, mut to_client) = tokio::io::split(client);
+    // How the client is to be told that its ClientHello was turned down.
+    let refused = OnceLock::new();
     let (mut from_upstream, mut to_upstream) = upstream.into_split();
     let up = async {
-        let first = first_bytes(flow, place, &mut from_client).await?;
+        let first = first_bytes(flow, place, &mut from_client).await;
+        if let Err(outcome) = &first {
+            // Set once: this is the one place.
+            let _ = refused.set(alert(outcome.code));
+        }
+        let first = first?;
         to_upstream.write_all(&first).await.map_err(broke)?;
         ledger.sent(first.len());
         copy(&mut from_client, &mut to_upstream, |n| ledger.sent(n)).await
@@ -122,7 +129,15 @@ where
     let down = copy(&mut from_upstream, &mut to_client, |n| ledger.delivered(n));
     match tokio::try_join!(up, down) {
         Ok(_) => Outcome::complete(),
-        Err(outcome) => outcome,
+        Err(outcome) => {
+            // Once the upstream was heard a plain alert would be no more than noise.
+            if let Some(alert) = refused.get().copied().flatten().filter(|_| ledger.bytes().1 == 0)
+            {
+                let limit = Duration::from_millis(flow.inputs.config.limits.handshake_ms);
+                alert.send(&mut to_client, limit).await;
+            }
+            outcome
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! captured connection with a leaf for its verified name, [`client`] connects
 //! to the upstream. Neither side ever falls back to something weaker.
 
+pub mod alert;
 pub mod ca;
 pub mod client;
 pub mod server;

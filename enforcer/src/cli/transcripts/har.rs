@@ -87,10 +87,9 @@ fn request(asked: &v1::OperationAsked, exchange: &Exchange) -> Value {
     });
     if !exchange.request.data.is_empty() {
         let kind = headers.iter().find(|(name, _)| name == "content-type");
-        let mut data = json!({
-            "mimeType": kind.map_or("application/octet-stream", |(_, value)| value),
-            "params": [],
-        });
+        // Without `params`: it and `text` exclude each other.
+        let mut data =
+            json!({"mimeType": kind.map_or("application/octet-stream", |(_, value)| value)});
         put_text(&mut data, &exchange.request, "_encoding");
         request["postData"] = data;
     }

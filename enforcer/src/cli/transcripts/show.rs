@@ -120,11 +120,11 @@ fn write_flow(out: &mut String, id: FlowId, seen: &Assembler, open: bool) -> std
         writeln!(out, "under      {version}, policy {policy}, layers {}", Line(&layers))?;
         if let Some(refusal) = &start.refusal {
             let (hook, reason) = (Line(&refusal.hook), Line(&refusal.reason));
-            writeln!(
-                out,
-                "refused    in the kernel by {hook}: {reason} ({} times)",
-                refusal.count
-            )?;
+            let at = match refusal.hook.as_str() {
+                "accept" => "when it was accepted".to_owned(),
+                _ => format!("in the kernel by {hook}"),
+            };
+            writeln!(out, "refused    {at}: {reason} ({} times)", refusal.count)?;
         }
     }
     match &seen.end {

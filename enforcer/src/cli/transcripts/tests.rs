@@ -173,7 +173,8 @@ async fn the_har_has_every_mandatory_field() {
     );
     assert_eq!(request["url"], "https://api.test/v1/x?a=1&b=two%20words");
     assert_eq!(request["queryString"][1]["value"], "two words");
-    need(&request["postData"], &["mimeType", "params", "text"]);
+    need(&request["postData"], &["mimeType", "text"]);
+    assert!(request["postData"].get("params").is_none(), "text and params exclude each other");
     let response = &entry["response"];
     need(
         response,

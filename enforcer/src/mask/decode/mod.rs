@@ -63,6 +63,11 @@ impl Decoder {
         Self { layers: Vec::new() }
     }
 
+    /// Whether it gives out what it takes in.
+    pub(super) fn is_identity(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// Decodes the next bytes.
     pub(super) fn push(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), Unmaskable> {
         let mut left = MAX_PER_PUSH;

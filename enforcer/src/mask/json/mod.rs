@@ -92,6 +92,10 @@ pub(super) struct JsonMasker {
     objects: u64,
     /// A path led to a value.
     selected: bool,
+    /// A `)` behind the texts ends them.
+    in_call: bool,
+    /// It was read.
+    closed: bool,
 }
 
 impl JsonMasker {
@@ -109,7 +113,19 @@ impl JsonMasker {
             at: 0,
             objects: 0,
             selected: false,
+            in_call: false,
+            closed: false,
         }
+    }
+
+    /// For texts that are the argument of a call.
+    pub(super) fn in_call(rules: Arc<JsonRules>) -> Self {
+        Self { in_call: true, ..Self::new(rules) }
+    }
+
+    /// Whether the bracket that ends the call was met; it is not taken, and nothing behind it is.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether an object was read or a path led to a value: from then on an error means
@@ -174,7 +190,7 @@ impl JsonMasker {
         out: &mut Vec<u8>,
         report: &mut Report,
     ) -> Result<(), &'static str> {
-        while let Some(&byte) = run.input.get(run.at) {
+        while let Some(&byte) = run.input.get(run.at).filter(|_| !self.closed) {
             match self.state {
                 State::String => self.string(run, out, report)?,
                 State::Number(number) => match number.next(byte) {
@@ -202,6 +218,7 @@ impl JsonMasker {
                 }
                 _ if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') => run.at += 1,
                 State::Top if byte == 0x1E => run.at += 1,
+                State::Top if byte == b')' && self.in_call => self.closed = true,
                 State::Top | State::Value => self.value(byte, run, out, report)?,
                 State::ValueOrEnd if byte == b']' => self.close(run),
                 State::ValueOrEnd => self.value(byte, run, out, report)?,

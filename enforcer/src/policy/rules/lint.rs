@@ -12,7 +12,8 @@ pub(super) fn attributes(policy: &Policy) -> Vec<String> {
     let mut names = Vec::new();
     // A rule that Cedar cannot print is taken to mention all that costs something.
     let Ok(json) = policy.to_json() else {
-        return ["body_length", "body_sha256", "headers"].map(str::to_owned).to_vec();
+        let all = ["body_length", "body_sha256", "headers", "exe", "exe_sha256"];
+        return all.map(str::to_owned).to_vec();
     };
     walk(&json, &mut |node| {
         if let Some(name) = node.get("attr").and_then(Value::as_str) {

@@ -2,7 +2,7 @@
 //! when they cannot do what they seem to say.
 
 use crate::policy::problem::{Problems, Source, nearest};
-use crate::policy::schema::{ACTIONS, Action, DNS, OPAQUE, Types};
+use crate::policy::schema::{ACTIONS, Action, DNS, GRPC, OPAQUE, Types};
 use crate::policy::scope;
 use crate::policy::target::{self, Target, is_identifier};
 use cedar_policy::{
@@ -39,6 +39,10 @@ pub(in crate::policy) struct Rule {
     pub(in crate::policy) reads_hash: bool,
     /// Whether it asks for headers.
     pub(in crate::policy) reads_headers: bool,
+    /// It asks for the executable's path.
+    pub(in crate::policy) reads_exe: bool,
+    /// It asks for the executable's hash.
+    pub(in crate::policy) reads_exe_hash: bool,
     pub(in crate::policy) span: Range<usize>,
 }
 
@@ -86,7 +90,7 @@ impl Rule {
 /// Whether an action can be asked of a target at all.
 pub(in crate::policy) fn possible(action: &Action, target: &Target) -> bool {
     match action.protocol {
-        Some(protocol) => protocol == target.protocol,
+        Some(protocol) => protocol == target.protocol && (action.name != GRPC || target.grpc),
         None => !target.names.is_empty(),
     }
 }
@@ -203,6 +207,8 @@ fn rule(source: &Source<'_>, policy: &Policy, span: Range<usize>, problems: &mut
         reads_length: seen.iter().any(|a| a == "body_length"),
         reads_hash: seen.iter().any(|a| a == "body_sha256"),
         reads_headers: seen.iter().any(|a| a == "headers"),
+        reads_exe: seen.iter().any(|a| a == "exe"),
+        reads_exe_hash: seen.iter().any(|a| a == "exe_sha256"),
         id,
         span,
     }

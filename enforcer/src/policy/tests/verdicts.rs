@@ -143,6 +143,59 @@ fn conditions(#[case] condition: &str, #[case] holds: bool) {
     assert_eq!(verdict == Verdict::Allow, holds, "{condition}");
 }
 
+/// Whoever hides what it runs gets past no rule that asks for it.
+#[test]
+fn an_executable_that_is_asked_for_and_unknown_is_a_denial() {
+    let hash = "a".repeat(64);
+    for (fact, forbidden, other) in
+        [("exe", "/usr/bin/nc", "/usr/bin/curl"), ("exe_sha256", &hash, &"b".repeat(64))]
+    {
+        let rules = format!(
+            r#"@id("all") permit (principal, action in Action::"http.read", resource);
+               @id("posts") permit (principal, action == Action::"http.post", resource);
+               @id("not-nc") forbid (principal, action == Action::"http.get", resource)
+               when {{ principal has {fact} && principal.{fact} == "{forbidden}" }};"#
+        );
+        let bundle = bundle(TARGETS, &rules, "");
+        let verdict = |method: &str, value: Option<&str>| {
+            let mut who = principal("a");
+            match fact {
+                "exe" => who.process.exe = value.map(Into::into),
+                _ => who.process.exe_sha256 = value.map(str::to_owned),
+            }
+            let (target, op) = request(&bundle, method, "https://api.test/");
+            bundle.evaluate(&who, &target, &op)
+        };
+        assert_eq!(verdict("GET", Some(other)).verdict, Verdict::Allow);
+        assert_eq!(verdict("GET", Some(forbidden)).verdict, Verdict::Deny);
+        let unknown = verdict("GET", None);
+        assert_eq!(unknown.verdict, Verdict::Deny);
+        let trace = unknown.trace.join("\n");
+        assert!(trace.contains(&format!("asks for the principal's `{fact}`")), "{trace}");
+        // No rule asks for it here.
+        assert_eq!(verdict("POST", None).verdict, Verdict::Allow);
+    }
+}
+
+#[test]
+fn grpc_calls_are_asked_of_targets_that_declare_grpc() {
+    let rules = r#"@id("calls") permit (principal, action == Action::"grpc.call", resource);"#;
+    let targets = |protocol: &str| {
+        format!("[[target]]\nname = \"api\"\nnames = [\"api.test\"]\nprotocol = \"{protocol}\"\n")
+    };
+    let grpc = bundle(&targets("grpc"), rules, "");
+    let (target, mut op) = request(&grpc, "POST", "https://api.test/pkg.S/Call");
+    op.action = "grpc.call".to_owned();
+    let without = grpc.evaluate(&principal("a"), &target, &op);
+    assert_eq!(without.verdict, Verdict::Deny);
+    assert!(without.trace.join("\n").contains("`grpc.service` is missing"));
+    op.fact("grpc.service", "pkg.S");
+    op.fact("grpc.method", "Call");
+    assert_eq!(grpc.evaluate(&principal("a"), &target, &op).verdict, Verdict::Allow);
+    // A rule for calls of a target that has none is a mistake.
+    assert!(Bundle::from_files(&files(&targets("http"), rules, "", "")).is_err());
+}
+
 const ALL: &str = r#"@id("all") permit (principal, action, resource);"#;
 
 /// Changes an operation so that it must not be judged as if nothing were wrong.
@@ -158,7 +211,7 @@ const ALL: &str = r#"@id("all") permit (principal, action, resource);"#;
 #[case::a_number_for_a_query(&|op: &mut Operation| op.fact("http.query", 1), "not a text")]
 #[case::a_text_for_a_length(&|op: &mut Operation| op.fact("body.length", "1"), "not a number")]
 #[case::dot_segments(&|op: &mut Operation| op.fact("http.path", "/a/%2e%2e/b"), "dot segments")]
-#[case::grpc_without_service(&|op: &mut Operation| op.action = "grpc.call".to_owned(), "`grpc.service` is missing")]
+#[case::grpc_undeclared(&|op: &mut Operation| op.action = "grpc.call".to_owned(), "no action of a target")]
 fn what_cannot_be_judged_is_denied(#[case] change: &dyn Fn(&mut Operation), #[case] why: &str) {
     let bundle = bundle(TARGETS, ALL, "");
     let (target, mut op) = request(&bundle, "GET", "https://api.test/");

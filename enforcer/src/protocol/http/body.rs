@@ -152,7 +152,11 @@ impl ReadError {
     }
 }
 
-/// Reads a body of at most `limit` bytes; no piece may take longer than `patience`.
+/// All of a body may take so many times the patience that one piece has.
+const WHOLE: u32 = 6;
+
+/// Reads a body of at most `limit` bytes; no piece may take longer than `patience`, and all of
+/// them no longer than six times that: whoever waits has room taken from others.
 pub async fn read_whole(
     body: &mut Incoming,
     limit: usize,
@@ -162,8 +166,10 @@ pub async fn read_whole(
         return Err(ReadError::TooLarge(limit));
     }
     let mut whole = bytes::BytesMut::new();
+    let deadline = tokio::time::Instant::now() + patience * WHOLE;
     loop {
-        let next = tokio::time::timeout(patience, body.frame());
+        let piece = tokio::time::Instant::now() + patience;
+        let next = tokio::time::timeout_at(piece.min(deadline), body.frame());
         let Some(frame) = next.await.map_err(|_| ReadError::Timeout)?.transpose()? else {
             return Ok(whole.freeze());
         };
@@ -174,6 +180,20 @@ pub async fn read_whole(
             Ok(data) => whole.extend_from_slice(&data),
             Err(frame) if frame.is_trailers() => return Err(ReadError::Trailers),
             Err(_) => {}
+        }
+    }
+}
+
+/// The next piece of a body, or its end. Cancel safe.
+pub async fn next(body: &mut Incoming) -> Result<Piece, hyper::Error> {
+    loop {
+        let Some(frame) = body.frame().await.transpose()? else {
+            return Ok(Piece::End(None));
+        };
+        match frame.into_data().map_err(Frame::into_trailers) {
+            Ok(data) => return Ok(Piece::Data(data)),
+            Err(Ok(trailers)) => return Ok(Piece::End(Some(trailers))),
+            Err(Err(_)) => {}
         }
     }
 }

@@ -1,22 +1,27 @@
 //! A response on its way to the client: masked, recorded, then delivered, piece by piece.
+//!
+//! The head of a masked response waits for the first piece that the masker gives out, so that one
+//! that cannot be masked is refused in words; a stream of events is the exception. What turns out
+//! to be unreadable later is broken off.
 
-use super::body::{self, Out, Piece};
+use super::body::{self, Gathered, Out, Piece};
+use super::exchange::closed;
 use super::headers;
 use super::operation::Flaw;
 use super::refuse;
 use crate::decide::Permit;
 use crate::flow::{Ledger, Outcome};
-use crate::mask::{BodyMasker, MaskPlan, Report};
+use crate::mask::{BodyMasker, MaskPlan, Report, Unmaskable};
 use crate::protocol::Hash;
 use bytes::Bytes;
 use enforcer_proto::v1::{self, event::Kind};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
-use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// A response of known length up to this is delivered in one piece, if it comes at once.
 const SMALL: u64 = 64 << 10;
@@ -36,14 +41,19 @@ struct Rest {
     masker: Option<BodyMasker>,
     /// The request or the status says that there is none; over HTTP/2 one may come all the same.
     bodiless: bool,
+    /// How long the head waits for the first masked piece. Past it the head goes out alone, and a
+    /// body that then cannot be masked is broken off.
+    patience: Duration,
 }
 
-/// Checks and masks a response's head. A flaw means that nothing of it may be delivered.
+/// Checks and masks a response's head, which may wait so long for the first piece of the body. A
+/// flaw means that nothing of it may be delivered.
 pub(super) fn prepare(
     response: Response<Incoming>,
     request: &Parts,
     permit: &Permit,
     ledger: &Ledger,
+    patience: Duration,
 ) -> Result<Answer, Flaw> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -75,7 +85,7 @@ pub(super) fn prepare(
         masks.headers(&mut head.headers, &mut report);
         ledger.masked(&report.counts);
     }
-    Ok(Answer { head, rest: Rest { body, masks, masker, bodiless } })
+    Ok(Answer { head, rest: Rest { body, masks, masker, bodiless, patience } })
 }
 
 /// A header's lines as one value; one that is no text is given as it is, so that it is not read
@@ -91,95 +101,111 @@ fn joined(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
 }
 
 impl Answer {
-    /// Delivers it. Dropped halfway it breaks the client's connection off.
+    /// Delivers it. A flaw means that nothing was delivered and `reply` still waits; dropped
+    /// halfway it breaks the client's connection off.
     pub(super) async fn deliver(
         self,
-        reply: oneshot::Sender<Response<Out>>,
+        reply: &mut Option<oneshot::Sender<Response<Out>>>,
         version: Version,
         hash: &Hash,
         ledger: &Ledger,
-    ) -> Outcome {
-        let Self { head, mut rest } = self;
-        let recorded = Kind::ResponseHead(refuse::recorded(&head, version, false, hash));
-        let gathered = match body::gather(&mut rest.body, SMALL, AT_ONCE).await {
-            Ok(gathered) => gathered,
-            Err(error) => return Outcome::failed("upstream-broke", error),
+    ) -> Result<Outcome, Flaw> {
+        let Self { mut head, mut rest } = self;
+        let begun = tokio::select! {
+            biased;
+            () = closed(reply) => return Ok(Outcome::cancelled()),
+            begun = rest.begin(ledger) => begun?,
         };
-        if let Err(outcome) = rest.expected(&gathered.data) {
-            return outcome;
-        }
-        let mut first = Vec::new();
-        let masked = match gathered.ended {
-            true => rest.mask_last(&gathered.data, &mut first, ledger),
-            false => rest.mask(&gathered.data, &mut first),
-        };
-        if let Err(error) = masked {
-            return Outcome::cut("unmaskable", error);
-        }
-        let first = match rest.masker {
-            Some(_) => Bytes::from(first),
-            None => gathered.data,
-        };
-        ledger.delivered(first.len());
-        if gathered.ended && gathered.trailers.is_none() {
-            let last = v1::Body { data: first.clone(), last: true, ..v1::Body::default() };
-            if let Err(error) = ledger.append([recorded, Kind::ResponseBody(last)]).await {
-                return Outcome::cut(error.code(), error);
-            }
-            let response = Response::from_parts(head, Out::whole(first));
-            return match reply.send(response) {
-                Ok(()) => Outcome::complete(),
-                Err(_) => Outcome::cancelled(),
-            };
-        }
+        let Gathered { data: first, trailers, ended } = begun;
+        let whole = ended && trailers.is_none();
         let length = match rest.masker {
+            _ if whole => Some(first.len() as u64),
             Some(_) => None,
             None => rest.body.size_hint().exact().map(|left| left + first.len() as u64),
         };
+        if let Some(length) = length.filter(|_| !rest.bodiless) {
+            refuse::set_length(&mut head.headers, length);
+        }
+        let mut events = vec![Kind::ResponseHead(refuse::recorded(&head, version, false, hash))];
+        if whole || !first.is_empty() {
+            events.push(piece(first.clone(), whole));
+        }
+        ledger.append(events).await.map_err(|error| Flaw::new(error.code(), error.to_string()))?;
+        ledger.delivered(first.len());
+        let Some(reply) = reply.take() else {
+            return Ok(Outcome::cancelled());
+        };
+        if whole {
+            return Ok(match reply.send(Response::from_parts(head, Out::whole(first))) {
+                Ok(()) => Outcome::complete(),
+                Err(_) => Outcome::cancelled(),
+            });
+        }
         let (feed, out) = Out::stream(length);
-        let mut events = vec![recorded];
-        if !first.is_empty() {
-            events.push(piece(first.clone(), false));
+        if reply.send(Response::from_parts(head, out)).is_err()
+            || !first.is_empty() && feed.send(Piece::Data(first)).await.is_err()
+        {
+            return Ok(Outcome::cancelled());
         }
-        if let Err(error) = ledger.append(events).await {
-            return Outcome::cut(error.code(), error);
-        }
-        let response = Response::from_parts(head, out);
-        if reply.send(response).is_err() {
-            return Outcome::cancelled();
-        }
-        if !first.is_empty() && feed.send(Piece::Data(first)).await.is_err() {
-            return Outcome::cancelled();
-        }
-        match gathered.ended {
-            true => rest.finish(feed, gathered.trailers, ledger, hash).await,
+        Ok(match ended {
+            true => rest.finish(feed, trailers, ledger, hash).await,
             false => rest.stream(feed, ledger, hash).await,
-        }
+        })
     }
 }
 
 impl Rest {
-    async fn stream(mut self, feed: body::Feed, ledger: &Ledger, hash: &Hash) -> Outcome {
-        let mut trailers = None;
+    /// What the body begins with, masked: what of a small one is there at once, and of one that
+    /// may turn out to be unreadable at least the first piece, so that it can still be refused.
+    async fn begin(&mut self, ledger: &Ledger) -> Result<Gathered, Flaw> {
+        let broke = |error: hyper::Error| Flaw::new("upstream-broke", error.to_string());
+        let unmaskable = |error: Unmaskable| Flaw::new("unmaskable", error.to_string());
+        let mut begun = body::gather(&mut self.body, SMALL, AT_ONCE).await.map_err(broke)?;
+        self.expected(&begun.data).map_err(|why| Flaw::new("upstream-broke", why))?;
+        let Some(head_waits) = self.masker.as_ref().map(BodyMasker::head_waits) else {
+            return Ok(begun);
+        };
+        let mut masked = Vec::new();
+        let deadline = Instant::now() + self.patience;
         loop {
-            let frame = tokio::select! {
-                biased;
-                frame = self.body.frame() => frame,
-                () = feed.closed() => return Outcome::cancelled(),
-            };
-            let data = match frame {
-                None => break,
-                Some(Err(error)) => return Outcome::failed("upstream-broke", error),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => data,
-                    Err(frame) => {
-                        trailers = frame.into_trailers().ok();
-                        break;
+            let read = std::mem::take(&mut begun.data);
+            if begun.ended {
+                self.mask_last(&read, &mut masked, ledger).map_err(unmaskable)?;
+                break;
+            }
+            self.mask(&read, &mut masked).map_err(unmaskable)?;
+            if !head_waits || !masked.is_empty() {
+                break;
+            }
+            match tokio::time::timeout_at(deadline, body::next(&mut self.body)).await {
+                Err(_) => break,
+                Ok(next) => match next.map_err(broke)? {
+                    Piece::Data(data) => begun.data = data,
+                    Piece::End(trailers) => {
+                        begun.trailers = trailers;
+                        begun.ended = true;
                     }
                 },
+            }
+        }
+        begun.data = masked.into();
+        Ok(begun)
+    }
+
+    async fn stream(mut self, feed: body::Feed, ledger: &Ledger, hash: &Hash) -> Outcome {
+        let trailers = loop {
+            let next = tokio::select! {
+                biased;
+                next = body::next(&mut self.body) => next,
+                () = feed.closed() => return Outcome::cancelled(),
             };
-            if let Err(outcome) = self.expected(&data) {
-                return outcome;
+            let data = match next {
+                Err(error) => return Outcome::failed("upstream-broke", error),
+                Ok(Piece::End(trailers)) => break trailers,
+                Ok(Piece::Data(data)) => data,
+            };
+            if let Err(why) = self.expected(&data) {
+                return Outcome::failed("upstream-broke", why);
             }
             let data = match self.masker {
                 None => data,
@@ -194,7 +220,7 @@ impl Rest {
             if let Err(outcome) = hand_over(&feed, data, ledger).await {
                 return outcome;
             }
-        }
+        };
         if self.masker.is_some() {
             let mut out = Vec::new();
             if let Err(error) = self.mask_last(&[], &mut out, ledger) {
@@ -232,14 +258,14 @@ impl Rest {
     }
 
     /// No mask was made for a body that must not be there.
-    fn expected(&self, data: &[u8]) -> Result<(), Outcome> {
+    fn expected(&self, data: &[u8]) -> Result<(), &'static str> {
         match self.bodiless && !data.is_empty() {
-            true => Err(Outcome::failed("upstream-broke", "a body where there must be none")),
+            true => Err("a body where there must be none"),
             false => Ok(()),
         }
     }
 
-    fn mask(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), crate::mask::Unmaskable> {
+    fn mask(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Unmaskable> {
         match &mut self.masker {
             Some(masker) => masker.push(data, out),
             None => Ok(()),
@@ -251,7 +277,7 @@ impl Rest {
         data: &[u8],
         out: &mut Vec<u8>,
         ledger: &Ledger,
-    ) -> Result<(), crate::mask::Unmaskable> {
+    ) -> Result<(), Unmaskable> {
         let Some(masker) = &mut self.masker else {
             return Ok(());
         };

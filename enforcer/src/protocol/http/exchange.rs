@@ -37,6 +37,8 @@ pub(super) struct HttpExchange {
     reply: Option<oneshot::Sender<Response<Out>>>,
     manner: Manner,
     hash: crate::protocol::Hash,
+    /// How long the first piece of a masked answer is waited for.
+    patience: Duration,
     asked: Option<Arc<Asked>>,
     /// The room that a body takes that was read before the decision.
     room: Option<Room>,
@@ -54,6 +56,7 @@ impl HttpExchange {
         let (parts, body) = request.into_parts();
         Self {
             manner: Manner::of(&parts),
+            patience: Duration::from_millis(flow.inputs.config.limits.handshake_ms),
             hash: crate::protocol::Hash::new(&flow.inputs.recorder),
             body: Some(body),
             asked: None,
@@ -83,6 +86,7 @@ impl HttpExchange {
             name: &self.place.name,
             port: self.place.port,
             tls: self.tls,
+            grpc: target.is_some_and(|target| target.grpc),
             ignored: target.map_or(&[], |target| target.ignore_headers.as_slice()),
             injected: &injected,
         };
@@ -388,20 +392,20 @@ impl HttpExchange {
             Err(error) => return Sent::Failed("upstream-broke", error.error.to_string()),
         };
         ledger.sent(whole);
-        let answer = match deliver::prepare(response, &self.parts, permit, ledger) {
+        let answer = match deliver::prepare(response, &self.parts, permit, ledger, self.patience) {
             Ok(answer) => answer,
             Err(flaw) => return Sent::Failed(flaw.code, flaw.detail),
         };
-        let Some(reply) = self.reply.take() else {
-            return Sent::Done(Outcome::cancelled());
-        };
-        let mut down =
-            std::pin::pin!(answer.deliver(reply, self.parts.version, &self.hash, ledger));
+        let version = self.parts.version;
+        let mut down = std::pin::pin!(answer.deliver(&mut self.reply, version, &self.hash, ledger));
         // The body may still go up while the answer comes down.
         loop {
             tokio::select! {
                 biased;
-                outcome = &mut down => return Sent::Done(outcome),
+                outcome = &mut down => return match outcome {
+                    Ok(outcome) => Sent::Done(outcome),
+                    Err(flaw) => Sent::Failed(flaw.code, flaw.detail),
+                },
                 done = &mut up, if going_up => match done {
                     Ok(()) => going_up = false,
                     Err(outcome) => return Sent::Done(outcome),
@@ -420,7 +424,7 @@ async fn carry(upload: Option<Upload>, ledger: &Ledger) -> Result<(), Outcome> {
 }
 
 /// Ends when the client no longer waits for the answer.
-async fn closed(reply: &mut Option<oneshot::Sender<Response<Out>>>) {
+pub(super) async fn closed(reply: &mut Option<oneshot::Sender<Response<Out>>>) {
     match reply {
         Some(reply) => reply.closed().await,
         None => std::future::pending().await,

@@ -19,31 +19,22 @@ const HOP_BY_HOP: [&str; 12] = [
     "upgrade",
 ];
 
-/// End-to-end headers that do not change what a request does: content negotiation, identity of
-/// the program, clocks and tracing. They are recorded, and passed on, but not hashed, so that a
-/// retry of the same request has the same digest.
-const IGNORED: [&str; 21] = [
-    "accept",
-    "accept-charset",
+/// End-to-end headers that change neither what a request does nor where it goes: the coding of
+/// the answer's bytes, the client's clock (RFC 9110 section 6.6.1) and ids of traces (W3C Trace
+/// Context, B3, and two vendors'). Each try has its own, so they are recorded and passed on but
+/// not hashed. What an application may act on is not among them: versions of an API are asked for
+/// in `Accept`, requests are told apart by `X-Request-ID`, routed by `Baggage` and `Tracestate`.
+const IGNORED: [&str; 10] = [
     "accept-encoding",
-    "accept-language",
     "b3",
-    "baggage",
     "date",
-    "dnt",
-    "priority",
-    "request-id",
     "sentry-trace",
     "traceparent",
-    "tracestate",
-    "user-agent",
     "x-amzn-trace-id",
     "x-b3-parentspanid",
     "x-b3-sampled",
     "x-b3-spanid",
     "x-b3-traceid",
-    "x-correlation-id",
-    "x-request-id",
 ];
 
 /// Headers whose value is a credential: recorded and hashed as a keyed hash.
@@ -291,7 +282,11 @@ mod tests {
     #[case("connection", Part::Hop)]
     #[case("transfer-encoding", Part::Hop)]
     #[case("host", Part::Hop)]
-    #[case("user-agent", Part::Note)]
+    #[case("traceparent", Part::Note)]
+    #[case("user-agent", Part::Fact)]
+    #[case("accept", Part::Fact)]
+    #[case("x-request-id", Part::Fact)]
+    #[case("baggage", Part::Fact)]
     #[case("x-trace", Part::Note)]
     #[case("authorization", Part::Fact)]
     #[case("content-type", Part::Fact)]

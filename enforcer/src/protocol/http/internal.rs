@@ -5,6 +5,7 @@
 //! agent's affairs.
 
 use super::body::{CutOff, Out};
+use super::reasons::REASONS;
 use super::refuse::{PROBLEM, answer};
 use super::serve::{Speaks, connection};
 use super::{authority, refuse};
@@ -14,6 +15,7 @@ use crate::protocol::dns::names::INTERNAL_NAME;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -87,25 +89,7 @@ fn manifest() -> Value {
             "grpc": "status 7 PERMISSION_DENIED",
             "dns": "REFUSED with an extended error (RFC 8914)",
         },
-        "reasons": {
-            "policy": "no rule allows this, or a rule forbids it; do something else",
-            "unknown-target": "policy does not know this name and port",
-            "approval-pending": "people were asked; send the same request again later, or follow status_url",
-            "approval-denied": "people said no; the detail says why",
-            "approval-expired": "nobody decided in time; the same request asks anew",
-            "approval-revoked": "the approval was taken back",
-            "held-limit": "too many requests wait for people; send it again later",
-            "server-unreachable": "the approval server cannot be reached; send it again later",
-            "body-too-large": "people cannot be shown so large a body; send less",
-            "name-mismatch": "Host, TLS name and address must be the same",
-            "upgrade-refused": "WebSocket and other upgrades are not carried",
-            "unmaskable": "the answer could not be read to mask it, so it is withheld",
-            "address-forbidden": "the name leads to an address that policy does not name for it",
-            "dial-timeout": "allowed, but the upstream did not answer in time",
-            "connection-refused": "allowed, but the upstream takes no connection",
-            "unreachable": "allowed, but there is no way to the upstream",
-            "upstream-tls": "allowed, but the upstream's certificate could not be verified",
-        },
+        "reasons": REASONS.iter().copied().collect::<BTreeMap<_, _>>(),
         "approvals": format!("http://{INTERNAL_NAME}/v1/approvals/{{id}}?wait=30"),
         "ca": format!("http://{INTERNAL_NAME}/ca.pem"),
     })

@@ -13,6 +13,7 @@ pub mod headers;
 pub mod internal;
 pub mod operation;
 pub mod path;
+mod reasons;
 pub mod refuse;
 pub mod serve;
 mod upload;

@@ -9,7 +9,7 @@ use super::headers::{self, Part};
 use super::path;
 use crate::operation::{Fact, Operation, Protocol};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 
 /// Why a request is refused before anyone judges it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Where<'a> {
     pub port: u16,
     /// Whether it came over TLS.
     pub tls: bool,
+    /// Whether the target declares gRPC.
+    pub grpc: bool,
     /// The target's own headers that are not hashed.
     pub ignored: &'a [String],
     /// Headers that the proxy sets itself; the agent's own are not passed on.
@@ -56,12 +58,20 @@ pub struct Read {
     pub readings: Vec<Operation>,
 }
 
-/// Whether a request is a gRPC call, and is to be refused in gRPC's own way.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+/// Whether a request has the form of a gRPC call (grpc/grpc `doc/PROTOCOL-HTTP2.md`): a POST over
+/// HTTP/2 that takes trailers, of gRPC's content type. It is one only where the target declares
+/// gRPC; what it calls itself decides nothing.
+pub fn is_grpc(parts: &Parts) -> bool {
+    let headers = &parts.headers;
+    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+    let grpc = kinds.next().and_then(|value| value.to_str().ok()).is_some_and(|kind| {
         kind.strip_prefix("application/grpc")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
-    })
+    });
+    grpc && kinds.next().is_none()
+        && parts.version == Version::HTTP_2
+        && parts.method == Method::POST
+        && headers::tokens(headers, &header::TE).any(|te| te.eq_ignore_ascii_case("trailers"))
 }
 
 /// Reads a head. The operation is always there, so that a refusal can be recorded; with a flaw
@@ -90,7 +100,7 @@ pub fn read(parts: &Parts, at: Where<'_>, hash: &dyn Fn(&[u8]) -> String) -> (Re
 
     let scheme = if at.tls { "https" } else { "http" };
     let authority = authority.map_or_else(String::new, |authority| written(&authority, scheme));
-    let grpc = is_grpc(&parts.headers) && parts.method == Method::POST;
+    let grpc = at.grpc && is_grpc(parts);
     let action = if grpc { "grpc.call" } else { action(&parts.method) };
     let resource = format!("{scheme}://{authority}{path}");
     let mut operation =
@@ -295,6 +305,11 @@ fn add_headers(
             Part::Fact => operation.fact(&fact, value),
             _ => notes.push((fact, value)),
         }
+    }
+    // Framing is made anew for each connection, and the body's length is a fact of its own.
+    if let Some(length) = headers.get(header::CONTENT_LENGTH) {
+        let length = String::from_utf8_lossy(length.as_bytes()).into_owned();
+        notes.push(("http.header.content-length".to_owned(), Fact::Text(length)));
     }
     notes.extend(
         at.injected.iter().map(|name| {

@@ -2,11 +2,12 @@
 
 use super::body::Out;
 use super::operation::is_grpc;
+use super::reasons::is_known;
 use crate::decide::Denial;
 use crate::flow::Asked;
 use crate::protocol::Hash;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use serde_json::json;
@@ -28,12 +29,13 @@ pub struct Manner {
 impl Manner {
     /// Of a request.
     pub fn of(parts: &Parts) -> Self {
-        Self { grpc: is_grpc(&parts.headers) && parts.version == Version::HTTP_2 }
+        Self { grpc: is_grpc(parts) }
     }
 }
 
 /// The answer to a denied operation.
 pub fn denied(manner: Manner, denial: &Denial, asked: &Asked) -> Response<Out> {
+    debug_assert!(is_known(denial.code), "the manifest does not explain {}", denial.code);
     let status = match denial.code {
         code if code.starts_with("record") || code.starts_with("transcript") => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -73,6 +75,7 @@ pub fn denied(manner: Manner, denial: &Denial, asked: &Asked) -> Response<Out> {
 
 /// The answer when an allowed operation could not be done.
 pub fn failed(manner: Manner, code: &str, detail: &str, asked: &Asked) -> Response<Out> {
+    debug_assert!(is_known(code), "the manifest does not explain {code}");
     if manner.grpc {
         return grpc(GRPC_UNAVAILABLE, &format!("{code}: {detail}"));
     }
@@ -102,9 +105,11 @@ pub fn status_url(approval: &str) -> String {
 
 /// An answer that no one may keep.
 pub fn answer(status: StatusCode, media_type: &'static str, text: String) -> Response<Out> {
+    let length = text.len() as u64;
     let mut response = Response::new(Out::whole(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    set_length(headers, length);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -132,6 +137,11 @@ fn percent(message: &str) -> String {
         }
     }
     out
+}
+
+/// Says how long a body is, as hyper would, so that the head is recorded as it is sent.
+pub fn set_length(headers: &mut HeaderMap, length: u64) {
+    headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
 }
 
 /// The head of an answer, as it is recorded.

@@ -54,8 +54,9 @@ async fn serve_until(
 ) {
     let Some(_place) = inputs.connections.enter(&captured.principal.agent) else {
         count(&inputs.counters.overload);
-        return;
+        return turn_away(&captured, &inputs).await;
     };
+    let captured = inputs.capture.look_up(captured).await;
     let mut log = None;
     let ended = questions(stream, &captured, &inputs, &mut log, shutdown).await;
     let Some(log) = log else {
@@ -70,6 +71,19 @@ async fn serve_until(
     let end = v1::FlowEnd { outcome: outcome.to_owned(), error, ..v1::FlowEnd::default() };
     if let Err(error) = log.end(end).await {
         handle::not_recorded(&inputs, &error);
+    }
+}
+
+/// Records a connection past the limits.
+async fn turn_away(captured: &Captured, inputs: &DnsInputs) {
+    let start = handle::start(captured, inputs, Transport::Tcp);
+    let end = v1::FlowEnd {
+        outcome: "refused".to_owned(),
+        error: "connections".to_owned(),
+        operations: 0,
+    };
+    if let Err(error) = inputs.recorder.whole_flow(start, Vec::new(), end).await {
+        handle::not_recorded(inputs, &error);
     }
 }
 

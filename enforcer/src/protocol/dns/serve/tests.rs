@@ -51,6 +51,7 @@ fn captured(agent: &str) -> Captured {
         },
         orig: "192.0.2.53:53".parse().unwrap(),
         cookie: 1,
+        call: None,
     }
 }
 

@@ -47,6 +47,7 @@ async fn answer(packet: &[u8], peer: SocketAddr, inputs: &DnsInputs) -> Option<V
         count(&inputs.counters.unattributed);
         return None;
     };
+    let captured = inputs.capture.look_up(captured).await;
     let handled = handle::packet(packet, &captured, inputs, Transport::Udp);
     let Some(record) = handled.record else {
         return handled.reply;

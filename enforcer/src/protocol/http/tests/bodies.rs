@@ -117,6 +117,7 @@ async fn a_refused_grpc_call_says_so_in_trailers_alone() {
     let request = client
         .request("POST", "/pkg.Service/Call")
         .header("content-type", "application/grpc+proto")
+        .header("te", "trailers")
         .body(full("x"))
         .unwrap();
     let response = client.send(request).await.unwrap();

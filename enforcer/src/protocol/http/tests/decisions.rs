@@ -1,7 +1,9 @@
-use super::{NAME, PATIENCE, Plan, RULES, World, full, refusal, text};
+use super::{NAME, PATIENCE, Plan, RULES, SCOPES, World, full, refusal, text};
 use crate::approval::State;
 use crate::principal::AgentName;
 use enforcer_proto::v1::event::Kind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -469,4 +471,81 @@ async fn an_opaque_target_is_carried_uninspected_and_its_tls_name_must_fit() {
     assert!(uninspected);
     let story = world.story().await;
     assert!(story.contains(&"flow refused".to_owned()), "{story:?}");
+}
+
+/// Puts `rules` in force, and counts, whenever something is claimed.
+fn reload_on_claim(world: &World, rules: String) -> Arc<AtomicUsize> {
+    let claims = Arc::new(AtomicUsize::new(0));
+    let (policy, port) = (world.policy.clone(), world.upstream.addr.port());
+    let count = Arc::clone(&claims);
+    world.people.on_claim(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        policy.send_replace(Arc::new(super::bundle(port, &Plan::default(), &rules)));
+    });
+    claims
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_right_after_the_claim_asks_nobody_again() {
+    let allowed = RULES.replace("@approval(\"people\") ", "");
+    let forbidden = format!("{RULES} @id(\"no\") forbid (principal, action, resource);");
+    for (rules, status, sent) in
+        [(RULES.to_owned(), 200, 1), (allowed, 200, 1), (forbidden, 403, 0)]
+    {
+        let world = World::new().await;
+        let claims = reload_on_claim(&world, rules);
+        let mut client = world.http1().await;
+        let post = tokio::spawn(async move { client.post("/act", "x").await.unwrap().status() });
+        let id = tokio::time::timeout(PATIENCE, world.people.next_pending()).await.unwrap();
+        world.people.approve(id, "ann");
+        assert_eq!(tokio::time::timeout(PATIENCE, post).await.unwrap().unwrap(), status);
+        assert_eq!(world.people.requests().len(), 1, "people were asked again");
+        assert_eq!(claims.load(Ordering::SeqCst), 1);
+        assert_eq!(world.upstream.seen().len(), sent);
+        let recorded = format!("{:?}", world.transcripts().await);
+        assert_eq!(recorded.contains("decided_by: [\"ann\"]"), status == 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_people_are_asked_when_a_reload_right_after_the_claim_wants_them() {
+    let world = World::new().await;
+    let rules = RULES.to_owned();
+    let stricter = SCOPES.replace("uses = 1", "uses = 2");
+    let port = world.upstream.addr.port();
+    let policy = world.policy.clone();
+    world.people.on_claim(move || {
+        policy.send_replace(Arc::new(super::bundle_with(
+            port,
+            &Plan::default(),
+            &rules,
+            &stricter,
+        )));
+    });
+    let mut client = world.http1().await;
+    let post = tokio::spawn(async move { client.post("/act", "x").await.unwrap().status() });
+    for n in 1..=2 {
+        let id = tokio::time::timeout(PATIENCE, world.people.next_pending()).await.unwrap();
+        assert_eq!(world.people.requests().len(), n);
+        world.people.approve(id, "ann");
+    }
+    assert_eq!(tokio::time::timeout(PATIENCE, post).await.unwrap().unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_while_the_daemon_drains_happens_once() {
+    let mut world = World::with(Plan { hold: "0s", ..Plan::default() }).await;
+    let claims = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&claims);
+    world.people.on_claim(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut client = world.http1().await;
+    assert_eq!(client.post("/act", "x").await.unwrap().status(), 403);
+    let id = tokio::time::timeout(PATIENCE, world.people.next_pending()).await.unwrap();
+    world.people.approve(id, "ann");
+    // As when the daemon stops: nobody will put another policy in force.
+    world.policy = tokio::sync::watch::channel(world.inputs.decider.bundle()).0;
+    assert_eq!(client.post("/act", "x").await.unwrap().status(), 200);
+    assert_eq!(claims.load(Ordering::SeqCst), 1);
 }

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod decisions;
+mod limits;
 mod masking;
 mod operations;
 mod smuggling;
@@ -141,7 +142,8 @@ impl World {
         let accept = Arc::new(Accept::new(Arc::clone(&capture), Arc::clone(&inputs)));
         let listener = accept::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let proxy = listener.local_addr().unwrap();
-        tokio::spawn(async move { accept.run(listener).await });
+        tokio::spawn(accept.listen(listener));
+        tokio::spawn(Arc::clone(&accept).record_turned_away());
         Self { inputs, capture, people, policy, upstream, proxy, names, _dir: dir }
     }
 
@@ -170,7 +172,7 @@ impl World {
             cgroup: "/agents.slice/a".into(),
             process: Process { pid: 7, uid: 1000, comm: "test".into(), ..Process::default() },
         };
-        let captured = Captured { principal, orig, cookie: 1 };
+        let captured = Captured { principal, orig, cookie: 1, call: None };
         capture.add_tcp(socket.local_addr().unwrap(), captured);
         let stream = socket.connect(self.proxy).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -323,9 +325,13 @@ fn word(kind: Kind) -> String {
 }
 
 fn bundle(port: u16, plan: &Plan, rules: &str) -> Bundle {
+    bundle_with(port, plan, rules, SCOPES)
+}
+
+fn bundle_with(port: u16, plan: &Plan, rules: &str, scopes: &str) -> Bundle {
     let targets = format!(
         "[[target]]\nname = \"api\"\nnames = [\"{NAME}\", \"*.{NAME}\"]\naddresses = [\"127.0.0.1\"]\n\
-         ports = [{port}]\nhold = \"{}\"\n{}\n\
+         ports = [{port}]\nprotocol = \"grpc\"\nhold = \"{}\"\n{}\n\
          [[target]]\nname = \"bytes\"\nnames = [\"bytes.test\"]\naddresses = [\"127.0.0.2\"]\nports = [{port}]\n\
          protocol = \"opaque\"\ntls = \"passthrough\"\n",
         plan.hold, plan.target
@@ -333,7 +339,7 @@ fn bundle(port: u16, plan: &Plan, rules: &str) -> Bundle {
     let files = [
         ("targets.toml", targets.as_str()),
         ("rules.cedar", rules),
-        ("scopes.toml", SCOPES),
+        ("scopes.toml", scopes),
         ("masks.toml", plan.masks),
     ];
     let files = files.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();

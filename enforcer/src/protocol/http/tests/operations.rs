@@ -1,10 +1,17 @@
 use crate::operation::Fact;
 use crate::principal::{AgentName, Principal, Process};
 use crate::protocol::http::operation::{Where, read};
-use http::Request;
+use http::{Request, Version};
 
-const AT: Where<'static> =
-    Where { target: "api", name: "api.test", port: 443, tls: true, ignored: &[], injected: &[] };
+const AT: Where<'static> = Where {
+    target: "api",
+    name: "api.test",
+    port: 443,
+    tls: true,
+    grpc: true,
+    ignored: &[],
+    injected: &[],
+};
 
 fn hash(secret: &[u8]) -> String {
     format!("hmac:{}", secret.len())
@@ -35,7 +42,7 @@ fn everything_that_changes_the_effect_is_a_fact() {
             .header("authorization", "Bearer sesame")
             .header("x-many", "1")
             .header("x-many", "2")
-            .header("user-agent", "curl/8")
+            .header("traceparent", "00-1")
             .header("connection", "keep-alive")
             .header("content-length", "3")
     });
@@ -66,7 +73,8 @@ fn everything_that_changes_the_effect_is_a_fact() {
             "http.scheme=https",
         ]
     );
-    assert_eq!(read.notes, [("http.header.user-agent".to_owned(), Fact::from("curl/8"))]);
+    let note = |name: &str, value: &str| (format!("http.header.{name}"), Fact::from(value));
+    assert_eq!(read.notes, [note("traceparent", "00-1"), note("content-length", "3")]);
 }
 
 #[test]
@@ -75,7 +83,7 @@ fn a_retry_has_the_same_digest_and_another_request_has_not() {
         |parts: &http::request::Parts| read(parts, AT, &hash).0.operation.digest(&principal());
     let base = digest(&parts(|b| b));
     let same: [fn(http::request::Builder) -> http::request::Builder; 4] = [
-        |b| b.header("user-agent", "other"),
+        |b| b.header("traceparent", "other"),
         |b| b.header("traceparent", "00-1-1-01"),
         |b| b.header("accept-encoding", "br"),
         |b| b.header("connection", "close"),
@@ -129,18 +137,56 @@ fn a_header_that_only_looks_like_another_is_refused() {
     assert_eq!(read(&parts(|b| b.header("x_other", "1")), at, &hash).1, None);
 }
 
+fn grpc_call() -> http::request::Builder {
+    Request::builder()
+        .version(Version::HTTP_2)
+        .method("POST")
+        .uri("https://api.test/pkg.v1.Users/Delete")
+        .header("content-type", "application/grpc+proto")
+        .header("te", "trailers")
+}
+
 #[test]
 fn grpc_calls_are_named() {
-    let parts = parts(|b| {
-        b.method("POST")
-            .uri("/pkg.v1.Users/Delete")
-            .header("content-type", "application/grpc+proto")
-    });
+    let parts = grpc_call().body(()).unwrap().into_parts().0;
     let (read, flaw) = read(&parts, AT, &hash);
     assert_eq!(flaw, None);
     assert_eq!(read.operation.action, "grpc.call");
     assert_eq!(read.operation.get("grpc.service"), Some(&Fact::from("pkg.v1.Users")));
     assert_eq!(read.operation.get("grpc.method"), Some(&Fact::from("Delete")));
+}
+
+#[test]
+fn what_only_calls_itself_grpc_is_an_ordinary_request() {
+    let undeclared = Where { grpc: false, ..AT };
+    let without = |name: &str| {
+        let mut parts = grpc_call().body(()).unwrap().into_parts().0;
+        parts.headers.remove(name);
+        parts
+    };
+    for (why, parts, at, action) in [
+        ("the target declares none", without("x"), undeclared, "http.post"),
+        ("no trailers", without("te"), AT, "http.post"),
+        ("no content type", without("content-type"), AT, "http.post"),
+        (
+            "HTTP/1.1",
+            grpc_call().version(Version::HTTP_11).body(()).unwrap().into_parts().0,
+            AT,
+            "http.post",
+        ),
+        ("no POST", grpc_call().method("PUT").body(()).unwrap().into_parts().0, AT, "http.put"),
+        (
+            "two content types",
+            grpc_call().header("content-type", "text/plain").body(()).unwrap().into_parts().0,
+            AT,
+            "http.post",
+        ),
+    ] {
+        let (read, flaw) = read(&parts, at, &hash);
+        assert_eq!(flaw, None, "{why}");
+        assert_eq!(read.operation.action, action, "{why}");
+        assert_eq!(read.operation.get("grpc.service"), None, "{why}");
+    }
 }
 
 #[test]
@@ -157,4 +203,15 @@ fn extended_connect_is_refused() {
     let mut parts = parts(|b| b.method("CONNECT").uri("https://api.test/chat"));
     parts.extensions.insert(hyper::ext::Protocol::from_static("websocket"));
     assert_eq!(read(&parts, AT, &hash).1.unwrap().code, "upgrade-refused");
+}
+
+#[test]
+fn the_length_that_was_sent_is_noted_and_not_hashed() {
+    let digest = |length: &str| {
+        let read = read(&parts(|b| b.header("content-length", length)), AT, &hash).0;
+        let note = ("http.header.content-length".to_owned(), Fact::from(length));
+        assert!(read.notes.contains(&note), "{:?}", read.notes);
+        read.operation.digest(&principal())
+    };
+    assert_eq!(digest("1"), digest("2"));
 }

@@ -142,10 +142,21 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
             .header("content-type", "application/json")
             .header("content-encoding", "odd")
             .body(full("whatever")),
-        "/events" | "/fed" => {
+        "/not-json" => response.header("content-type", "application/json").body(full("{\"a\": ?}")),
+        "/not-gzip" => response
+            .header("content-type", "application/json")
+            .header("content-encoding", "gzip")
+            .body(full(JSON)),
+        "/cut-gzip" => response
+            .header("content-type", "application/json")
+            .header("content-encoding", "gzip")
+            .body(Full::new(gzip(JSON).slice(..20)).boxed()),
+        "/wide" => response.body(Full::new(Bytes::from_static(b"\xFF\xFEa\0d\0a\0")).boxed()),
+        "/events" | "/fed" | "/fed-json" => {
             let fed = shared.fed.lock().unwrap().pop().unwrap();
             let kind = match parts.uri.path() {
                 "/events" => "text/event-stream",
+                "/fed-json" => "application/json",
                 _ => "application/octet-stream",
             };
             let stream = futures_util::stream::unfold(fed, async |mut fed| {

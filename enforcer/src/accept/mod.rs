@@ -2,22 +2,26 @@
 //!
 //! It asks the kernel half who connected and where to. No answer: the connection
 //! is closed, counted, and nobody guesses. It knows no protocol and decides
-//! nothing but how many connections there may be.
+//! nothing but how many connections there may be; those past it are recorded too.
+
+mod places;
+mod pulse;
+mod turned_away;
+
+pub use pulse::{Pulse, Pulses};
 
 use crate::capture::{Capture, Captured};
-use crate::config::Limits;
 use crate::flow::Inputs;
 use crate::metrics::OpenFlow;
-use crate::principal::AgentName;
 use crate::session;
-use std::collections::HashMap;
+use places::{Place, Places};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
+use turned_away::TurnedAway;
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -25,6 +29,8 @@ const BACKLOG: u32 = 4096;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often an idle listener says that it lives.
 const ALIVE: Duration = Duration::from_millis(500);
+/// Connections that found no place within this time are one record by agent and reason.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// Both loopback addresses at a port: IPv4, and IPv6 where the host has it.
 pub fn loopback(port: u16) -> [SocketAddr; 2] {
@@ -49,21 +55,6 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// When the accept loops were last seen alive.
-#[derive(Debug, Default)]
-pub struct Pulse(AtomicU64);
-
-impl Pulse {
-    fn beat(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    /// A count that grows while the loops live.
-    pub fn count(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
 /// What the accept loops share.
 pub struct Accept {
     /// The kernel half.
@@ -72,9 +63,10 @@ pub struct Accept {
     pub inputs: Arc<Inputs>,
     /// The sessions that run.
     pub sessions: TaskTracker,
-    /// Beats while the loops live.
-    pub pulse: Arc<Pulse>,
+    /// Beat while the loops live.
+    pub pulses: Arc<Pulses>,
     places: Arc<Places>,
+    turned_away: TurnedAway,
 }
 
 impl std::fmt::Debug for Accept {
@@ -87,14 +79,42 @@ impl Accept {
     /// As many connections as the configuration's limits allow.
     pub fn new(capture: Arc<Capture>, inputs: Arc<Inputs>) -> Self {
         let places = Places::new(&inputs.config.limits);
-        Self { capture, inputs, sessions: TaskTracker::new(), pulse: Arc::default(), places }
+        Self {
+            capture,
+            inputs,
+            sessions: TaskTracker::new(),
+            pulses: Arc::default(),
+            places,
+            turned_away: TurnedAway::default(),
+        }
     }
 
-    /// Accepts until the daemon drains.
-    pub async fn run(&self, listener: TcpListener) {
+    /// The loop of one listener, which accepts until the daemon drains. From the call on it is
+    /// counted among the [`Pulses`].
+    pub fn listen(self: &Arc<Self>, listener: TcpListener) -> impl Future<Output = ()> + use<> {
+        let name = match listener.local_addr() {
+            Ok(addr) => format!("the accept loop of {addr}"),
+            Err(_) => "an accept loop".to_owned(),
+        };
+        let pulse = self.pulses.add(name);
+        let accept = Arc::clone(self);
+        async move { accept.run(&listener, &pulse).await }
+    }
+
+    /// Records the connections that found no place, until the daemon drains.
+    pub async fn record_turned_away(self: Arc<Self>) {
+        let draining = &self.inputs.draining;
+        while !draining.is_cancelled() {
+            let pause = tokio::time::sleep(TOGETHER);
+            draining.run_until_cancelled(pause).await;
+            self.turned_away.write_out(&self.inputs).await;
+        }
+    }
+
+    async fn run(&self, listener: &TcpListener, pulse: &Pulse) {
         let draining = &self.inputs.draining;
         loop {
-            self.pulse.beat();
+            pulse.beat();
             let accepted = tokio::select! {
                 biased;
                 () = draining.cancelled() => return,
@@ -119,17 +139,16 @@ impl Accept {
             tracing::warn!(target: "audit", %peer, "a connection without a captured flow was closed");
             return metrics.not_accepted("no-flow");
         };
-        let Some(place) = self.places.take(&captured.principal.agent) else {
-            tracing::warn!(
-                target: "audit",
-                agent = %captured.principal.agent,
-                "a connection past the limits was closed"
-            );
-            return metrics.not_accepted("limit");
+        let place = match self.places.take(&captured.principal.agent) {
+            Ok(place) => place,
+            Err(limit) => {
+                self.turned_away.note(captured, limit);
+                return metrics.not_accepted("limit");
+            }
         };
         if let Err(error) = stream.set_nodelay(true) {
+            // It is gone, and its flow is recorded all the same.
             tracing::debug!(%peer, %error, "a connection was gone before it was served");
-            return metrics.not_accepted("gone");
         }
         let open = metrics.flow_opened();
         self.start(stream, captured, place, open);
@@ -137,79 +156,12 @@ impl Accept {
 
     fn start(&self, stream: TcpStream, captured: Captured, place: Place, open: OpenFlow) {
         let inputs = Arc::clone(&self.inputs);
+        let capture = Arc::clone(&self.capture);
         self.sessions.spawn(async move {
+            // Here and not in the loop: what `/proc` shows may lie where reading takes for ever.
+            let captured = capture.look_up(captured).await;
             session::run(inputs, stream, captured).await;
             drop((place, open));
         });
-    }
-}
-
-/// The connections that there may be.
-#[derive(Debug)]
-struct Places {
-    max: usize,
-    max_per_agent: usize,
-    taken: Mutex<(usize, HashMap<AgentName, usize>)>,
-}
-
-impl Places {
-    fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self {
-            max: limits.connections,
-            max_per_agent: limits.connections_per_agent,
-            taken: Mutex::default(),
-        })
-    }
-
-    fn take(self: &Arc<Self>, agent: &AgentName) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, agents) = &mut *taken;
-        let of_agent = agents.get(agent).copied().unwrap_or_default();
-        if *all >= self.max || of_agent >= self.max_per_agent {
-            return None;
-        }
-        *all += 1;
-        agents.insert(agent.clone(), of_agent + 1);
-        Some(Place { places: Arc::clone(self), agent: agent.clone() })
-    }
-}
-
-/// One connection's place.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    agent: AgentName,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, agents) = &mut *taken;
-        *all = all.saturating_sub(1);
-        if let Some(count) = agents.get_mut(&self.agent) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                agents.remove(&self.agent);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_counted_per_daemon_and_per_agent() {
-        let limits = Limits { connections: 3, connections_per_agent: 2, ..Limits::default() };
-        let places = Places::new(&limits);
-        let (a, b) = (AgentName::parse("a").unwrap(), AgentName::parse("b").unwrap());
-        let first = places.take(&a).unwrap();
-        let _second = places.take(&a).unwrap();
-        assert!(places.take(&a).is_none(), "two of one agent");
-        let _third = places.take(&b).unwrap();
-        assert!(places.take(&b).is_none(), "three in all");
-        drop(first);
-        assert!(places.take(&b).is_some());
     }
 }
