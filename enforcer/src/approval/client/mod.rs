@@ -215,6 +215,7 @@ impl Client {
             id: answer.claim_id,
             approval: approval.id.clone(),
             decided_by: convert::voters(&approval, true),
+            votes: convert::votes(&approval),
             scope: scopes.join(","),
         };
         // Remembered as in use first, so that the news of its end does not drop it.
