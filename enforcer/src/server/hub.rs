@@ -2,6 +2,7 @@
 //! starts over from the present state; it never holds anybody up.
 
 use super::model::Record;
+use crate::approval::identity::Subject;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::{Receiver, Sender};
@@ -9,20 +10,34 @@ use tokio::sync::broadcast::{Receiver, Sender};
 /// Changes that a listener may fall behind by.
 const BACKLOG: usize = 256;
 
+/// Removals that a listener may fall behind by.
+const REMOVALS: usize = 64;
+
 /// Passes changes on.
 #[derive(Debug)]
 pub struct Hub {
+    removed: Sender<Subject>,
     all: Sender<Arc<Record>>,
     hosts: Mutex<HashMap<String, Sender<Arc<Record>>>>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { all: Sender::new(BACKLOG), hosts: Mutex::default() }
+        Self { removed: Sender::new(REMOVALS), all: Sender::new(BACKLOG), hosts: Mutex::default() }
     }
 }
 
 impl Hub {
+    /// Every member that is removed.
+    pub fn watch_removals(&self) -> Receiver<Subject> {
+        self.removed.subscribe()
+    }
+
+    /// Ends the streams of a member that was removed.
+    pub fn remove(&self, subject: &Subject) {
+        let _ = self.removed.send(subject.clone());
+    }
+
     /// Every change.
     pub fn watch(&self) -> Receiver<Arc<Record>> {
         self.all.subscribe()

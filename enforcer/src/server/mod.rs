@@ -13,6 +13,7 @@ pub mod expiry;
 pub mod hub;
 pub mod limits;
 pub mod listen;
+pub mod members;
 pub mod metrics;
 pub mod model;
 mod run;

@@ -7,7 +7,7 @@ use super::core::Core;
 use super::service::{admin, approvals, enrollment, review};
 use super::store::rocks::Rocks;
 use super::store::{Store as _, StoreError};
-use super::{expiry, listen, metrics};
+use super::{expiry, listen, members, metrics};
 use arc_swap::ArcSwap;
 use enforcer_proto::v1::admin_server::AdminServer;
 use enforcer_proto::v1::approvals_server::ApprovalsServer;
@@ -103,6 +103,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Running, StartError> {
     let core = open_at(config, clock)?;
     let config = core.config.clone();
+    members::settle(&core, "server")
+        .await
+        .map_err(|status| StartError::Store(StoreError::Failed(status.message().to_owned())))?;
     for record in core.store.live(None).await? {
         core.expiry.schedule(&record);
     }
@@ -194,6 +197,7 @@ async fn renew_own(core: Arc<Core>, current: Arc<Current>) {
     loop {
         tokio::select! {
             () = core.stop.cancelled() => return,
+            () = core.reissue.notified() => {}
             () = tokio::time::sleep(OWN_CERTIFICATE) => {}
         }
         match core.ca.server(&core.config.names, core.clock.now()) {

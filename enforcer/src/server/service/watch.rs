@@ -1,7 +1,7 @@
 //! Streams of news: the present state, a mark, then every change, and a
 //! heartbeat. A listener that fell behind gets the present state again.
 
-use crate::approval::identity::Role;
+use crate::approval::identity::{Role, Subject};
 use crate::server::core::{Caller, Core};
 use crate::server::model::{Person, Record};
 use crate::server::wire;
@@ -40,12 +40,14 @@ pub(super) fn open(core: Arc<Core>, caller: Caller) -> Stream {
 
 /// Ends with the status to send, or with `None` when the client is gone.
 async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), Option<Status>> {
+    let mut removals = core.hub.watch_removals();
     loop {
         // Listening before looking, so that no change falls between the two.
         let mut changes = match caller.subject.role() {
             Role::Daemon => core.hub.watch_host(caller.subject.name()),
             Role::Reviewer | Role::Admin => core.hub.watch(),
         };
+        core.still(caller).await.map_err(Some)?;
         let host = (caller.subject.role() == Role::Daemon).then(|| caller.subject.name());
         let present = core.store.live(host).await.map_err(|error| Some(error.into()))?;
         for record in present {
@@ -53,7 +55,7 @@ async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), O
             show(core, caller, news, &record).await?;
         }
         send(news, Event::Synced(v1::Synced {})).await?;
-        follow(core, caller, news, &mut changes).await?;
+        follow(core, caller, news, &mut changes, &mut removals).await?;
     }
 }
 
@@ -63,6 +65,7 @@ async fn follow(
     caller: &Caller,
     news: &Sender<News>,
     changes: &mut Receiver<Arc<Record>>,
+    removals: &mut Receiver<Subject>,
 ) -> Result<(), Option<Status>> {
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
@@ -71,12 +74,18 @@ async fn follow(
             () = core.stop.cancelled() => {
                 return Err(Some(Status::unavailable("the server stops")));
             }
+            gone = removals.recv() => match gone {
+                Ok(subject) if subject != caller.subject => {}
+                // It, or too many at once to know.
+                _ => core.still(caller).await.map_err(Some)?,
+            },
             change = changes.recv() => match change {
                 Ok(record) => show(core, caller, news, &record).await?,
                 Err(RecvError::Lagged(_)) => return Ok(()),
                 Err(RecvError::Closed) => return Err(None),
             },
             _ = beat.tick() => {
+                core.still(caller).await.map_err(Some)?;
                 let now = core.clock.now();
                 if now >= caller.until {
                     let over = Status::unauthenticated("the client certificate ran out");

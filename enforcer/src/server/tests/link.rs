@@ -10,7 +10,7 @@ fn decide_offline(harness: &Harness, id: ApprovalId) -> impl Future<Output = ()>
     async move {
         let groups = vec!["ops".to_owned()];
         let person = Person { name: "ann", groups: &groups };
-        let voted = core.transition(id.0, |record, now| {
+        let voted = core.transition(id.0, None, |record, now| {
             let next = record.vote(person, true, "r", &record.digest, now).unwrap();
             Ok((Some((next, Vec::new())), ()))
         });
