@@ -60,6 +60,15 @@ enum Command {
     Launch(crate::run::LaunchArgs),
 }
 
+/// What to do when the system did not let us, as text to put behind the error.
+fn as_root(error: &anyhow::Error) -> &'static str {
+    let denied = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied);
+    if denied && !nix::unistd::geteuid().is_root() { "; run this as root (with sudo)" } else { "" }
+}
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
