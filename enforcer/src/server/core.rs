@@ -81,6 +81,11 @@ pub fn forbidden() -> Status {
     Status::permission_denied("this certificate may not do that")
 }
 
+/// The answer for who has no certificate.
+pub fn uncertified() -> Status {
+    Status::unauthenticated("a client certificate of this server is needed")
+}
+
 /// The answer for a member that was removed.
 pub fn removed() -> Status {
     Status::permission_denied("this host or person was removed from the approval server")
@@ -117,10 +122,9 @@ impl Core {
     /// # Errors
     /// With what the caller is told.
     pub async fn caller<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Caller, Status> {
-        let needed = || Status::unauthenticated("a client certificate of this server is needed");
         // The handshake verified the chain; what it says is read here.
-        let chain = request.peer_certs().ok_or_else(needed)?;
-        let holder = chain.first().and_then(|leaf| Holder::read(leaf)).ok_or_else(needed)?;
+        let chain = request.peer_certs().ok_or_else(uncertified)?;
+        let holder = chain.first().and_then(|leaf| Holder::read(leaf)).ok_or_else(uncertified)?;
         let now = self.clock.now();
         let until = holder.not_after.saturating_mul(1000);
         if now >= until || now < holder.not_before.saturating_mul(1000) {
@@ -233,7 +237,7 @@ impl Core {
 }
 
 /// What one caller can call from: its address, or the /64 that an IPv6 host has to itself.
-fn block(from: IpAddr) -> IpAddr {
+pub(super) fn block(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V4(from) => from.into(),
         IpAddr::V6(from) => Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64)).into(),

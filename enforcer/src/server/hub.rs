@@ -10,32 +10,32 @@ use tokio::sync::broadcast::{Receiver, Sender};
 /// Changes that a listener may fall behind by.
 const BACKLOG: usize = 256;
 
-/// Removals that a listener may fall behind by.
-const REMOVALS: usize = 64;
+/// Changed members that a listener may fall behind by.
+const MEMBERS: usize = 64;
 
 /// Passes changes on.
 #[derive(Debug)]
 pub struct Hub {
-    removed: Sender<Subject>,
+    members: Sender<Subject>,
     all: Sender<Arc<Record>>,
     hosts: Mutex<HashMap<String, Sender<Arc<Record>>>>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { removed: Sender::new(REMOVALS), all: Sender::new(BACKLOG), hosts: Mutex::default() }
+        Self { members: Sender::new(MEMBERS), all: Sender::new(BACKLOG), hosts: Mutex::default() }
     }
 }
 
 impl Hub {
-    /// Every member that is removed.
-    pub fn watch_removals(&self) -> Receiver<Subject> {
-        self.removed.subscribe()
+    /// Every member that is removed, or joins again.
+    pub fn watch_members(&self) -> Receiver<Subject> {
+        self.members.subscribe()
     }
 
-    /// Ends the streams of a member that was removed.
-    pub fn remove(&self, subject: &Subject) {
-        let _ = self.removed.send(subject.clone());
+    /// Makes the streams of a member look at its right again.
+    pub fn member(&self, subject: &Subject) {
+        let _ = self.members.send(subject.clone());
     }
 
     /// Every change.

@@ -52,7 +52,7 @@ pub async fn remove(
     core.metrics.event(Code::MemberRemoved);
     // Before its streams end: a host hears on its own what is taken from it, and cuts it.
     let settled = settle(core, actor).await;
-    core.hub.remove(&subject);
+    core.hub.member(&subject);
     let Settled { cancelled, revoked, withdrawn } = settled?;
     Ok(v1::RemoveMemberResponse { cancelled, revoked, withdrawn, tokens })
 }

@@ -104,6 +104,8 @@ impl Service {
             return Ok(None);
         }
         core.metrics.event(Code::JoinAccepted);
+        // Streams of an earlier certificate may have had other groups.
+        core.hub.member(&subject);
         Ok(Some(self.answer(issued)))
     }
 

@@ -40,7 +40,7 @@ pub(super) fn open(core: Arc<Core>, caller: Caller) -> Stream {
 
 /// Ends with the status to send, or with `None` when the client is gone.
 async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), Option<Status>> {
-    let mut removals = core.hub.watch_removals();
+    let mut members = core.hub.watch_members();
     loop {
         // Listening before looking, so that no change falls between the two.
         let mut changes = match caller.subject.role() {
@@ -55,7 +55,7 @@ async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), O
             show(core, caller, news, &record).await?;
         }
         send(news, Event::Synced(v1::Synced {})).await?;
-        follow(core, caller, news, &mut changes, &mut removals).await?;
+        follow(core, caller, news, &mut changes, &mut members).await?;
     }
 }
 
@@ -65,27 +65,28 @@ async fn follow(
     caller: &Caller,
     news: &Sender<News>,
     changes: &mut Receiver<Arc<Record>>,
-    removals: &mut Receiver<Subject>,
+    members: &mut Receiver<Subject>,
 ) -> Result<(), Option<Status>> {
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
+        // In this order: what is taken from a member is told before its stream ends.
         tokio::select! {
+            biased;
             () = news.closed() => return Err(None),
             () = core.stop.cancelled() => {
                 return Err(Some(Status::unavailable("the server stops")));
             }
-            gone = removals.recv() => match gone {
-                Ok(subject) if subject != caller.subject => {}
-                // It, or too many at once to know.
-                _ => core.still(caller).await.map_err(Some)?,
-            },
             change = changes.recv() => match change {
                 Ok(record) => show(core, caller, news, &record).await?,
                 Err(RecvError::Lagged(_)) => return Ok(()),
                 Err(RecvError::Closed) => return Err(None),
             },
+            changed = members.recv() => match changed {
+                Ok(subject) if subject != caller.subject => {}
+                // This one, or too many at once to know.
+                _ => core.still(caller).await.map_err(Some)?,
+            },
             _ = beat.tick() => {
-                core.still(caller).await.map_err(Some)?;
                 let now = core.clock.now();
                 if now >= caller.until {
                     let over = Status::unauthenticated("the client certificate ran out");

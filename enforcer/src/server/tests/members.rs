@@ -139,6 +139,26 @@ async fn a_running_daemon_hears_of_it_and_comes_back_with_a_new_token() {
 }
 
 #[tokio::test]
+async fn a_stream_does_not_outlive_the_groups_that_it_began_with() {
+    let harness = Harness::start().await;
+    let mut ann = harness.reviewer("ann", &["ops"]).await;
+    let mut news = ann.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    assert!(news.message().await.unwrap().is_some());
+    drop(harness.join(Role::Reviewer, "ann", &["other"]).await);
+    let ended = async {
+        loop {
+            if let Err(status) = news.message().await {
+                return status;
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(2), ended).await.unwrap();
+    assert_eq!(ended.code(), Code::Aborted);
+    // The first certificate still is good, for the new groups.
+    assert!(ann.watch(v1::WatchRequest {}).await.is_ok());
+}
+
+#[tokio::test]
 async fn only_who_is_there_can_be_removed_and_the_list_has_who_is_there() {
     let harness = Harness::start().await;
     let mut admin = AdminClient::new(harness.join(Role::Admin, "root", &[]).await);

@@ -27,6 +27,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 mod access;
+mod attacks;
 mod clock;
 mod life;
 mod link;
