@@ -181,7 +181,6 @@ async fn serve(
 
 /// Before anything of a message is read: only who showed a certificate of ours may send one.
 /// Whose it is and what that one may is looked at by each method.
-#[expect(clippy::result_large_err, reason = "the signature is tonic's")]
 fn certified(request: Request<()>) -> Result<Request<()>, Status> {
     match request.peer_certs() {
         Some(_) => Ok(request),

@@ -165,7 +165,8 @@ fn ran_out(dir: &Path, identity: &Identity) -> String {
 }
 
 fn read_token(path: &Path) -> Result<Token, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|cause| format!("{} ([server] token_file): {cause}", path.display()))?;
-    Token::parse(&text).map_err(|bad| format!("{} ([server] token_file): {bad}", path.display()))
+    let file = format!("{} ([server] token_file)", path.display());
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|cause| format!("{file} cannot be read: {cause}"))?;
+    Token::parse(&text).map_err(|bad| format!("{file} is {bad}"))
 }

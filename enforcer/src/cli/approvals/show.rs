@@ -211,7 +211,15 @@ impl Page {
         self.field("scope", &scope.name);
         self.field("  people", &rule);
         let ttl = i64::try_from(scope.grant_ttl_seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-        self.field("  grant", &format!("{} uses within {}", scope.uses, text::span(ttl)));
+        self.field(
+            "  grant",
+            &format!(
+                "{} use{} within {}",
+                scope.uses,
+                if scope.uses == 1 { "" } else { "s" },
+                text::span(ttl)
+            ),
+        );
     }
 
     fn vote(&mut self, vote: &v1::Vote) {

@@ -45,7 +45,8 @@ enum Command {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    command(args).map_err(|error| anyhow::anyhow!("{error:#}{}", super::as_root(&error)))
+    command(args)
+        .map_err(|error| anyhow::anyhow!("{}{}", super::in_full(&error), super::as_root(&error)))
 }
 
 fn command(args: Args) -> anyhow::Result<ExitCode> {

@@ -47,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             "" => String::new(),
             root => format!("{root}, or give a directory of your own: `enforcer init ./enforcer`"),
         };
-        anyhow::anyhow!("{error:#}{hint}")
+        anyhow::anyhow!("{}{hint}", super::in_full(&error))
     })?;
     let failed = steps.iter().any(|step| step.outcome == Outcome::Failed);
     let config = dir.join("enforcer.toml");

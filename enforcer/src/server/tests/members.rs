@@ -44,10 +44,11 @@ async fn a_removed_daemon_claims_nothing_and_others_go_on() {
     let ended = tokio::time::timeout(Duration::from_secs(2), async {
         loop {
             match news.message().await {
-                Ok(Some(event)) => match event.event {
-                    Some(Event::Approval(approval)) => states.push(approval.state()),
-                    _ => {}
-                },
+                Ok(Some(event)) => {
+                    if let Some(Event::Approval(approval)) = event.event {
+                        states.push(approval.state());
+                    }
+                }
                 Ok(None) => panic!("it ended without a word"),
                 Err(status) => return status,
             }
