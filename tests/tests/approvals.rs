@@ -47,6 +47,10 @@ fn approved_operation_runs_once_and_only_itself() {
     assert_eq!(payments(&all), 1);
     let record = text(&all.deployment.transcripts(&["grep", "alice"]));
     assert!(record.contains("alice"), "the transcript says who decided: {record}");
+    let shown = text(&all.deployment.transcripts(&["show", &id]));
+    assert!(shown.contains("vote yes by alice") && shown.contains(": invoice 1"), "{shown}");
+    let denied = text(&all.deployment.transcripts(&["grep", "twice is too much"]));
+    assert!(denied.contains("alice"), "{denied}");
     all.verify();
 }
 

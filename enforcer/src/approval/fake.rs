@@ -5,6 +5,7 @@
 use super::table::Table;
 use super::{ApprovalError, ApprovalId, Ask, Claim, NotGranted, Scope, State, Ticket, View};
 use crate::operation::{Digest, OperationId};
+use enforcer_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -137,6 +138,7 @@ impl Fake {
         let claim = Claim {
             id: op.to_string(),
             approval: id.to_string(),
+            votes: by.iter().map(|person| vote(person, true, "")).collect(),
             decided_by: by,
             scope: names.join(","),
         };
@@ -184,8 +186,8 @@ impl Fake {
 
     /// Denies.
     pub fn deny(&self, id: ApprovalId, by: &str, reason: &str) {
-        let by = vec![by.to_owned()];
-        self.set(id, State::Denied { by, reason: reason.to_owned() });
+        let votes = vec![vote(by, false, reason)];
+        self.set(id, State::Denied { by: vec![by.to_owned()], reason: reason.to_owned(), votes });
     }
 
     /// Lets it expire.
@@ -237,6 +239,11 @@ impl Fake {
             news.await;
         }
     }
+}
+
+fn vote(person: &str, approve: bool, reason: &str) -> v1::Vote {
+    let (person, reason) = (person.to_owned(), reason.to_owned());
+    v1::Vote { person, approve, reason, ..v1::Vote::default() }
 }
 
 fn uses(scopes: &[Scope]) -> u32 {

@@ -7,10 +7,10 @@
 
 use crate::operation::{BadDigest, Digest, Operation, OperationId};
 use crate::principal::Principal;
+use enforcer_proto::v1;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
-use std::time::Duration;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ mod table;
 pub mod tls;
 pub mod token;
 
+pub use crate::policy::Scope;
 pub use table::Ticket;
 
 /// Identifies one approval (UUIDv7, given by the server).
@@ -42,27 +43,6 @@ impl FromStr for ApprovalId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Uuid::try_parse(text).map(Self)
     }
-}
-
-/// The rule that an approval is asked under, as the policy bundle states it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
-    /// Its name.
-    pub name: String,
-    /// Groups whose members may decide; empty: any reviewer.
-    pub reviewers: Vec<String>,
-    /// Distinct people that must approve; at least 1.
-    pub quorum: u32,
-    /// Distinct people that must deny to deny; at least 1.
-    pub deny_threshold: u32,
-    /// How long a request waits for people.
-    pub request_ttl: Duration,
-    /// How long a grant is good, from the decision.
-    pub grant_ttl: Duration,
-    /// How many operations one grant lets through.
-    pub uses: u32,
-    /// Whether a vote must say why.
-    pub reason_required: bool,
 }
 
 /// What is put before people.
@@ -96,6 +76,8 @@ pub enum State {
         by: Vec<String>,
         /// Their reasons, joined.
         reason: String,
+        /// Every vote.
+        votes: Vec<v1::Vote>,
     },
     /// Nobody decided in time, or the grant ran out.
     Expired,
@@ -155,6 +137,8 @@ pub struct Claim {
     pub approval: String,
     /// Who approved.
     pub decided_by: Vec<String>,
+    /// Every vote: who, when, why; credentials in the reasons are left out.
+    pub votes: Vec<v1::Vote>,
     /// The scopes that approved, joined by commas.
     pub scope: String,
 }

@@ -76,8 +76,9 @@ pub(super) fn conceal(args: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// One argument. Where a pattern is not to be had nothing of it is kept.
-fn one(arg: &str) -> String {
+/// One argument, or another text that people wrote. Where a pattern is not to be had nothing of it
+/// is kept.
+pub(crate) fn one(arg: &str) -> String {
     let patterns = [&JOINED, &NAMED, &COOKIES, &USERINFO, &SCHEME];
     let mut text = arg.to_owned();
     for pattern in patterns {

@@ -4,7 +4,7 @@
 //! may do, and never guesses: a connection without an entry has no flow, and
 //! the caller closes it.
 
-mod argv;
+pub(crate) mod argv;
 mod cgroup;
 mod counters;
 mod error;

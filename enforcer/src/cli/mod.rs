@@ -60,6 +60,27 @@ enum Command {
     Launch(crate::run::LaunchArgs),
 }
 
+/// The error with its causes, each once: many of ours have their cause in their own words.
+fn in_full(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// What to do when the system did not let us, as text to put behind the error.
+fn as_root(error: &anyhow::Error) -> &'static str {
+    let denied = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied);
+    if denied && !nix::unistd::geteuid().is_root() { "; run this as root (with sudo)" } else { "" }
+}
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -78,7 +99,35 @@ pub fn main() -> ExitCode {
         Command::Launch(args) => crate::run::launch(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("enforcer: {error:#}");
+        eprintln!("enforcer: {}", in_full(&error));
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{path}: {cause}")]
+    struct File {
+        path: &'static str,
+        #[source]
+        cause: io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_told_once_and_missing_rights_say_what_to_do() {
+        let cause = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let own = anyhow::Error::from(File { path: "/x", cause: cause() });
+        assert_eq!(in_full(&own), "/x: permission denied");
+        let outer = anyhow::Error::from(cause()).context("/x").context("no start");
+        assert_eq!(in_full(&outer), "no start: /x: permission denied");
+        let root = nix::unistd::geteuid().is_root();
+        for error in [own, outer] {
+            assert_eq!(as_root(&error).is_empty(), root);
+        }
+        assert_eq!(as_root(&anyhow::anyhow!("else")), "");
+    }
 }

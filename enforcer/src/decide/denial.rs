@@ -33,6 +33,8 @@ pub struct Denial {
     pub scope: String,
     /// Who denied.
     pub decided_by: Vec<String>,
+    /// How people voted, and why.
+    pub votes: Vec<v1::Vote>,
     /// How long it was held.
     pub held: Duration,
 }
@@ -59,6 +61,7 @@ impl Denial {
             pending: false,
             scope: String::new(),
             decided_by: Vec::new(),
+            votes: Vec::new(),
             held: Duration::ZERO,
         }
     }
@@ -85,6 +88,7 @@ impl Denial {
             approval: self.approval.map(|id| id.to_string()).unwrap_or_default(),
             scope: self.scope.clone(),
             decided_by: self.decided_by.clone(),
+            votes: self.votes.clone(),
             claim: String::new(),
             held_ms: millis(self.held),
         }
@@ -152,12 +156,17 @@ impl Denial {
         Self { pending: true, held, ..Self::by(permit, code, detail).on(id) }
     }
 
-    pub(super) fn denied(permit: &Permit, id: ApprovalId, by: Vec<String>, reason: &str) -> Self {
+    pub(super) fn denied(
+        permit: &Permit,
+        id: ApprovalId,
+        (decided_by, votes): (Vec<String>, Vec<v1::Vote>),
+        reason: &str,
+    ) -> Self {
         let detail = match reason {
             "" => "people denied it".to_owned(),
             reason => format!("people denied it: {reason}"),
         };
-        Self { decided_by: by, ..Self::by(permit, "approval-denied", detail).on(id) }
+        Self { decided_by, votes, ..Self::by(permit, "approval-denied", detail).on(id) }
     }
 
     pub(super) fn expired(permit: &Permit, id: ApprovalId) -> Self {

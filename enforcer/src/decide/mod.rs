@@ -11,7 +11,7 @@ pub use denial::{Cut, Denial};
 pub use holds::{Holds, Room};
 pub use standing::Standing;
 
-use crate::approval::{self, ApprovalError, ApprovalId, Approvals, Ask, Claim, NotGranted, State};
+use crate::approval::{ApprovalError, ApprovalId, Approvals, Ask, Claim, NotGranted, State};
 use crate::flow::{Asked, Ledger, Place};
 use crate::forward::dial::Route;
 use crate::mask::MaskPlan;
@@ -101,6 +101,7 @@ impl Permit {
             approval: self.grant.as_ref().map(|g| g.approval.to_string()).unwrap_or_default(),
             scope: claim.as_ref().map(|c| c.scope.clone()).unwrap_or_default(),
             decided_by: claim.as_ref().map(|c| c.decided_by.clone()).unwrap_or_default(),
+            votes: claim.as_ref().map(|c| c.votes.clone()).unwrap_or_default(),
             claim: claim.map(|c| c.id).unwrap_or_default(),
             held_ms: denial::millis(self.held),
         }
@@ -261,7 +262,7 @@ impl Decider {
             principal: (*permit.standing.principal).clone(),
             operation: asked.operation.clone(),
             digest: asked.digest,
-            scopes: scopes.into_iter().map(scope).collect(),
+            scopes,
             policy: permit.bundle.version().to_owned(),
         };
         let requested = tokio::select! {
@@ -293,8 +294,8 @@ impl Decider {
                         Err(error) => Held::Denied(Denial::approval(permit, &error).on(id)),
                     };
                 }
-                State::Denied { by, reason } => {
-                    return Held::Denied(Denial::denied(permit, id, by, &reason));
+                State::Denied { by, reason, votes } => {
+                    return Held::Denied(Denial::denied(permit, id, (by, votes), &reason));
                 }
                 State::Expired => return Held::Denied(Denial::expired(permit, id)),
                 State::Revoked => return Held::Denied(Denial::revoked(permit, id)),
@@ -377,17 +378,4 @@ fn noted(mut judgement: Judgement, reading: &crate::operation::Operation) -> Jud
     };
     judgement.trace.push(format!("a server may read the path as {read:?}, and that is judged too"));
     judgement
-}
-
-fn scope(scope: Scope) -> approval::Scope {
-    approval::Scope {
-        name: scope.name,
-        reviewers: scope.reviewers,
-        quorum: scope.quorum,
-        deny_threshold: scope.deny_threshold,
-        request_ttl: scope.request_ttl,
-        grant_ttl: scope.grant_ttl,
-        uses: scope.uses,
-        reason_required: scope.reason_required,
-    }
 }

@@ -42,6 +42,16 @@ pub enum Code {
     GrantExpired,
     /// A caller asked for something that it may not.
     AccessRefused,
+    /// A member's right was taken away.
+    MemberRemoved,
+    /// A vote on what still waits was withdrawn with its person's right.
+    VoteWithdrawn,
+    /// The wall clock was stepped: nothing is granted until it is known which time is right.
+    ClockDoubted,
+    /// The wall clock came back to the time that goes on.
+    ClockRestored,
+    /// The wall clock kept its new time for long enough: it is the time from now on.
+    ClockBelieved,
 }
 
 impl Code {
@@ -64,6 +74,11 @@ impl Code {
             Self::GrantRevoked => "grant.revoked",
             Self::GrantExpired => "grant.expired",
             Self::AccessRefused => "access.refused",
+            Self::MemberRemoved => "member.removed",
+            Self::VoteWithdrawn => "vote.withdrawn",
+            Self::ClockDoubted => "clock.doubted",
+            Self::ClockRestored => "clock.restored",
+            Self::ClockBelieved => "clock.believed",
         }
     }
 }

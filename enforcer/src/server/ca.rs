@@ -212,6 +212,11 @@ fn leaf(now: Millis, life: Duration) -> Result<CertificateParams, CaError> {
     Ok(params)
 }
 
+/// When a certificate was issued, to the second.
+pub fn issued(holder: &identity::Holder) -> Millis {
+    holder.not_before.saturating_add(BACKDATE.whole_seconds()).saturating_mul(1000)
+}
+
 /// How long a certificate of that role is good.
 pub fn hours(certificates: crate::server::config::Certificates, role: Role) -> u32 {
     match role {

@@ -13,6 +13,7 @@ use super::store::{Store, StoreError};
 use crate::approval::identity::{Holder, Role, Subject};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use uuid::Uuid;
@@ -42,6 +43,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// The end.
     pub stop: CancellationToken,
+    /// The server's own certificate is to be made anew: the time was moved.
+    pub reissue: Notify,
     calls: Rate<Subject>,
     joins: Rate<IpAddr>,
 }
@@ -61,6 +64,8 @@ pub struct Caller {
     pub groups: Vec<String>,
     /// When its certificate ends.
     pub until: Millis,
+    /// When its certificate was issued.
+    pub issued: Millis,
 }
 
 /// What a step does to a record: the next one with what goes on record, or nothing.
@@ -74,6 +79,16 @@ pub fn unknown() -> Status {
 /// The answer for a role that may not.
 pub fn forbidden() -> Status {
     Status::permission_denied("this certificate may not do that")
+}
+
+/// The answer for who has no certificate.
+pub fn uncertified() -> Status {
+    Status::unauthenticated("a client certificate of this server is needed")
+}
+
+/// The answer for a member that was removed.
+pub fn removed() -> Status {
+    Status::permission_denied("this host or person was removed from the approval server")
 }
 
 impl From<StoreError> for Status {
@@ -95,6 +110,7 @@ impl Core {
             ca,
             metrics: Metrics::default(),
             stop: CancellationToken::new(),
+            reissue: Notify::new(),
             calls: Rate::new(limits.calls_per_second, limits.calls_burst),
             joins: Rate::new(JOINS.0, JOINS.1),
             config,
@@ -106,24 +122,26 @@ impl Core {
     /// # Errors
     /// With what the caller is told.
     pub async fn caller<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Caller, Status> {
-        let needed = || Status::unauthenticated("a client certificate of this server is needed");
         // The handshake verified the chain; what it says is read here.
-        let chain = request.peer_certs().ok_or_else(needed)?;
-        let holder = chain.first().and_then(|leaf| Holder::read(leaf)).ok_or_else(needed)?;
+        let chain = request.peer_certs().ok_or_else(uncertified)?;
+        let holder = chain.first().and_then(|leaf| Holder::read(leaf)).ok_or_else(uncertified)?;
         let now = self.clock.now();
         let until = holder.not_after.saturating_mul(1000);
         if now >= until || now < holder.not_before.saturating_mul(1000) {
             return Err(Status::unauthenticated("the client certificate is not good at this time"));
         }
-        if !self.calls.allows(holder.subject.clone(), now) {
+        if !self.calls.allows(holder.subject.clone(), self.clock.steady()) {
             self.metrics.limited.inc();
             return Err(Status::resource_exhausted("too many calls; try again later"));
         }
+        let issued = super::ca::issued(&holder);
         let subject = holder.subject;
         let member = self.store.member(&subject).await?;
         let allowed = roles.contains(&subject.role());
         match member {
-            Some(member) if allowed => Ok(Caller { subject, groups: member.groups, until }),
+            Some(member) if allowed && member.takes(issued) => {
+                Ok(Caller { subject, groups: member.groups, until, issued })
+            }
             _ => {
                 let entry = Entry::new(Code::AccessRefused, subject.to_string(), "", "role");
                 self.note(entry).await?;
@@ -132,9 +150,36 @@ impl Core {
         }
     }
 
+    /// Whether a caller of a while ago still is what it was then.
+    ///
+    /// # Errors
+    /// With what the caller is told when it is not, or the store fails.
+    pub async fn still(&self, caller: &Caller) -> Result<(), Status> {
+        match self.store.member(&caller.subject).await? {
+            Some(member) if !member.takes(caller.issued) => Err(removed()),
+            Some(member) if member.groups == caller.groups => Ok(()),
+            Some(_) => Err(Status::aborted("the groups have changed: connect again")),
+            None => Err(removed()),
+        }
+    }
+
+    /// Whether something may be granted now.
+    ///
+    /// # Errors
+    /// While the server's clock is in doubt.
+    pub fn may_grant(&self) -> Result<(), Status> {
+        match self.clock.doubt() {
+            None => Ok(()),
+            Some(_) => Err(Status::failed_precondition(
+                "the approval server's clock was stepped, so nothing is granted until it is put \
+                 right or has kept its new time for ten minutes",
+            )),
+        }
+    }
+
     /// Whether that address may try a token now.
     pub fn may_join(&self, from: Option<IpAddr>) -> bool {
-        let allowed = from.is_some_and(|from| self.joins.allows(block(from), self.clock.now()));
+        let allowed = from.is_some_and(|from| self.joins.allows(block(from), self.clock.steady()));
         if !allowed {
             self.metrics.limited.inc();
         }
@@ -151,13 +196,15 @@ impl Core {
     }
 
     /// Changes a record by a pure step, as often as it takes to be first; then tells everybody.
-    /// The step sees the record as stored, and the time.
+    /// The step sees the record as stored, and the time. When a member does it (`by`), it is one
+    /// at the very moment of the change.
     ///
     /// # Errors
     /// What the step says, [`unknown`], or that the store failed.
     pub async fn transition<T>(
         &self,
         id: Uuid,
+        by: Option<&Caller>,
         step: impl Fn(&Record, Millis) -> Result<(Change, T), Status>,
     ) -> Result<(Record, T), Status> {
         for _ in 0..RACERS {
@@ -169,10 +216,14 @@ impl Core {
             };
             let codes: Vec<Code> = audit.iter().map(|entry| entry.code).collect();
             let revision = record.revision;
-            if self.store.update(next.clone(), revision, audit, now).await? {
+            let subject = by.map(|by| by.subject.clone());
+            if self.store.update(next.clone(), revision, subject, audit, now).await? {
                 codes.into_iter().for_each(|code| self.metrics.event(code));
                 self.tell(next.clone());
                 return Ok((next, done));
+            }
+            if let Some(by) = by {
+                self.still(by).await?;
             }
         }
         Err(Status::unavailable("too many changes at once"))
@@ -186,7 +237,7 @@ impl Core {
 }
 
 /// What one caller can call from: its address, or the /64 that an IPv6 host has to itself.
-fn block(from: IpAddr) -> IpAddr {
+pub(super) fn block(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V4(from) => from.into(),
         IpAddr::V6(from) => Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64)).into(),

@@ -3,6 +3,7 @@
 //! Nothing depends on it for safety: every transition looks at the time itself.
 
 use super::audit::{Code, Entry};
+use super::clock::News;
 use super::core::Core;
 use super::model::{Millis, Phase, Record};
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use uuid::Uuid;
 
 /// The longest sleep: the wall clock may jump forwards.
@@ -52,11 +54,66 @@ impl Expiry {
     }
 }
 
+/// Puts on record what happened to the wall clock, and ends what was timed by a time that is
+/// not the time any more.
+async fn clock(core: &Core, news: News) -> Result<(), Status> {
+    let entry = |code, detail: String| Entry::new(code, "server", "clock", detail);
+    match news {
+        News::Doubted { by } => {
+            tracing::error!(
+                seconds = by / 1000,
+                "the wall clock was stepped: nothing is granted until it is put right, or has kept \
+                 its new time for ten minutes"
+            );
+            core.note(entry(Code::ClockDoubted, format!("by={}s", by / 1000))).await?;
+        }
+        News::Restored => {
+            tracing::warn!("the wall clock is right again; grants go on");
+            core.note(entry(Code::ClockRestored, String::new())).await?;
+        }
+        News::Believed { by } => {
+            tracing::warn!(
+                seconds = by / 1000,
+                "the wall clock kept its new time, which holds now"
+            );
+            let entry = entry(Code::ClockBelieved, format!("by={}s", by / 1000));
+            core.reissue.notify_one();
+            if by >= 0 {
+                core.note(entry).await?;
+                return Ok(());
+            }
+            core.metrics.event(Code::ClockBelieved);
+            core.store.forget_tokens(entry, core.clock.now()).await?;
+            for record in core.store.live(None).await? {
+                core.transition(record.id, None, |record, now| {
+                    let (over, code) = match record.phase {
+                        Phase::Pending => (record.lapse(now), Code::ApprovalExpired),
+                        Phase::Approved => (record.lapse(now), Code::GrantExpired),
+                        _ => return Ok((None, ())),
+                    };
+                    let why = "the clock was put back";
+                    Ok((Some((over, vec![Entry::new(code, "server", record.id, why)])), ()))
+                })
+                .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Runs until the server stops.
 pub async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
+        for news in core.clock.news() {
+            if let Err(status) = clock(&core, news).await {
+                tracing::error!(
+                    status = status.message(),
+                    "the clock's step was not put on record"
+                );
+            }
+        }
         for id in core.expiry.take(core.clock.now()) {
-            let over = core.transition(id, |record, now| {
+            let over = core.transition(id, None, |record, now| {
                 let next = record.at(now);
                 if next.revision == record.revision {
                     return Ok((None, ()));

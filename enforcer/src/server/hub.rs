@@ -2,6 +2,7 @@
 //! starts over from the present state; it never holds anybody up.
 
 use super::model::Record;
+use crate::approval::identity::Subject;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::{Receiver, Sender};
@@ -9,20 +10,34 @@ use tokio::sync::broadcast::{Receiver, Sender};
 /// Changes that a listener may fall behind by.
 const BACKLOG: usize = 256;
 
+/// Changed members that a listener may fall behind by.
+const MEMBERS: usize = 64;
+
 /// Passes changes on.
 #[derive(Debug)]
 pub struct Hub {
+    members: Sender<Subject>,
     all: Sender<Arc<Record>>,
     hosts: Mutex<HashMap<String, Sender<Arc<Record>>>>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { all: Sender::new(BACKLOG), hosts: Mutex::default() }
+        Self { members: Sender::new(MEMBERS), all: Sender::new(BACKLOG), hosts: Mutex::default() }
     }
 }
 
 impl Hub {
+    /// Every member that is removed, or joins again.
+    pub fn watch_members(&self) -> Receiver<Subject> {
+        self.members.subscribe()
+    }
+
+    /// Makes the streams of a member look at its right again.
+    pub fn member(&self, subject: &Subject) {
+        let _ = self.members.send(subject.clone());
+    }
+
     /// Every change.
     pub fn watch(&self) -> Receiver<Arc<Record>> {
         self.all.subscribe()

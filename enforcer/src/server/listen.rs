@@ -2,6 +2,8 @@
 //! is shown. Who may do what without one is decided by each method.
 
 use super::ca::Current;
+use super::room::{Room, Seat};
+use crate::approval::identity::Holder;
 use crate::approval::tls;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -13,7 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 
 /// Time for a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 10 });
 
-/// Handshakes at once: those that nobody vouches for yet.
-const HANDSHAKES: usize = 512;
+/// Time of a connection without a certificate: joining takes one call.
+pub(super) const WITHOUT: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 60 });
 
 /// A pause after the system could not accept (out of descriptors), so that it is not asked in a
 /// tight loop.
@@ -65,8 +68,7 @@ pub fn incoming(
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, stream) = mpsc::channel(64);
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let connections = Arc::new(Semaphore::new(connections));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let room = Room::new(connections);
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -77,24 +79,24 @@ pub fn incoming(
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let slots = (
-                Arc::clone(&connections).try_acquire_owned(),
-                Arc::clone(&handshakes).try_acquire_owned(),
-            );
-            let (Ok(connection), Ok(handshake)) = slots else {
-                tracing::warn!(%peer, "too many connections; this one is closed");
+            let Some(shaking) = room.shake(peer.ip()) else {
+                tracing::debug!(%peer, "too many connections; this one is closed");
                 continue;
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready, room) = (acceptor.clone(), ready.clone(), room.clone());
             tokio::spawn(async move {
-                let shaken = shake(acceptor, tcp).await;
-                drop(handshake);
-                match shaken {
-                    Ok(tls) => {
-                        let _ = ready.send(Ok(Connection { tls, _slot: connection })).await;
-                    }
-                    Err(error) => tracing::debug!(%peer, %error, "no handshake"),
-                }
+                let tls = match shake(acceptor, tcp).await {
+                    Ok(tls) => tls,
+                    Err(error) => return tracing::debug!(%peer, %error, "no handshake"),
+                };
+                let chain = tls.get_ref().1.peer_certificates();
+                let leaf = chain.and_then(|chain| chain.first());
+                let holder = leaf.and_then(|leaf| Holder::read(leaf)).map(|holder| holder.subject);
+                let end = holder.is_none().then(|| Box::pin(tokio::time::sleep(WITHOUT)));
+                let Some(seat) = room.seat(shaking, holder) else {
+                    return tracing::debug!(%peer, "too many connections of its kind; closed");
+                };
+                let _ = ready.send(Ok(Connection { tls, end, _seat: seat })).await;
             });
         }
     });
@@ -108,11 +110,13 @@ async fn shake(acceptor: TlsAcceptor, tcp: TcpStream) -> io::Result<TlsStream<Tc
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// One connection and its slot.
+/// One connection and its seat.
 #[derive(Debug)]
 pub struct Connection {
     tls: TlsStream<TcpStream>,
-    _slot: OwnedSemaphorePermit,
+    /// When it ends whatever it does: it has shown no certificate.
+    end: Option<Pin<Box<Sleep>>>,
+    _seat: Seat,
 }
 
 impl Connected for Connection {
@@ -129,6 +133,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }
 }

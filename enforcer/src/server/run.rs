@@ -7,7 +7,7 @@ use super::core::Core;
 use super::service::{admin, approvals, enrollment, review};
 use super::store::rocks::Rocks;
 use super::store::{Store as _, StoreError};
-use super::{expiry, listen, metrics};
+use super::{expiry, listen, members, metrics};
 use arc_swap::ArcSwap;
 use enforcer_proto::v1::admin_server::AdminServer;
 use enforcer_proto::v1::approvals_server::ApprovalsServer;
@@ -23,10 +23,15 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::{Request, Status};
 
 /// How often the server's own certificate is made anew.
 const OWN_CERTIFICATE: Duration = Duration::from_secs(86_400);
+
+/// Time for one call until its answer begins, a slowly sent message included.
+const CALL: Duration = Duration::from_secs(30);
 
 /// Time for calls under way when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -103,6 +108,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Running, StartError> {
     let core = open_at(config, clock)?;
     let config = core.config.clone();
+    members::settle(&core, "server")
+        .await
+        .map_err(|status| StartError::Store(StoreError::Failed(status.message().to_owned())))?;
     for record in core.store.live(None).await? {
         core.expiry.schedule(&record);
     }
@@ -141,26 +149,42 @@ async fn serve(
     let limit = core.config.limits.message_bytes;
     let stop = core.stop.clone();
     let served = Server::builder()
+        .timeout(CALL)
         .max_concurrent_streams(256)
+        .http2_max_header_list_size(16 << 10)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(
             EnrollmentServer::new(enrollment::Service(Arc::clone(&core)))
                 .max_decoding_message_size(64 << 10),
         )
-        .add_service(
+        .add_service(InterceptedService::new(
             ApprovalsServer::new(approvals::Service(Arc::clone(&core)))
                 .max_decoding_message_size(limit),
-        )
-        .add_service(
+            certified,
+        ))
+        .add_service(InterceptedService::new(
             ReviewServer::new(review::Service(Arc::clone(&core)))
                 .max_decoding_message_size(64 << 10),
-        )
-        .add_service(AdminServer::new(admin::Service(core)).max_decoding_message_size(64 << 10))
+            certified,
+        ))
+        .add_service(InterceptedService::new(
+            AdminServer::new(admin::Service(core)).max_decoding_message_size(64 << 10),
+            certified,
+        ))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the server ended");
+    }
+}
+
+/// Before anything of a message is read: only who showed a certificate of ours may send one.
+/// Whose it is and what that one may is looked at by each method.
+fn certified(request: Request<()>) -> Result<Request<()>, Status> {
+    match request.peer_certs() {
+        Some(_) => Ok(request),
+        None => Err(super::core::uncertified()),
     }
 }
 
@@ -194,6 +218,7 @@ async fn renew_own(core: Arc<Core>, current: Arc<Current>) {
     loop {
         tokio::select! {
             () = core.stop.cancelled() => return,
+            () = core.reissue.notified() => {}
             () = tokio::time::sleep(OWN_CERTIFICATE) => {}
         }
         match core.ca.server(&core.config.names, core.clock.now()) {

@@ -1,10 +1,10 @@
 //! Keeps the daemon joined, its certificate fresh and the stream of news open.
 
-use super::{Options, Shared, own, view};
+use super::enrol::{Enrolment, good};
+use super::{Shared, view};
 use crate::approval::identity::Identity;
-use crate::approval::join::{self, JoinError};
+use crate::approval::join;
 use crate::approval::tls;
-use crate::approval::token::Token;
 use crate::approval::{ApprovalError, ApprovalId, View};
 use enforcer_proto::v1;
 use enforcer_proto::v1::watch_event::Event;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 /// First and longest pause between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
@@ -29,30 +29,54 @@ enum End {
     /// A new certificate is there: connect with it. The old stream was good to the end.
     Renewed(Box<Identity>),
     /// No news can come.
-    Lost(String),
+    Lost(Lost),
 }
 
-pub(super) async fn run(shared: Arc<Shared>, identity: Option<Identity>, token: Option<Token>) {
-    let mut identity = match (identity, token) {
-        (Some(identity), _) => identity,
-        (None, Some(token)) => join_until_done(&shared.options, &token).await,
-        (None, None) => return,
-    };
+/// Why no news can come.
+struct Lost {
+    why: String,
+    /// The server was reached, and does not take our certificate.
+    refused: bool,
+}
+
+impl From<String> for Lost {
+    fn from(why: String) -> Self {
+        Self { why, refused: false }
+    }
+}
+
+impl From<&Status> for Lost {
+    fn from(status: &Status) -> Self {
+        let refused = matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied);
+        Self { why: join::words(status), refused }
+    }
+}
+
+pub(super) async fn run(shared: Arc<Shared>, mut identity: Option<Identity>) {
+    let mut enrolment = Enrolment::new(&shared.options);
     let mut pause = BACKOFF.0;
     loop {
+        let current = match identity.take().filter(good) {
+            Some(current) => current,
+            None => enrolment.wait().await,
+        };
         let started = Instant::now();
-        match stream(&shared, &identity).await {
+        match stream(&shared, &current).await {
             End::Renewed(renewed) => {
-                identity = *renewed;
+                identity = Some(*renewed);
                 continue;
             }
-            End::Lost(why) => {
+            End::Lost(lost) => {
                 let was_up = shared.table.connected();
                 shared.table.down();
+                let why = lost.why;
                 if was_up {
                     tracing::warn!(%why, "the approval server is lost; what needs approval is denied");
                 } else {
                     tracing::debug!(%why, "the approval server is not reached");
+                }
+                if lost.refused {
+                    identity = enrolment.after_refusal(&why, &current).await;
                 }
             }
         }
@@ -61,33 +85,12 @@ pub(super) async fn run(shared: Arc<Shared>, identity: Option<Identity>, token: 
         }
         sleep(jittered(pause)).await;
         pause = (pause * 2).min(BACKOFF.1);
-    }
-}
-
-async fn join_until_done(options: &Options, token: &Token) -> Identity {
-    let mut pause = BACKOFF.0;
-    loop {
-        match join::join(&options.url, token, &options.dir).await {
-            Ok(identity) => match own(&identity, options) {
-                Ok(()) => {
-                    tracing::info!(holder = %identity.holder.subject, "joined the approval server");
-                    return identity;
-                }
-                Err(error) => tracing::error!(%error, "joined as somebody else"),
-            },
-            Err(error @ JoinError::Refused(_)) => {
-                tracing::error!(%error, "the join token was not taken; what needs approval is denied");
-                pause = BACKOFF.1 * 10;
-            }
-            Err(error) => tracing::warn!(%error, "not joined yet"),
-        }
-        sleep(jittered(pause)).await;
-        pause = (pause * 2).min(BACKOFF.1 * 10);
+        identity = identity.or(Some(current));
     }
 }
 
 /// Many daemons that lost one server must not come back in one moment.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let mut byte = [0];
     let part = match getrandom::fill(&mut byte) {
         Ok(()) => u32::from(byte[0]),
@@ -100,17 +103,17 @@ fn jittered(pause: Duration) -> Duration {
 async fn stream(shared: &Shared, identity: &Identity) -> End {
     let channel = match tls::channel(&shared.options.url, identity) {
         Ok(channel) => channel,
-        Err(error) => return End::Lost(error.to_string()),
+        Err(error) => return End::Lost(error.to_string().into()),
     };
     shared.channel.store(Some(Arc::new(channel.clone())));
     let opened = match shared.api_while_down() {
         Ok(mut api) => timeout(shared.options.silence, api.watch(v1::WatchRequest {})).await,
-        Err(error) => return End::Lost(error.to_string()),
+        Err(error) => return End::Lost(error.to_string().into()),
     };
     let mut news = match opened {
         Ok(Ok(answer)) => answer.into_inner(),
-        Ok(Err(status)) => return End::Lost(join::words(&status)),
-        Err(_) => return End::Lost("no answer in time".to_owned()),
+        Ok(Err(status)) => return End::Lost(Lost::from(&status)),
+        Err(_) => return End::Lost("no answer in time".to_owned().into()),
     };
     tokio::select! {
         lost = follow(shared, &mut news) => End::Lost(lost),
@@ -119,14 +122,14 @@ async fn stream(shared: &Shared, identity: &Identity) -> End {
 }
 
 /// Takes in news until there are none any more, and says why.
-async fn follow(shared: &Shared, news: &mut Streaming<v1::WatchEvent>) -> String {
+async fn follow(shared: &Shared, news: &mut Streaming<v1::WatchEvent>) -> Lost {
     let mut seen = HashSet::new();
     loop {
         let event = match timeout(shared.options.silence, news.message()).await {
             Ok(Ok(Some(event))) => event.event,
-            Ok(Ok(None)) => return "the server ended the stream".to_owned(),
-            Ok(Err(status)) => return join::words(&status),
-            Err(_) => return "nothing was heard for too long".to_owned(),
+            Ok(Ok(None)) => return "the server ended the stream".to_owned().into(),
+            Ok(Err(status)) => return Lost::from(&status),
+            Err(_) => return "nothing was heard for too long".to_owned().into(),
         };
         match event {
             Some(Event::Approval(approval)) => match view(&approval) {
@@ -134,17 +137,17 @@ async fn follow(shared: &Shared, news: &mut Streaming<v1::WatchEvent>) -> String
                     seen.insert(view.id);
                     shared.table.update(view);
                 }
-                Err(error) => return error.to_string(),
+                Err(error) => return error.to_string().into(),
             },
             Some(Event::Heartbeat(_)) => {}
             Some(Event::Synced(_)) => {
                 if let Err(error) = catch_up(shared, &seen).await {
-                    return error.to_string();
+                    return error.to_string().into();
                 }
                 seen.clear();
                 shared.table.up();
             }
-            None => return "an event of an unknown kind".to_owned(),
+            None => return "an event of an unknown kind".to_owned().into(),
         }
     }
 }

@@ -7,14 +7,12 @@
 use super::identity::{Identity, IdentityError, Role};
 use super::table::Table;
 use super::tls::{self, TlsError};
-use super::token::{BadToken, Token};
 use super::{ApprovalError, ApprovalId, Ask, Claim, NotGranted, Ticket, View, convert};
 use crate::operation::{Digest, OperationId};
 use arc_swap::ArcSwapOption;
 use enforcer_proto::v1;
 use enforcer_proto::v1::approvals_client::ApprovalsClient;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+mod enrol;
 mod link;
 
 /// Time for one call.
@@ -43,22 +42,6 @@ pub enum ClientError {
     /// The address or the certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The token file cannot be read.
-    #[error("{path}: {cause}")]
-    TokenFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: std::io::Error,
-    },
-    /// The token file holds something else.
-    #[error("{path}: {cause}")]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        cause: BadToken,
-    },
     /// Neither an identity nor a token.
     #[error(
         "this host has not joined the approval server: run `enforcer join --dir {0}`, or name a `token_file` under [server]"
@@ -83,7 +66,7 @@ pub struct Options {
     pub url: String,
     /// The identity's directory.
     pub dir: PathBuf,
-    /// A file with a join token, for the first start.
+    /// A file with a join token: for the first start, and after the certificate ran out.
     pub token_file: Option<PathBuf>,
     /// This host's name, as its certificate must have it.
     pub host: String,
@@ -133,8 +116,9 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Starts the background task and returns at once: until the server was reached, everything
-    /// is denied. Must be called inside a runtime.
+    /// Starts the background task and returns at once: until the server was reached, whatever
+    /// needs approval is denied. A certificate that ran out and a token that is not there yet
+    /// stop nothing: the task waits for one that is good. Must be called inside a runtime.
     ///
     /// # Errors
     /// When no connection could ever be made with this configuration.
@@ -144,15 +128,9 @@ impl Client {
             own(identity, &options)?;
             tls::channel(&options.url, identity)?;
         }
-        // A host that was away for too long comes back with a new token in the same place.
-        let now = time::OffsetDateTime::now_utc().unix_timestamp();
-        let identity = identity
-            .filter(|identity| now < identity.holder.not_after || options.token_file.is_none());
-        let token = match (&identity, &options.token_file) {
-            (Some(_), _) => None,
-            (None, Some(path)) => Some(read_token(path)?),
-            (None, None) => return Err(ClientError::NotJoined(options.dir)),
-        };
+        if identity.is_none() && options.token_file.is_none() {
+            return Err(ClientError::NotJoined(options.dir));
+        }
         let (withdraw, withdrawals) = mpsc::channel(WITHDRAWALS);
         let table = Table::new(
             options.lost_after,
@@ -164,7 +142,7 @@ impl Client {
         );
         let shared =
             Arc::new(Shared { options, table: Arc::new(table), channel: ArcSwapOption::empty() });
-        let link = tokio::spawn(link::run(Arc::clone(&shared), identity, token));
+        let link = tokio::spawn(link::run(Arc::clone(&shared), identity));
         let withdraw = tokio::spawn(withdraw_all(Arc::clone(&shared), withdrawals));
         Ok(Self(Arc::new(Inner {
             shared,
@@ -237,6 +215,7 @@ impl Client {
             id: answer.claim_id,
             approval: approval.id.clone(),
             decided_by: convert::voters(&approval, true),
+            votes: convert::votes(&approval),
             scope: scopes.join(","),
         };
         // Remembered as in use first, so that the news of its end does not drop it.
@@ -293,12 +272,6 @@ fn own(identity: &Identity, options: &Options) -> Result<(), ClientError> {
         holder: subject.to_string(),
         host: options.host.clone(),
     })
-}
-
-fn read_token(path: &Path) -> Result<Token, ClientError> {
-    let text = fs::read_to_string(path)
-        .map_err(|cause| ClientError::TokenFile { path: path.to_owned(), cause })?;
-    Token::parse(&text).map_err(|cause| ClientError::Token { path: path.to_owned(), cause })
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

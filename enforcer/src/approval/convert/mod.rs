@@ -222,7 +222,9 @@ fn state(approval: &v1::Approval) -> Result<State, ConvertError> {
         v1::State::Pending => Ok(State::Pending),
         v1::State::Approved => Ok(State::Approved { by: voters(approval, true) }),
         v1::State::Denied => {
-            Ok(State::Denied { by: voters(approval, false), reason: reasons(approval) })
+            let votes = votes(approval);
+            let by = voters(approval, false);
+            Ok(State::Denied { by, reason: reasons(&votes), votes })
         }
         v1::State::Expired => Ok(State::Expired),
         v1::State::Cancelled => Ok(State::Cancelled),
@@ -242,9 +244,19 @@ pub fn voters(approval: &v1::Approval, approve: bool) -> Vec<String> {
     people
 }
 
-fn reasons(approval: &v1::Approval) -> String {
+/// The votes as this host may keep and pass them on: a reason is free text, and credentials in
+/// it stay at the server.
+pub fn votes(approval: &v1::Approval) -> Vec<v1::Vote> {
+    let concealed = |vote: &v1::Vote| v1::Vote {
+        reason: crate::capture::argv::one(&vote.reason),
+        ..vote.clone()
+    };
+    approval.votes.iter().map(concealed).collect()
+}
+
+fn reasons(votes: &[v1::Vote]) -> String {
     let mut reasons: Vec<&str> = Vec::new();
-    for vote in approval.votes.iter().filter(|vote| !vote.approve) {
+    for vote in votes.iter().filter(|vote| !vote.approve) {
         if !vote.reason.is_empty() && !reasons.contains(&vote.reason.as_str()) {
             reasons.push(&vote.reason);
         }

@@ -104,3 +104,15 @@ proptest! {
         prop_assert_eq!(checked_operation(&wire).unwrap_err(), ConvertError::Body);
     }
 }
+
+#[test]
+fn credentials_in_a_reason_stay_at_the_server() {
+    let vote = |reason: &str| v1::Vote { reason: reason.to_owned(), ..v1::Vote::default() };
+    let approval = v1::Approval {
+        votes: vec![vote("CHG-1234, as agreed"), vote("use password=s3kr1t for it")],
+        ..v1::Approval::default()
+    };
+    let kept: Vec<String> = votes(&approval).into_iter().map(|vote| vote.reason).collect();
+    assert_eq!(kept[0], "CHG-1234, as agreed");
+    assert!(!kept[1].contains("s3kr1t") && kept[1].starts_with("use password="), "{kept:?}");
+}

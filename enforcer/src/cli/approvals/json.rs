@@ -6,6 +6,12 @@ use base64::engine::general_purpose::STANDARD;
 use enforcer_proto::v1;
 use serde_json::{Map, Value, json};
 
+/// For people and programs: indented, and no character that acts on a terminal.
+pub(super) fn pretty(value: &impl serde::Serialize) -> String {
+    let plain = serde_json::to_string_pretty(value).unwrap_or_default();
+    plain.split('\n').map(crate::cli::transcripts::text::escaped).collect::<Vec<_>>().join("\n")
+}
+
 /// One approval; `body` is left out where there is none or the server did not send it.
 pub(super) fn approval(approval: &v1::Approval) -> Value {
     let request = approval.request.clone().unwrap_or_default();

@@ -175,6 +175,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
         }
         Command::Deny { id, reason, json } => {
             let approval = fetch(&mut client, id).await?;
+            undecided(&approval)?;
             let digest = approval.request.map(|request| request.digest).unwrap_or_default();
             let vote = v1::DecideRequest { id: approval.id, approve: false, reason, digest };
             let answer = client.decide(vote).await.map_err(Told)?.into_inner();
@@ -192,6 +193,19 @@ async fn fetch(client: &mut Client, id: String) -> anyhow::Result<v1::Approval> 
     Ok(client.show(v1::GetRequest { id }).await.map_err(Told)?.into_inner())
 }
 
+/// Refuses to vote on what is over: the server would take a vote that was counted before for a
+/// repeated one.
+fn undecided(approval: &v1::Approval) -> anyhow::Result<()> {
+    match approval.state() {
+        v1::State::Pending | v1::State::Approved => Ok(()),
+        _ => bail!(
+            "{} is {}: nothing can be decided on it any more",
+            text::line(&approval.id),
+            show::state(approval)
+        ),
+    }
+}
+
 async fn list(
     client: &mut Client,
     states: &[StateArg],
@@ -204,13 +218,11 @@ async fn list(
     let mut out = io::stdout().lock();
     if json {
         let all: Vec<_> = approvals.iter().map(json::approval).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        writeln!(out, "{}", json::pretty(&all))?;
         return Ok(());
     }
     let now = crate::server::clock::wall();
-    for approval in &approvals {
-        writeln!(out, "{}", show::summary(approval, now))?;
-    }
+    out.write_all(show::summaries(&approvals, now).as_bytes())?;
     Ok(())
 }
 
@@ -222,6 +234,7 @@ async fn approve(
     json: bool,
 ) -> anyhow::Result<()> {
     let approval = fetch(client, id).await?;
+    undecided(&approval)?;
     let request = approval.request.as_ref().context("the server sent no request")?;
     // Nothing cut or changed can be approved: the digest must come out of what is here.
     let (_, digest) = convert::checked_operation(request)
@@ -253,7 +266,7 @@ async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {
             continue;
         };
         let line = if json {
-            json::approval(&approval).to_string()
+            crate::cli::transcripts::text::json(&json::approval(&approval))
         } else {
             show::summary(&approval, crate::server::clock::wall())
         };
@@ -266,7 +279,7 @@ async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {
 
 fn print_one(approval: &v1::Approval, json: bool) -> anyhow::Result<()> {
     let text = if json {
-        format!("{}\n", serde_json::to_string_pretty(&json::approval(approval))?)
+        format!("{}\n", json::pretty(&json::approval(approval)))
     } else {
         show::whole(approval)
     };

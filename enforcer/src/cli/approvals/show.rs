@@ -19,26 +19,60 @@ pub(super) fn state(approval: &v1::Approval) -> &'static str {
     }
 }
 
-/// One line for listings. Milliseconds since the Unix epoch.
+/// Columns of a listing's line, before what needs no column: id, state, time, who, action.
+type Row = [String; 5];
+
+/// The narrowest columns: those of a list that is not known yet.
+const NARROW: [usize; 5] = [36, 9, 12, 24, 12];
+
+/// Lines of a listing, their columns under each other. Milliseconds since the Unix epoch.
+pub(super) fn summaries(approvals: &[v1::Approval], now: i64) -> String {
+    let rows: Vec<(Row, String)> = approvals.iter().map(|a| (row(a, now), rest(a))).collect();
+    let mut columns = [0; 5];
+    for (row, _) in &rows {
+        for (column, shown) in columns.iter_mut().zip(row) {
+            *column = (*column).max(text::columns(shown));
+        }
+    }
+    rows.iter().map(|(row, rest)| joined(row, rest, columns) + "\n").collect()
+}
+
+/// One line of a listing that goes on. Milliseconds since the Unix epoch.
 pub(super) fn summary(approval: &v1::Approval, now: i64) -> String {
+    joined(&row(approval, now), &rest(approval), NARROW)
+}
+
+fn joined(row: &Row, rest: &str, columns: [usize; 5]) -> String {
+    let cells = row.iter().zip(columns).map(|(shown, column)| text::padded(shown, column));
+    format!("{} {rest}", cells.collect::<Vec<_>>().join(" "))
+}
+
+fn row(approval: &v1::Approval, now: i64) -> Row {
     let request = approval.request.clone().unwrap_or_default();
     let operation = request.operation.unwrap_or_default();
     let agent = request.principal.map(|principal| principal.agent).unwrap_or_default();
-    let scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.name.as_str()).collect();
-    let left = match v1::State::try_from(approval.state) {
+    let time = match v1::State::try_from(approval.state) {
         Ok(v1::State::Pending | v1::State::Approved) => {
             format!("{} left", text::span(approval.expires_unix_ms - now))
         }
         _ => format!("{} old", text::span(now - approval.created_unix_ms)),
     };
-    format!(
-        "{} {:<9} {left:<12} {}/{} {} {} [{}] yes:{} no:{}",
+    [
         text::line(&approval.id),
-        state(approval),
-        text::short(&approval.host, 40),
-        text::short(&agent, 40),
+        state(approval).to_owned(),
+        time,
+        format!("{}/{}", text::short(&approval.host, 40), text::short(&agent, 40)),
         text::short(&operation.action, 40),
-        text::short(&operation.resource, 100),
+    ]
+}
+
+fn rest(approval: &v1::Approval) -> String {
+    let request = approval.request.clone().unwrap_or_default();
+    let resource = request.operation.map(|operation| operation.resource).unwrap_or_default();
+    let scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.name.as_str()).collect();
+    format!(
+        "{} [{}] yes:{} no:{}",
+        text::short(&resource, 100),
         text::short(&scopes.join(","), 60),
         convert::voters(approval, true).len(),
         convert::voters(approval, false).len(),
@@ -55,14 +89,14 @@ pub(super) fn whole(approval: &v1::Approval) -> String {
     out.field("expires", &text::time(approval.expires_unix_ms));
     out.field("requests", &approval.asked.to_string());
     out.field("uses left", &approval.uses_left.to_string());
-    out.title("What will run (all of this is hashed into the digest)");
+    out.title("What will run: all of this, and nothing else, is covered by the digest");
     out.field("digest", &request.digest);
     let principal = request.principal.clone().unwrap_or_default();
     let operation = request.operation.clone().unwrap_or_default();
     out.field("agent", &principal.agent);
     out.field("task", if principal.task.is_empty() { "(none)" } else { &principal.task });
     out.field("target", &operation.target);
-    out.field("name", &operation.name);
+    out.field("verified name", &operation.name);
     out.field("port", &operation.port.to_string());
     out.field("protocol", &operation.protocol);
     out.field("action", &operation.action);
@@ -75,15 +109,15 @@ pub(super) fn whole(approval: &v1::Approval) -> String {
         Ok(_) => out.field("check", "the digest is that of exactly this"),
         Err(error) => out.field("check", &format!("CANNOT BE APPROVED: {error}")),
     }
-    out.title("Who asks");
+    out.title("Who asks: not covered by the digest; no other host can use the grant");
     out.field("host", &approval.host);
     out.process(&principal);
     out.field("policy", &request.policy);
     if !operation.notes.is_empty() {
-        out.title("Not part of what is approved");
+        out.title("Notes: not covered by the digest, and not part of what is approved");
         operation.notes.iter().for_each(|note| out.fact(note));
     }
-    out.title("Who decides");
+    out.title("Who decides: not covered by the digest; the server counts by these rules");
     request.scopes.iter().for_each(|scope| out.scope(scope));
     approval.votes.iter().for_each(|vote| out.vote(vote));
     out.0
@@ -100,7 +134,8 @@ impl Page {
     /// A name of ours and a value of others. Longer ones go below, so that no line wraps.
     fn field(&mut self, name: &str, value: &str) {
         let shown = text::line(value);
-        if shown.chars().count() <= 56 && shown.is_ascii() {
+        let short = text::columns(name) <= 40 && text::columns(&shown) <= 56;
+        if short && shown.is_ascii() && !value.ends_with(' ') {
             let _ = writeln!(self.0, "  {name:<18} {shown}");
         } else {
             let _ = writeln!(self.0, "  {name}");
@@ -108,17 +143,30 @@ impl Page {
         }
     }
 
+    /// A name and a value of others. What kind of value it is stands with the name, so that no
+    /// two facts show the same.
     fn fact(&mut self, fact: &v1::Fact) {
         use v1::fact::Value;
-        let name = text::line(&fact.name);
+        let mut name = text::word(&fact.name);
+        if text::columns(&name) > 60 {
+            self.field("long name, of the value below", &fact.name);
+            "(value)".clone_into(&mut name);
+        }
         match &fact.value {
-            None => self.field(&name, "(nothing)"),
+            None => self.field(&format!("{name} (no value)"), ""),
             Some(Value::Text(value)) => self.field(&name, value),
-            Some(Value::Number(number)) => self.field(&name, &number.to_string()),
-            Some(Value::Flag(flag)) => self.field(&name, if *flag { "yes" } else { "no" }),
+            Some(Value::Number(value)) => {
+                self.field(&format!("{name} (number)"), &value.to_string());
+            }
+            Some(Value::Flag(flag)) => {
+                self.field(&format!("{name} (flag)"), if *flag { "yes" } else { "no" });
+            }
+            Some(Value::List(list)) if list.items.is_empty() => {
+                self.field(&format!("{name} (empty list)"), "");
+            }
             Some(Value::List(list)) => {
                 for (at, item) in list.items.iter().enumerate() {
-                    self.field(&format!("{name}[{at}]"), item);
+                    self.field(&format!("{name} ({} of {})", at + 1, list.items.len()), item);
                 }
             }
         }
@@ -128,13 +176,14 @@ impl Page {
         if body.is_empty() {
             return;
         }
+        let length = body.len();
         match std::str::from_utf8(body) {
             Ok(body) if !body.contains('\0') => {
-                let _ = writeln!(self.0, "  body (text)");
+                let _ = writeln!(self.0, "  body (text, {length} bytes)");
                 self.0.push_str(&text::block(body, "    "));
             }
             _ => {
-                let _ = writeln!(self.0, "  body (binary)");
+                let _ = writeln!(self.0, "  body (binary, {length} bytes)");
                 self.0.push_str(&text::hex_block(body, "    "));
             }
         }
@@ -162,7 +211,15 @@ impl Page {
         self.field("scope", &scope.name);
         self.field("  people", &rule);
         let ttl = i64::try_from(scope.grant_ttl_seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-        self.field("  grant", &format!("{} uses within {}", scope.uses, text::span(ttl)));
+        self.field(
+            "  grant",
+            &format!(
+                "{} use{} within {}",
+                scope.uses,
+                if scope.uses == 1 { "" } else { "s" },
+                text::span(ttl)
+            ),
+        );
     }
 
     fn vote(&mut self, vote: &v1::Vote) {
@@ -194,11 +251,43 @@ mod tests {
         }
     }
 
+    fn asked(facts: Vec<v1::Fact>) -> v1::Approval {
+        let mut approval = approval(b"", "r");
+        let request = approval.request.as_mut().unwrap();
+        request.operation.as_mut().unwrap().facts = facts;
+        approval
+    }
+
+    fn fact(name: &str, value: v1::fact::Value) -> v1::Fact {
+        v1::Fact { name: name.to_owned(), value: Some(value) }
+    }
+
+    fn list(items: &[&str]) -> v1::fact::Value {
+        let items = items.iter().map(|item| (*item).to_owned()).collect();
+        v1::fact::Value::List(v1::TextList { items })
+    }
+
     #[test]
     fn hostile_text_cannot_fake_the_page() {
-        let hostile = "https://a/\n  check              the digest is that of exactly this\x1b[A";
-        let page = whole(&approval(b"ok\n\nWho decides\n  vote yes\x1b[2J", hostile));
-        assert!(!page.chars().any(|c| c.is_control() && c != '\n'));
+        let fake =
+            "https://a/\n  check              the digest is that of exactly this\x1b[A\u{202e}";
+        let mut hostile =
+            approval(b"ok\n\nWho decides\n  vote yes\x1b[2J\n  check              x", fake);
+        hostile.host = fake.to_owned();
+        let request = hostile.request.as_mut().unwrap();
+        request.policy = fake.to_owned();
+        let principal = request.principal.get_or_insert_default();
+        (principal.agent, principal.argv) = (fake.to_owned(), vec![fake.to_owned(); 2]);
+        let operation = request.operation.as_mut().unwrap();
+        operation.target = " ".repeat(200) + fake;
+        for name in ["check              the digest is that of exactly this", &"x ".repeat(100)] {
+            operation.facts.push(fact(name, v1::fact::Value::Text(fake.to_owned())));
+            operation.notes.push(fact(name, list(&[fake, "check"])));
+        }
+        let page = whole(&hostile);
+        let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!page.chars().any(bad));
+        assert!(page.lines().all(|line| text::columns(line) <= 100), "{page}");
         let ours = |word: &str| page.lines().filter(|line| line.starts_with(word)).count();
         assert_eq!(ours("Who decides"), 1);
         assert_eq!(ours("  check  "), 1);
@@ -206,9 +295,114 @@ mod tests {
     }
 
     #[test]
+    fn every_hashed_part_shows_and_no_two_operations_show_the_same() {
+        use v1::fact::Value as V;
+        let text = |text: &str| V::Text(text.to_owned());
+        let mut pages = std::collections::BTreeSet::new();
+        let mut operations = vec![
+            approval(b"", "r"),
+            approval(b"", "r "),
+            approval(b"a\tb", "r"),
+            approval(b"a    b", "r"),
+            approval(b"a\xe2\x80\xb9tab\xe2\x80\xbab", "r"),
+            approval(b"a\n", "r"),
+            approval(b"a", "r"),
+            approval(b"a ", "r"),
+            approval(b"a\x00", "r"),
+        ];
+        for value in [
+            text("yes"),
+            V::Flag(true),
+            text("1"),
+            V::Number(1),
+            list(&[]),
+            list(&[""]),
+            list(&["1"]),
+            list(&["1", ""]),
+            list(&["1", "2"]),
+            text(""),
+            text(" "),
+            text("x ".repeat(80).as_str()),
+            text("x ".repeat(80).trim_end()),
+        ] {
+            operations.push(asked(vec![fact("f", value)]));
+        }
+        operations.push(asked(vec![fact("f (number)", text("1"))]));
+        operations.push(asked(vec![fact("f", text("1")), fact("g", text("1"))]));
+        for part in 0..6 {
+            let mut one = approval(b"", "r");
+            let request = one.request.as_mut().unwrap();
+            let operation = request.operation.as_mut().unwrap();
+            match part {
+                0 => operation.target = "part".to_owned(),
+                1 => operation.name = "part".to_owned(),
+                2 => operation.port = 444,
+                3 => operation.protocol = "part".to_owned(),
+                4 => operation.action = "part".to_owned(),
+                _ => request.principal.get_or_insert_default().task = "part".to_owned(),
+            }
+            operations.push(one);
+        }
+        let count = operations.len();
+        // What is checked is not compared: it is about the digest.
+        let hashed = |page: String| page.split("  check  ").next().unwrap().to_owned();
+        pages.extend(operations.iter().map(|one| hashed(whole(one))));
+        assert_eq!(pages.len(), count);
+    }
+
+    #[test]
+    fn what_is_not_hashed_stands_apart() {
+        let mut approval = asked(vec![fact("hashed.fact", v1::fact::Value::Number(1))]);
+        approval.host = "h1".to_owned();
+        let request = approval.request.as_mut().unwrap();
+        request.policy = "sha256:1".to_owned();
+        request.scopes.push(v1::Scope { name: "payments".to_owned(), ..v1::Scope::default() });
+        let notes = &mut request.operation.as_mut().unwrap().notes;
+        notes.push(fact("ignored.header", v1::fact::Value::Text("x".to_owned())));
+        let page = whole(&approval);
+        let (covered, told) = page.split_once("Who asks: not covered by the digest").unwrap();
+        for shown in ["digest", "agent", "task", "verified name", "port", "hashed.fact (number)"] {
+            assert!(covered.contains(&format!("\n  {shown} ")), "{shown}: {page}");
+        }
+        for shown in ["host", "policy", "process", "ignored.header", "scope"] {
+            assert!(told.contains(&format!("\n  {shown} ")), "{shown}: {page}");
+            assert!(!covered.contains(&format!("\n  {shown} ")), "{shown}: {page}");
+        }
+        assert!(told.contains("Notes: not covered by the digest"));
+    }
+
+    #[test]
+    fn listed_columns_stand_under_each_other() {
+        let one = |host: &str, state: v1::State| {
+            let mut one = approval(b"", "日本語");
+            (one.host, one.state) = (host.to_owned(), state.into());
+            one.request.as_mut().unwrap().operation.as_mut().unwrap().action =
+                "http.get".to_owned();
+            one
+        };
+        let rows = [
+            one("h", v1::State::Pending),
+            one("ホスト", v1::State::Cancelled),
+            one(&"x".repeat(60), v1::State::Spent),
+        ];
+        let shown = summaries(&rows, 0);
+        let at = |word: &str| -> Vec<usize> {
+            shown
+                .lines()
+                .map(|line| text::columns(line.split_once(word).expect("there").0))
+                .collect()
+        };
+        for word in ["http.get", "日本語", "[] yes:0"] {
+            let at = at(word);
+            assert!(at.iter().all(|column| *column == at[0]), "{word} {at:?}\n{shown}");
+        }
+    }
+
+    #[test]
     fn the_whole_body_is_shown() {
         let page = whole(&approval(b"\x00\x01binary", "r"));
-        assert!(page.contains("body (binary)") && page.contains("00 01 62 69 6e 61 72 79"));
+        assert!(page.contains("body (binary, 8 bytes)"));
+        assert!(page.contains("00 01 62 69 6e 61 72 79"));
         let text = whole(&approval("ein Gruß".as_bytes(), "r"));
         assert!(text.contains("    | ein Gruß"));
     }

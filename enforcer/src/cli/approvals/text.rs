@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Columns of a line of foreign text; a terminal must not wrap it, or the rest would stand at
 /// the margin like our own words.
@@ -33,43 +34,114 @@ const HIDDEN: [(u32, u32); 19] = [
     (0xf_0000, 0x10_ffff),
 ];
 
-fn push(out: &mut String, c: char) {
-    let code = u32::from(c);
-    // The mark's own bracket too, so that a mark in the text cannot be forged.
-    let marked =
-        c.is_control() || c == '‹' || HIDDEN.iter().any(|(from, to)| (*from..=*to).contains(&code));
-    if marked {
-        // Writing into a string does not fail.
-        let _ = write!(out, "‹U+{code:04X}›");
-    } else {
-        out.push(c);
+/// Marks that are drawn over the character before them (combining diacritics and their
+/// supplements): stacked, they cover other lines.
+const DRAWN_OVER: [(u32, u32); 6] = [
+    (0x0300, 0x036f),
+    (0x0483, 0x0489),
+    (0x1ab0, 0x1aff),
+    (0x1dc0, 0x1dff),
+    (0x20d0, 0x20ff),
+    (0xfe20, 0xfe2f),
+];
+
+/// Characters without a width of their own that may stand on another, as scripts need them.
+const STACK: usize = 2;
+
+/// Shows text character by character.
+#[derive(Default)]
+struct Shower {
+    /// How many characters without a width stand on the last one.
+    stack: usize,
+}
+
+impl Shower {
+    fn push(&mut self, out: &mut String, c: char) {
+        let within = |ranges: &[(u32, u32)]| {
+            ranges.iter().any(|(from, to)| (*from..=*to).contains(&u32::from(c)))
+        };
+        self.stack = match c.width() {
+            Some(1..) => 0,
+            _ => self.stack + 1,
+        };
+        // The mark's own bracket too, so that a mark in the text cannot be forged.
+        let marked = c.is_control()
+            || c == '‹'
+            || within(&HIDDEN)
+            || within(&DRAWN_OVER)
+            || self.stack > STACK;
+        if marked {
+            self.stack = 0;
+            mark(out, c);
+        } else {
+            out.push(c);
+        }
     }
+}
+
+fn mark(out: &mut String, c: char) {
+    // Writing into a string does not fail.
+    let _ = write!(out, "‹U+{:04X}›", u32::from(c));
 }
 
 /// One line: every control, line end and hidden character as a mark.
 pub fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    text.chars().for_each(|c| push(&mut out, c));
+    let mut shower = Shower::default();
+    text.chars().for_each(|c| shower.push(&mut out, c));
     out
 }
 
-/// One line of at most so many characters, for listings; a cut one ends in `…`.
+/// One word: spaces and brackets are marks too, so that a name looks like no name with a remark.
+pub fn word(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut shower = Shower::default();
+    for c in text.chars() {
+        if c.is_whitespace() || "()[]".contains(c) {
+            mark(&mut out, c);
+        } else {
+            shower.push(&mut out, c);
+        }
+    }
+    out
+}
+
+/// One line of at most so many columns, for listings; a cut one ends in `…`.
 pub fn short(text: &str, most: usize) -> String {
     let whole = line(text);
-    if whole.chars().count() <= most {
+    if whole.width() <= most {
         return whole;
     }
-    let mut cut: String = whole.chars().take(most.saturating_sub(1)).collect();
+    let mut cut = String::new();
+    let mut columns = 0;
+    for c in whole.chars() {
+        columns += c.width().unwrap_or(0);
+        if columns >= most {
+            break;
+        }
+        cut.push(c);
+    }
     cut.push('…');
     cut
 }
 
-/// Several lines, each behind `margin`, none wider than the terminal. Line ends and tabs are
-/// kept, everything else that does not show is a mark.
+/// How many columns shown text takes.
+pub fn columns(shown: &str) -> usize {
+    shown.width()
+}
+
+/// Shown text, filled up with spaces to so many columns.
+pub fn padded(shown: &str, columns: usize) -> String {
+    let missing = columns.saturating_sub(shown.width());
+    format!("{shown}{:missing$}", "")
+}
+
+/// Several lines, each behind `margin`, none wider than the terminal. Line ends are kept, tabs
+/// show as `‹tab›`, everything else that does not show is a mark.
 pub fn block(text: &str, margin: &str) -> String {
     let mut out = String::new();
     for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
-        row(&mut out, &line.replace('\t', "    "), margin);
+        row(&mut out, line, margin, true);
     }
     out
 }
@@ -77,19 +149,26 @@ pub fn block(text: &str, margin: &str) -> String {
 /// One line that may be too long for the terminal, continued below; line ends and tabs are marks.
 pub fn wrapped(text: &str, margin: &str) -> String {
     let mut out = String::new();
-    row(&mut out, text, margin);
+    row(&mut out, text, margin, false);
     out
 }
 
-fn row(out: &mut String, line: &str, margin: &str) {
+fn row(out: &mut String, line: &str, margin: &str, tabs: bool) {
     out.push_str(margin);
     out.push_str("| ");
     let mut columns = 0;
     let mut shown = String::new();
-    for c in line.chars() {
+    let mut shower = Shower::default();
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
         shown.clear();
-        push(&mut shown, c);
-        // Characters outside ASCII can be two columns wide.
+        match c {
+            '\t' if tabs => shown.push_str("‹tab›"),
+            // A space at the end would not be seen.
+            ' ' if rest.peek().is_none() => mark(&mut shown, c),
+            c => shower.push(&mut shown, c),
+        }
+        // What is not ASCII is two columns wide on some terminals.
         let width: usize = shown.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
         if columns + width > WIDTH {
             out.push('\n');
@@ -151,6 +230,9 @@ mod tests {
             ("zero\u{200b}width", "zero‹U+200B›width"),
             ("‹U+000A›", "‹U+2039›U+000A›"),
             ("Grüße 日本", "Grüße 日本"),
+            ("e\u{301}\u{301}", "e‹U+0301›‹U+0301›"),
+            ("नमस्ते ที่", "नमस्ते ที่"),
+            ("\u{e31}\u{e34}\u{e31}\u{e34}", "\u{e31}\u{e34}‹U+0E31›\u{e34}"),
         ];
         for (text, shown) in cases {
             assert_eq!(line(text), shown);
@@ -160,12 +242,37 @@ mod tests {
     #[test]
     fn blocks_keep_their_margin() {
         let long = "x".repeat(WIDTH + 3);
-        let shown = block(&format!("{{\n\t\"a\": 1\r\n}}\n{long}"), "  ");
+        let shown = block(&format!("{{\n\t\"a\": 1\r\n}} \n{long}"), "  ");
         let whole = "x".repeat(WIDTH);
         assert_eq!(
             shown,
-            format!("  | {{\n  |     \"a\": 1‹U+000D›\n  | }}\n  | {whole}\n  > xxx\n")
+            format!("  | {{\n  | ‹tab›\"a\": 1‹U+000D›\n  | }}‹U+0020›\n  | {whole}\n  > xxx\n")
         );
+    }
+
+    #[test]
+    fn words_have_no_room_for_a_remark() {
+        assert_eq!(
+            word("a b (number)[0]"),
+            "a‹U+0020›b‹U+0020›‹U+0028›number‹U+0029›‹U+005B›0‹U+005D›"
+        );
+        assert_eq!(word("http.header.x-y"), "http.header.x-y");
+    }
+
+    #[test]
+    fn columns_are_counted_as_they_show() {
+        for (text, most, shown) in [
+            ("plain", 5, "plain"),
+            ("plainer", 5, "plai…"),
+            ("日本語", 6, "日本語"),
+            ("日本語x", 6, "日本…"),
+            ("日本語x", 5, "日本…"),
+        ] {
+            assert_eq!(short(text, most), shown);
+            assert!(short(text, most).width() <= most);
+        }
+        assert_eq!(padded("日本", 6), "日本  ");
+        assert_eq!(padded("longer", 2), "longer");
     }
 
     #[test]

@@ -45,6 +45,11 @@ enum Command {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    command(args)
+        .map_err(|error| anyhow::anyhow!("{}{}", super::in_full(&error), super::as_root(&error)))
+}
+
+fn command(args: Args) -> anyhow::Result<ExitCode> {
     let dir = Config::load(&args.config)?.ca_dir();
     let (done, shown) = match args.command {
         Command::Show => (None, show(&dir)?),
@@ -98,9 +103,12 @@ struct Shown {
 
 fn show(dir: &Path) -> anyhow::Result<Shown> {
     let path = dir.join(ca::CERTIFICATE);
-    let der = CertificateDer::from_pem_file(&path).with_context(|| {
-        format!("{} cannot be read as a certificate (`enforcer init` makes one)", path.display())
+    let pem = fs::read(&path).with_context(|| match path.try_exists() {
+        Ok(false) => format!("{} is not there (`enforcer init` makes one)", path.display()),
+        _ => format!("{} cannot be read", path.display()),
     })?;
+    let der = CertificateDer::from_pem_slice(&pem)
+        .with_context(|| format!("{} does not hold a certificate", path.display()))?;
     let (_, certificate) = x509_parser::parse_x509_certificate(&der)
         .with_context(|| format!("{} does not hold a certificate", path.display()))?;
     let time = |at: x509_parser::time::ASN1Time| {

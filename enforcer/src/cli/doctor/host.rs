@@ -69,7 +69,10 @@ fn certificate(config: &Config) -> Check {
     };
     let validity = ca.validity();
     if validity.is_valid() {
-        return Check::ok("ca", format!("{path_text}, until {}", validity.not_after));
+        return Check::ok("ca", {
+            let until = validity.not_after.timestamp().saturating_mul(1000);
+            format!("{path_text}, until {}", crate::cli::approvals::text::time(until))
+        });
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));

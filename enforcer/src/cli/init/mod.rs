@@ -42,7 +42,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None if dir == Path::new(DEFAULT_DIR) => "/var/lib/enforcer".into(),
         None => dir.join("data"),
     };
-    let steps = init(&dir, &data_dir)?;
+    let steps = init(&dir, &data_dir).map_err(|error| {
+        let hint = match super::as_root(&error) {
+            "" => String::new(),
+            root => format!("{root}, or give a directory of your own: `enforcer init ./enforcer`"),
+        };
+        anyhow::anyhow!("{}{hint}", super::in_full(&error))
+    })?;
     let failed = steps.iter().any(|step| step.outcome == Outcome::Failed);
     let config = dir.join("enforcer.toml");
     if args.json {

@@ -92,6 +92,9 @@ fn hits(pattern: &Regex, e: &Exchange) -> Vec<Hit> {
     for (_, decision) in &e.decisions {
         look("decision", decision.reason.as_bytes());
         look("decided by", decision.decided_by.join(", ").as_bytes());
+        for vote in &decision.votes {
+            look("vote", format!("{}: {}", vote.person, vote.reason).as_bytes());
+        }
     }
     look("request body", &e.request.data);
     if let Some((_, head)) = &e.head {

@@ -51,9 +51,13 @@ pub fn entry(flow: FlowId, start: Option<&v1::FlowStart>, exchange: &Exchange) -
         "_rules": decision.map(|decision| &decision.rules),
         "_approval": decision.map(|decision| &decision.approval),
         "_decidedBy": decision.map(|decision| &decision.decided_by),
+        "_votes": decision.map(super::json::votes),
         "_outcome": end.map(|end| &end.outcome),
         "_masked": masked,
     });
+    if let Some(said) = decision.map(comment).filter(|said| !said.is_empty()) {
+        entry["comment"] = json!(said);
+    }
     if let Some((_, forwarded)) = &exchange.forwarded {
         // The address alone: readers parse this field.
         let address = forwarded.upstream.parse::<std::net::SocketAddr>();
@@ -63,6 +67,21 @@ pub fn entry(flow: FlowId, start: Option<&v1::FlowStart>, exchange: &Exchange) -
         entry["_uninspected"] = json!(forwarded.uninspected);
     }
     Some(entry)
+}
+
+/// What people said, for tools that show the format's own field only.
+fn comment(decision: &v1::Decision) -> String {
+    let one = |vote: &v1::Vote| {
+        let word = if vote.approve { "approved" } else { "denied" };
+        match vote.reason.as_str() {
+            "" => format!("{word} by {}", vote.person),
+            reason => format!("{word} by {}: {reason}", vote.person),
+        }
+    };
+    let mut said: Vec<String> = decision.votes.iter().map(one).collect();
+    // A vote that counts in several scopes is there once for each.
+    said.dedup();
+    said.join("\n")
 }
 
 fn request(asked: &v1::OperationAsked, exchange: &Exchange) -> Value {

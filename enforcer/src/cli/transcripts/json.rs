@@ -136,7 +136,22 @@ fn decision(d: &v1::Decision) -> Value {
         "decided_by": d.decided_by,
         "claim": d.claim,
         "held_ms": d.held_ms,
+        "votes": votes(d),
     })
+}
+
+/// Who voted, when and why.
+pub fn votes(d: &v1::Decision) -> Value {
+    let one = |vote: &v1::Vote| {
+        json!({
+            "person": vote.person,
+            "approve": vote.approve,
+            "reason": vote.reason,
+            "unix_ms": vote.unix_ms,
+            "scope": vote.scope,
+        })
+    };
+    d.votes.iter().map(one).collect()
 }
 
 /// The verdict's word.

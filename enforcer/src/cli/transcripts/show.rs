@@ -224,10 +224,23 @@ fn write_decision(out: &mut String, d: &v1::Decision) -> std::fmt::Result {
         }
         writeln!(out)?;
     }
+    for vote in &d.votes {
+        write_vote(out, vote)?;
+    }
     for line in &d.trace {
         writeln!(out, "    {}", Line(line))?;
     }
     Ok(())
+}
+
+fn write_vote(out: &mut String, vote: &v1::Vote) -> std::fmt::Result {
+    let word = if vote.approve { "yes" } else { "no" };
+    let at = when::show(vote.unix_ms.saturating_mul(1_000_000));
+    write!(out, "    vote {word} by {} for {} at {at}", Line(&vote.person), Line(&vote.scope))?;
+    match vote.reason.as_str() {
+        "" => writeln!(out),
+        reason => writeln!(out, ": {}", Line(reason)),
+    }
 }
 
 fn write_body(out: &mut String, side: &str, body: &BodyView, limit: usize) -> std::fmt::Result {

@@ -39,6 +39,13 @@ fn events() -> Vec<(Option<OperationId>, Kind)> {
             verdict: v1::Verdict::Allow.into(),
             reason: "policy".into(),
             decided_by: vec!["alice".into()],
+            votes: vec![v1::Vote {
+                person: "alice".into(),
+                approve: true,
+                reason: "CHG-1234\u{1b}[2J".into(),
+                unix_ms: 1_700_000_000_000,
+                scope: "payments".into(),
+            }],
             ..v1::Decision::default()
         }),
         Kind::Forwarded(v1::Forwarded {
@@ -108,12 +115,15 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let (store, flow) = sample(dir.path()).await;
     let id = flow.to_string();
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["list"], "builder"),
         (&["list", "--json", "--agent", "builder", "--since", "1h"], "\"operations\":1"),
         (&["list", "--target", "api", "--outcome", "complete"], "complete"),
         (&["show", &id], "http.post https://api.test/v1/x"),
         (&["show", &id], "by alice"),
+        (&["show", &id], "vote yes by alice for payments at 2023-11-14"),
+        (&["grep", "CHG-1234"], "vote: alice: CHG-1234"),
+        (&["export", "--format", "har"], "\"comment\":\"approved by alice: CHG-1234"),
         (&["show", &id, "--json"], "\"base64\""),
         (&["grep", "n..dle"], "request body: {\"needle\""),
         (&["grep", "--json", "-i", "OWNED"], "response header"),

@@ -50,7 +50,11 @@ fn write(f: &mut fmt::Formatter<'_>, text: &str, keep: impl Fn(char) -> bool) ->
 
 /// JSON on one line in which no such character is left as it is.
 pub fn json(value: &serde_json::Value) -> String {
-    let plain = value.to_string();
+    escaped(&value.to_string())
+}
+
+/// A line of JSON with every such character escaped.
+pub fn escaped(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
         if hostile(c) {

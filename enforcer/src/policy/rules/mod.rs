@@ -288,11 +288,21 @@ fn report(
     span: &Range<usize>,
     problems: &mut Problems,
 ) {
-    let help = error.help().map_or_else(
-        || "see `enforcer policy schema` for what a rule can say".to_owned(),
-        |help| help.to_string(),
-    );
-    problems.error((source, span), in_words(error, rule), help);
+    let text = in_words(error, rule);
+    let help = error
+        .help()
+        .map(|help| help.to_string())
+        .filter(|help| !far(help, &text))
+        .unwrap_or_else(|| "see `enforcer policy schema` for what a rule can say".to_owned());
+    problems.error((source, span), text, help);
+}
+
+/// Whether the help names a word that is like none that the error speaks of: Cedar suggests the
+/// nearest one there is, however far.
+fn far(help: &str, error: &str) -> bool {
+    let suggested = help.strip_prefix("did you mean `").and_then(|rest| rest.split('`').next());
+    let mut spoken_of = error.split('`').skip(1).step_by(2);
+    suggested.is_some_and(|suggested| !spoken_of.any(|word| nearest(word, [suggested]).is_some()))
 }
 
 /// What Cedar says, with "rule" where Cedar says "policy": here a policy is the whole bundle.

@@ -26,6 +26,18 @@ fn everything_is_reported_at_once() {
 }
 
 #[test]
+fn only_a_near_word_is_suggested() {
+    let rule = |condition: &str| {
+        let rule = "@id(\"r\") permit (principal, action == Action::\"dns.query\", resource)";
+        problems(&files(API, &format!("{rule} when {{ {condition} }};\n"), "", ""))
+    };
+    let near = rule("context.recordtype == \"A\"");
+    assert!(near.contains("did you mean `record_type`?"), "{near}");
+    let far = rule("context.path == \"x\"");
+    assert!(far.contains("`path`") && !far.contains("did you mean"), "{far}");
+}
+
+#[test]
 fn broken_syntax() {
     let found = problems(&files(
         "[[target]\nname = \"a\"\n",

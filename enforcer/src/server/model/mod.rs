@@ -137,7 +137,7 @@ pub enum Claimed {
 
 /// A transition that is not possible from where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the approval is {}", .0.as_str())]
+#[error("the approval is {}, so nothing was changed", .0.as_str())]
 pub struct NotNow(pub Phase);
 
 impl Record {
@@ -171,6 +171,12 @@ impl Record {
         }
         // It ended when its time was over, whenever that was noticed.
         self.ended_as(Phase::Expired, self.expires())
+    }
+
+    /// Ends it before its time: the time that it was given is not the time any more.
+    #[must_use]
+    pub fn lapse(&self, now: Millis) -> Self {
+        self.ended_as(Phase::Expired, now)
     }
 
     fn ended_as(&self, phase: Phase, now: Millis) -> Self {

@@ -49,7 +49,7 @@ impl Record {
     /// of distinct people, denied once any scope has its threshold of them.
     ///
     /// The first vote of a person counts and cannot be changed; the same vote again is
-    /// answered with the record as it is.
+    /// answered with the record as it is, until what it helped to decide is over.
     ///
     /// # Errors
     /// When the vote does not count; then nothing changed.
@@ -72,11 +72,18 @@ impl Record {
             return Err(VoteError::Mismatch);
         }
         let mut next = self.at(now);
-        if let Some(vote) = next.votes.iter().find(|vote| vote.person == person.name) {
-            return if vote.approve == approve { Ok(next) } else { Err(VoteError::Voted) };
-        }
-        if next.phase != Phase::Pending {
-            return Err(NotNow(next.phase).into());
+        let mine = next.votes.iter().find(|vote| vote.person == person.name);
+        let mine = mine.map(|vote| vote.approve);
+        // A vote that is sent again because its answer was lost.
+        let made = if approve { Phase::Approved } else { Phase::Denied };
+        let stands = next.phase == Phase::Pending || next.phase == made;
+        match mine {
+            Some(counted) if counted == approve && stands => return Ok(next),
+            Some(counted) if counted != approve && next.phase.live() => {
+                return Err(VoteError::Voted);
+            }
+            _ if next.phase != Phase::Pending => return Err(NotNow(next.phase).into()),
+            _ => {}
         }
         if reason.trim().is_empty() && self.rules.iter().any(|rule| rule.reason_required) {
             return Err(VoteError::ReasonMissing);
@@ -91,6 +98,27 @@ impl Record {
         next.revision += 1;
         next.decide(now);
         Ok(next)
+    }
+
+    /// Without the votes for it of these people, and whose those were; `None` when it does not
+    /// wait any more or has none of them. Votes against it stay.
+    pub fn without_votes(
+        &self,
+        people: &BTreeSet<String>,
+        now: Millis,
+    ) -> Option<(Self, Vec<String>)> {
+        let mut next = self.at(now);
+        if next.phase != Phase::Pending {
+            return None;
+        }
+        let (gone, kept): (Vec<Vote>, Vec<Vote>) =
+            next.votes.into_iter().partition(|vote| vote.approve && people.contains(&vote.person));
+        if gone.is_empty() {
+            return None;
+        }
+        next.votes = kept;
+        next.revision += 1;
+        Some((next, gone.into_iter().map(|vote| vote.person).collect()))
     }
 
     fn decide(&mut self, now: Millis) {

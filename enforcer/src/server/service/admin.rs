@@ -5,6 +5,7 @@ use crate::approval::identity::{Role, Subject};
 use crate::approval::token::Token;
 use crate::server::audit::{Code, Entry};
 use crate::server::core::Core;
+use crate::server::members;
 use crate::server::store::JoinToken;
 use enforcer_proto::v1;
 use enforcer_proto::v1::admin_server::Admin;
@@ -39,6 +40,22 @@ impl Admin for Service {
         let actor = self.admin(&request).await?;
         let created = create_token(&self.0, &actor, request.into_inner()).await?;
         Ok(Response::new(created))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let actor = self.admin(&request).await?;
+        Ok(Response::new(members::remove(&self.0, &actor, request.into_inner()).await?))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        self.admin(&request).await?;
+        Ok(Response::new(members::list(&self.0).await?))
     }
 
     type AuditStream = ReceiverStream<Result<v1::AuditRecord, Status>>;

@@ -4,7 +4,7 @@ use super::watch;
 use crate::approval::NotGranted;
 use crate::approval::identity::Role;
 use crate::server::audit::{Code, Entry};
-use crate::server::core::{Caller, Core, id, unknown};
+use crate::server::core::{Caller, Core, id, removed, unknown};
 use crate::server::model::{Claimed, Record, fold_key};
 use crate::server::store::{Ask, Asked};
 use crate::server::{validate, wire};
@@ -39,6 +39,7 @@ impl Approvals for Service {
                 Ok(Response::new(wire::brief(&record)))
             }
             Asked::Found(record) => Ok(Response::new(wire::brief(&record))),
+            Asked::Removed => Err(removed()),
             Asked::Full => {
                 core.metrics.full.inc();
                 let full = "too many requests of this agent or host wait for people";
@@ -80,7 +81,7 @@ impl Approvals for Service {
         let caller = self.0.caller(&request, &[Role::Daemon]).await?;
         let v1::CancelRequest { id: text, digest } = request.into_inner();
         let actor = caller.subject.to_string();
-        let cancelled = self.0.transition(id(&text)?, |record, now| {
+        let cancelled = self.0.transition(id(&text)?, Some(&caller), |record, now| {
             own(&caller, record)?;
             if digest != record.digest {
                 return Err(unknown());
@@ -135,6 +136,7 @@ impl Service {
         let record = Record::new(id, who, &checked.digest, checked.rules, excluded, now);
         let limits = core.config.limits;
         Ok(Ask {
+            by: Some(caller.subject.clone()),
             audit: Entry::new(Code::ApprovalRequested, caller.subject.to_string(), id, detail),
             record,
             fold,
@@ -155,10 +157,11 @@ impl Service {
     ) -> Result<v1::ClaimResponse, Status> {
         let actor = caller.subject.to_string();
         let claim = Uuid::now_v7();
-        let claimed = self.0.transition(id, |record, now| {
+        let claimed = self.0.transition(id, Some(caller), |record, now| {
             own(caller, record)?;
             Ok(match record.claim(operation, digest, claim, now) {
                 Claimed::New(next, claim) => {
+                    self.0.may_grant()?;
                     let detail = format!("claim={claim} operation={operation}");
                     let entry = Entry::new(Code::GrantClaimed, actor.clone(), id, detail);
                     (Some((*next, vec![entry])), Ok(claim))

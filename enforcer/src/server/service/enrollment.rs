@@ -52,8 +52,10 @@ impl Enrollment for Service {
     ) -> Result<Response<v1::JoinResponse>, Status> {
         let everybody = [Role::Daemon, Role::Reviewer, Role::Admin];
         let caller = self.0.caller(&request, &everybody).await?;
-        let subject = caller.subject;
-        let issued = self.issue(&request.get_ref().csr_pem, &subject)?;
+        let subject = &caller.subject;
+        let issued = self.issue(&request.get_ref().csr_pem, subject)?;
+        // After it was issued: a removal from here on bars it.
+        self.0.still(&caller).await?;
         let who = subject.to_string();
         let entry = Entry::new(Code::CertificateRenewed, who.clone(), who, "");
         self.0.note(entry).await?;
@@ -80,8 +82,20 @@ impl Service {
         let Some(subject) = Subject::new(kept.role, &kept.name) else {
             return Ok(None);
         };
+        let barred_until = core.store.member(&subject).await?.map_or(0, |old| old.barred_until);
+        if now / 1000 <= barred_until / 1000 {
+            // A certificate of this second could not be told from one that was taken away.
+            return Err(Status::unavailable("removed a moment ago; try again in a second"));
+        }
         let issued = self.issue(csr_pem, &subject)?;
-        let member = Member { role: kept.role, name: kept.name, groups: kept.groups, joined: now };
+        let member = Member {
+            role: kept.role,
+            name: kept.name,
+            groups: kept.groups,
+            joined: now,
+            removed: false,
+            barred_until,
+        };
         let detail = format!("token={} from={from}", kept.id);
         let who = subject.to_string();
         let entry = Entry::new(Code::JoinAccepted, who.clone(), who, detail);
@@ -90,6 +104,8 @@ impl Service {
             return Ok(None);
         }
         core.metrics.event(Code::JoinAccepted);
+        // Streams of an earlier certificate may have had other groups.
+        core.hub.member(&subject);
         Ok(Some(self.answer(issued)))
     }
 
@@ -101,6 +117,8 @@ impl Service {
 
     fn issue(&self, csr_pem: &str, subject: &Subject) -> Result<Issued, Status> {
         let core = &self.0;
+        // Told as something that passes, so that the caller comes back.
+        core.may_grant().map_err(|status| Status::unavailable(status.message()))?;
         let hours = ca::hours(core.config.certificates, subject.role());
         let issued = core.ca.issue(csr_pem, subject, hours, core.clock.now());
         issued.map_err(|error| match error {

@@ -76,11 +76,14 @@ impl Review for Service {
         let vote = request.into_inner();
         let id = id(&vote.id)?;
         reason_fits(&vote.reason)?;
-        let voted = self.0.transition(id, |record, now| {
+        let voted = self.0.transition(id, Some(&caller), |record, now| {
             let person = Person { name: caller.subject.name(), groups: &caller.groups };
             match record.vote(person, vote.approve, &vote.reason, &vote.digest, now) {
                 Ok(next) if next.votes.len() == record.votes.len() => Ok((None, Ok(()))),
                 Ok(next) => {
+                    if vote.approve {
+                        self.0.may_grant()?;
+                    }
                     let audit = entries(&caller, &next, &vote);
                     Ok((Some((next, audit)), Ok(())))
                 }
@@ -106,7 +109,7 @@ impl Review for Service {
         reason_fits(&reason)?;
         let id = id(&text)?;
         let actor = caller.subject.to_string();
-        let revoked = self.0.transition(id, |record, now| {
+        let revoked = self.0.transition(id, Some(&caller), |record, now| {
             if !visible(&caller, record) {
                 return Err(unknown());
             }

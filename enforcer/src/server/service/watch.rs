@@ -1,7 +1,7 @@
 //! Streams of news: the present state, a mark, then every change, and a
 //! heartbeat. A listener that fell behind gets the present state again.
 
-use crate::approval::identity::Role;
+use crate::approval::identity::{Role, Subject};
 use crate::server::core::{Caller, Core};
 use crate::server::model::{Person, Record};
 use crate::server::wire;
@@ -40,12 +40,14 @@ pub(super) fn open(core: Arc<Core>, caller: Caller) -> Stream {
 
 /// Ends with the status to send, or with `None` when the client is gone.
 async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), Option<Status>> {
+    let mut members = core.hub.watch_members();
     loop {
         // Listening before looking, so that no change falls between the two.
         let mut changes = match caller.subject.role() {
             Role::Daemon => core.hub.watch_host(caller.subject.name()),
             Role::Reviewer | Role::Admin => core.hub.watch(),
         };
+        core.still(caller).await.map_err(Some)?;
         let host = (caller.subject.role() == Role::Daemon).then(|| caller.subject.name());
         let present = core.store.live(host).await.map_err(|error| Some(error.into()))?;
         for record in present {
@@ -53,7 +55,7 @@ async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), O
             show(core, caller, news, &record).await?;
         }
         send(news, Event::Synced(v1::Synced {})).await?;
-        follow(core, caller, news, &mut changes).await?;
+        follow(core, caller, news, &mut changes, &mut members).await?;
     }
 }
 
@@ -63,10 +65,13 @@ async fn follow(
     caller: &Caller,
     news: &Sender<News>,
     changes: &mut Receiver<Arc<Record>>,
+    members: &mut Receiver<Subject>,
 ) -> Result<(), Option<Status>> {
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
+        // In this order: what is taken from a member is told before its stream ends.
         tokio::select! {
+            biased;
             () = news.closed() => return Err(None),
             () = core.stop.cancelled() => {
                 return Err(Some(Status::unavailable("the server stops")));
@@ -75,6 +80,11 @@ async fn follow(
                 Ok(record) => show(core, caller, news, &record).await?,
                 Err(RecvError::Lagged(_)) => return Ok(()),
                 Err(RecvError::Closed) => return Err(None),
+            },
+            changed = members.recv() => match changed {
+                Ok(subject) if subject != caller.subject => {}
+                // This one, or too many at once to know.
+                _ => core.still(caller).await.map_err(Some)?,
             },
             _ = beat.tick() => {
                 let now = core.clock.now();

@@ -41,6 +41,19 @@ pub struct Member {
     pub groups: Vec<String>,
     /// When it joined last.
     pub joined: Millis,
+    /// Its right was taken away; a new token brings it back.
+    #[serde(default)]
+    pub removed: bool,
+    /// Certificates issued until then are worth nothing: when it was removed last.
+    #[serde(default)]
+    pub barred_until: Millis,
+}
+
+impl Member {
+    /// Whether a certificate that was issued then is good.
+    pub fn takes(&self, issued: Millis) -> bool {
+        !self.removed && issued > self.barred_until
+    }
 }
 
 /// A join token that was given out; its secret is not kept.
@@ -63,6 +76,8 @@ pub struct JoinToken {
 /// A request to keep, unless one that is there answers it.
 #[derive(Clone, Debug)]
 pub struct Ask {
+    /// Who asks; nothing is kept when its right is gone.
+    pub by: Option<Subject>,
     /// The record, if a new one is needed.
     pub record: Record,
     /// Its fold key.
@@ -92,6 +107,8 @@ pub enum Asked {
     Found(Record),
     /// Too many are pending; nothing was kept.
     Full,
+    /// Who asks was removed meanwhile; nothing was kept.
+    Removed,
 }
 
 /// Whether a listed record is wanted.
@@ -113,11 +130,13 @@ pub trait Store: Send + Sync {
         body: bool,
     ) -> Result<Option<v1::ApprovalRequest>, StoreError>;
 
-    /// Replaces a record that has this revision; `false` when it has another by now.
+    /// Replaces a record that has this revision; `false` when it has another by now, or who does
+    /// it was removed meanwhile.
     async fn update(
         &self,
         next: Record,
         revision: u64,
+        by: Option<Subject>,
         audit: Vec<Entry>,
         now: Millis,
     ) -> Result<bool, StoreError>;
@@ -139,6 +158,9 @@ pub trait Store: Send + Sync {
     /// One token.
     async fn token(&self, id: &str) -> Result<Option<JoinToken>, StoreError>;
 
+    /// Forgets every token: the time that they were made for is not the time any more.
+    async fn forget_tokens(&self, audit: Entry, now: Millis) -> Result<(), StoreError>;
+
     /// Uses up a token and keeps who joined with it; `false` when it is gone already.
     async fn redeem(
         &self,
@@ -147,6 +169,18 @@ pub trait Store: Send + Sync {
         audit: Entry,
         now: Millis,
     ) -> Result<bool, StoreError>;
+
+    /// Removes a member and its unused tokens, and says how many those were; `None` when there is
+    /// neither.
+    async fn remove(
+        &self,
+        subject: &Subject,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<Option<u32>, StoreError>;
+
+    /// Everybody that ever joined, by role and name.
+    async fn members(&self) -> Result<Vec<Member>, StoreError>;
 
     /// One member.
     async fn member(&self, subject: &Subject) -> Result<Option<Member>, StoreError>;

@@ -23,9 +23,11 @@ async fn without_a_certificate_only_joining_is_possible() {
     let mut admin = AdminClient::new(channel.clone());
     codes.push(admin.create_token(v1::CreateTokenRequest::default()).await.unwrap_err().code());
     codes.push(admin.audit(v1::AuditRequest { after: 0 }).await.unwrap_err().code());
+    codes.push(admin.remove_member(gone(Role::Daemon, "h1")).await.unwrap_err().code());
+    codes.push(admin.list_members(v1::ListMembersRequest {}).await.unwrap_err().code());
     let mut enrollment = v1::enrollment_client::EnrollmentClient::new(channel);
     codes.push(enrollment.renew(v1::RenewRequest::default()).await.unwrap_err().code());
-    assert_eq!(codes, vec![Code::Unauthenticated; 13]);
+    assert_eq!(codes, vec![Code::Unauthenticated; 15]);
 }
 
 #[tokio::test]
@@ -56,12 +58,14 @@ async fn each_role_has_its_own_methods() {
         let ask = v1::CreateTokenRequest::default();
         codes.push(as_other.create_token(ask).await.unwrap_err().code());
         codes.push(as_other.audit(v1::AuditRequest { after: 0 }).await.unwrap_err().code());
+        codes.push(as_other.remove_member(gone(Role::Daemon, "h1")).await.unwrap_err().code());
+        codes.push(as_other.list_members(v1::ListMembersRequest {}).await.unwrap_err().code());
     }
     codes.push(
         ReviewClient::new(admin.clone()).decide(vote("x", "y", true)).await.unwrap_err().code(),
     );
-    assert_eq!(codes, vec![Code::PermissionDenied; 18]);
-    assert_eq!(harness.audited("access.refused").await.len(), 18);
+    assert_eq!(codes, vec![Code::PermissionDenied; 22]);
+    assert_eq!(harness.audited("access.refused").await.len(), 22);
 
     let mut as_admin = AdminClient::new(admin);
     let mut audit = as_admin.audit(v1::AuditRequest { after: 0 }).await.unwrap().into_inner();
@@ -71,7 +75,7 @@ async fn each_role_has_its_own_methods() {
         verifier.next(&record).unwrap();
         count += 1;
     }
-    assert!(count > 18);
+    assert!(count > 22);
 }
 
 #[tokio::test]

@@ -27,6 +27,9 @@ async fn asked_approved_claimed_once() {
     let operation = OperationId::new();
     let won = approvals.claim(&ticket.id(), &digest, operation).await.unwrap();
     assert_eq!((won.decided_by.clone(), won.scope.as_str()), (by, "s"));
+    let why: Vec<_> =
+        won.votes.iter().map(|v| (v.person.as_str(), v.reason.as_str(), v.unix_ms)).collect();
+    assert_eq!(why, [("ann", "because", harness.time.load(Ordering::Relaxed))]);
     let again = approvals.claim(&ticket.id(), &digest, operation).await.unwrap();
     assert_eq!(again, won, "the same operation is the same use");
     let other = approvals.claim(&ticket.id(), &digest, OperationId::new()).await;
@@ -45,8 +48,13 @@ async fn denied_and_the_denial_stands_for_a_while() {
     let ask = ask("h1", "/pay", vec![scope("s", &["ops"], 1, 1)]);
     let mut ticket = approvals.request(ask.clone()).await.unwrap();
     ops.decide(vote(ticket.id(), ask.digest, false)).await.unwrap();
-    let denied = State::Denied { by: vec!["ann".to_owned()], reason: "because".to_owned() };
-    assert_eq!(ticket.changed().await, Ok(denied.clone()));
+    let denied = ticket.changed().await.unwrap();
+    let State::Denied { by, reason, votes } = &denied else { panic!("{denied:?}") };
+    assert_eq!((by.as_slice(), reason.as_str()), (["ann".to_owned()].as_slice(), "because"));
+    assert_eq!(
+        votes.iter().map(|v| (v.approve, v.scope.as_str())).collect::<Vec<_>>(),
+        [(false, "s")]
+    );
     let again = approvals.request(ask.clone()).await.unwrap();
     assert_eq!((again.id(), again.state()), (ticket.id(), denied));
     harness.pass(Duration::from_secs(31));

@@ -1,6 +1,7 @@
 //! Servers that go away and come back.
 
 use super::*;
+use crate::approval::client::ClientError;
 use crate::server::model::Person;
 
 /// What a restart must not lose is written with the server's own code on its own store.
@@ -9,7 +10,7 @@ fn decide_offline(harness: &Harness, id: ApprovalId) -> impl Future<Output = ()>
     async move {
         let groups = vec!["ops".to_owned()];
         let person = Person { name: "ann", groups: &groups };
-        let voted = core.transition(id.0, |record, now| {
+        let voted = core.transition(id.0, None, |record, now| {
             let next = record.vote(person, true, "r", &record.digest, now).unwrap();
             Ok((Some((next, Vec::new())), ()))
         });
@@ -141,6 +142,64 @@ async fn a_daemon_joins_by_itself_when_the_server_comes() {
     client.ready().await;
     options.host = "h2".to_owned();
     assert!(Client::start(options).is_err());
+}
+
+/// A certificate in the host's directory that ran out before this host started.
+async fn ran_out(harness: &Harness) -> Options {
+    let now = harness.time.load(Ordering::Relaxed);
+    harness.time.store(now - 48 * 3600 * 1000, Ordering::Relaxed);
+    drop(harness.join(Role::Daemon, "h1", &[]).await);
+    harness.time.store(now, Ordering::Relaxed);
+    harness.options("h1")
+}
+
+async fn ready(client: &Client) {
+    tokio::time::timeout(Duration::from_secs(20), client.ready()).await.expect("joined in time");
+}
+
+#[tokio::test]
+async fn a_certificate_that_ran_out_stops_no_daemon_and_a_token_brings_it_back() {
+    let harness = Harness::start().await;
+    let mut options = ran_out(&harness).await;
+    let file = harness.dir.path().join("token");
+    options.token_file = Some(file.clone());
+    let client = Client::start(options).unwrap();
+    let approvals = Approvals::Remote(client.clone());
+    let ask = ask("h1", "/pay", vec![scope("s", &["ops"], 1, 1)]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!approvals.connected());
+    assert_eq!(
+        approvals.request(ask.clone()).await.map(|ticket| ticket.id()),
+        Err(ApprovalError::NotConnected)
+    );
+    std::fs::write(&file, "half a tok").unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!approvals.connected());
+    std::fs::write(&file, harness.token(Role::Daemon, "h1", &[]).await.reveal()).unwrap();
+    ready(&client).await;
+    assert!(approvals.request(ask).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_host_that_joined_by_hand_or_was_never_there_comes_up_without_a_restart() {
+    let harness = Harness::start().await;
+    // Without a token file too, once there was a certificate.
+    let options = ran_out(&harness).await;
+    let by_hand = Client::start(options).unwrap();
+    let mut options = harness.options("h2");
+    options.token_file = Some(harness.dir.path().join("not there yet"));
+    let first = Client::start(options.clone()).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let up = |client: &Client| Approvals::Remote(client.clone()).connected();
+    assert!(!up(&by_hand) && !up(&first));
+    drop(harness.join(Role::Daemon, "h1", &[]).await);
+    let token = harness.token(Role::Daemon, "h2", &[]).await.reveal();
+    std::fs::write(options.token_file.as_ref().unwrap(), token).unwrap();
+    ready(&by_hand).await;
+    ready(&first).await;
+    // Nothing that could ever work: that is a mistake in the configuration.
+    options = harness.options("h3");
+    assert!(matches!(Client::start(options), Err(ClientError::NotJoined(_))));
 }
 
 #[tokio::test]

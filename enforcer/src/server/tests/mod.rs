@@ -27,8 +27,11 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 mod access;
+mod attacks;
+mod clock;
 mod life;
 mod link;
+mod members;
 
 /// A server and the directory that everything is in.
 struct Harness {
@@ -60,7 +63,11 @@ impl Harness {
     }
 
     async fn run(&mut self) {
-        let running = start_at(self.config.clone(), Some(self.clock())).await.unwrap();
+        self.run_by(self.clock()).await;
+    }
+
+    async fn run_by(&mut self, clock: Clock) {
+        let running = start_at(self.config.clone(), Some(clock)).await.unwrap();
         // From now on the port is ours: a restart comes back at the same address.
         self.config.listen = running.address;
         self.running = Some(running);
@@ -195,6 +202,11 @@ fn claim(id: impl ToString, digest: impl ToString) -> v1::ClaimRequest {
         digest: digest.to_string(),
         operation: OperationId::new().to_string(),
     }
+}
+
+fn gone(role: Role, name: &str) -> v1::RemoveMemberRequest {
+    let (role, name) = (role.wire().into(), name.to_owned());
+    v1::RemoveMemberRequest { role, name, reason: "left".to_owned() }
 }
 
 fn get(id: impl ToString) -> v1::GetRequest {

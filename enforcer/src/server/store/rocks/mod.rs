@@ -148,11 +148,12 @@ impl Store for Rocks {
         &self,
         next: Record,
         revision: u64,
+        by: Option<Subject>,
         audit: Vec<Entry>,
         now: Millis,
     ) -> Result<bool, StoreError> {
         let next = Box::new(next);
-        self.run(now, |reply| Command::Update { next, revision, audit, reply }).await
+        self.run(now, |reply| Command::Update { next, revision, by, audit, reply }).await
     }
 
     async fn live(&self, host: Option<&str>) -> Result<Vec<Record>, StoreError> {
@@ -177,6 +178,10 @@ impl Store for Rocks {
         self.db.json(TOKENS, id.as_bytes())
     }
 
+    async fn forget_tokens(&self, audit: Entry, now: Millis) -> Result<(), StoreError> {
+        self.run(now, |reply| Command::ForgetTokens { audit, reply }).await
+    }
+
     async fn redeem(
         &self,
         id: &str,
@@ -186,6 +191,20 @@ impl Store for Rocks {
     ) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.run(now, |reply| Command::Redeem { id, member, audit, reply }).await
+    }
+
+    async fn remove(
+        &self,
+        subject: &Subject,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<Option<u32>, StoreError> {
+        let subject = subject.clone();
+        self.run(now, |reply| Command::Remove { subject, audit, reply }).await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        self.scan(|db| db.all(MEMBERS)).await
     }
 
     async fn member(&self, subject: &Subject) -> Result<Option<Member>, StoreError> {
@@ -288,6 +307,16 @@ impl Db {
             }
         }
         Ok(records)
+    }
+
+    fn all<T: DeserializeOwned>(&self, family: &str) -> Result<Vec<T>, StoreError> {
+        self.0
+            .iterator_cf(self.family(family)?, IteratorMode::Start)
+            .map(|entry| {
+                let (key, stored) = entry.map_err(failed)?;
+                parse(family, &key, &stored)
+            })
+            .collect()
     }
 
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<v1::AuditRecord>, StoreError> {

@@ -22,6 +22,7 @@ fn ask(record: Record) -> Ask {
     let request =
         v1::ApprovalRequest { digest: record.digest.clone(), ..v1::ApprovalRequest::default() };
     Ask {
+        by: None,
         fold: fold_key(&record.host, &record.digest, &record.rules),
         audit: entry(record.id),
         record,
@@ -51,7 +52,7 @@ async fn a_reopened_store_has_everything() {
     let asked = record(1, "h", "a", "d1");
     assert_eq!(store.ask(ask(asked.clone()), 5).await, Ok(Asked::New(asked.clone())));
     let voted = asked.vote(Person { name: "p", groups: &[] }, true, "", "d1", 6).unwrap();
-    assert_eq!(store.update(voted.clone(), 1, vec![entry("x")], 6).await, Ok(true));
+    assert_eq!(store.update(voted.clone(), 1, None, vec![entry("x")], 6).await, Ok(true));
     assert_eq!(store.last_time(), 6);
     drop(store);
 
@@ -76,8 +77,8 @@ async fn only_the_revision_that_was_read_can_be_replaced() {
     store.ask(ask(asked.clone()), 0).await.unwrap();
     let cancelled = asked.cancel(1).unwrap();
     let (one, two) = tokio::join!(
-        store.update(cancelled.clone(), 1, vec![entry(1)], 1),
-        store.update(cancelled.clone(), 1, vec![entry(2)], 1),
+        store.update(cancelled.clone(), 1, None, vec![entry(1)], 1),
+        store.update(cancelled.clone(), 1, None, vec![entry(2)], 1),
     );
     let mut done = [one.unwrap(), two.unwrap()];
     done.sort_unstable();
@@ -85,7 +86,7 @@ async fn only_the_revision_that_was_read_can_be_replaced() {
     assert!(store.live(None).await.unwrap().is_empty());
     assert_eq!(verify(&store).await, 2, "the one that came second left no trace");
     let missing = record(9, "h", "a", "d9");
-    assert_eq!(store.update(missing, 1, Vec::new(), 1).await, Ok(false));
+    assert_eq!(store.update(missing, 1, None, Vec::new(), 1).await, Ok(false));
 }
 
 #[tokio::test]
@@ -101,7 +102,7 @@ async fn identical_requests_fold_and_others_are_capped() {
     assert!(matches!(full(5, "b", "d4").await, Ok(Asked::New(_))));
     assert_eq!(full(6, "b", "d5").await, Ok(Asked::Full));
     let cancelled = folded.cancel(1).unwrap();
-    assert_eq!(store.update(cancelled, 2, Vec::new(), 1).await, Ok(true));
+    assert_eq!(store.update(cancelled, 2, None, Vec::new(), 1).await, Ok(true));
     assert!(matches!(full(7, "a", "d1").await, Ok(Asked::New(_))));
     drop(store);
     let store = Rocks::open(dir.path()).unwrap();
@@ -127,6 +128,8 @@ async fn a_token_is_traded_once() {
         name: "p".to_owned(),
         groups: vec!["g".to_owned()],
         joined: 1,
+        removed: false,
+        barred_until: 0,
     };
     let mut racers = tokio::task::JoinSet::new();
     for _ in 0..32 {

@@ -6,6 +6,7 @@ use super::{
     APPROVALS, AUDIT, Ask, Asked, BODIES, Db, Entry, FOLD, Head, JoinToken, LIVE, MEMBERS, Member,
     Millis, REQUESTS, Record, StoreError, TOKENS, failed, parse,
 };
+use crate::approval::identity::Subject;
 use crate::server::model::{Answer, Phase};
 use rocksdb::{WriteBatch, WriteOptions};
 use serde::Serialize;
@@ -22,10 +23,37 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Ask(Box<Ask>, Reply<Asked>),
-    Update { next: Box<Record>, revision: u64, audit: Vec<Entry>, reply: Reply<bool> },
-    AddToken { token: JoinToken, audit: Entry, reply: Reply<()> },
-    Redeem { id: String, member: Member, audit: Entry, reply: Reply<bool> },
-    Note { audit: Entry, reply: Reply<()> },
+    Update {
+        next: Box<Record>,
+        revision: u64,
+        by: Option<Subject>,
+        audit: Vec<Entry>,
+        reply: Reply<bool>,
+    },
+    AddToken {
+        token: JoinToken,
+        audit: Entry,
+        reply: Reply<()>,
+    },
+    ForgetTokens {
+        audit: Entry,
+        reply: Reply<()>,
+    },
+    Redeem {
+        id: String,
+        member: Member,
+        audit: Entry,
+        reply: Reply<bool>,
+    },
+    Remove {
+        subject: Subject,
+        audit: Entry,
+        reply: Reply<Option<u32>>,
+    },
+    Note {
+        audit: Entry,
+        reply: Reply<()>,
+    },
 }
 
 /// A command and the time it is done at.
@@ -110,9 +138,12 @@ impl Command {
             Self::Update { reply, .. } | Self::Redeem { reply, .. } => {
                 drop(reply.send(Err(error)));
             }
-            Self::AddToken { reply, .. } | Self::Note { reply, .. } => {
+            Self::AddToken { reply, .. }
+            | Self::ForgetTokens { reply, .. }
+            | Self::Note { reply, .. } => {
                 drop(reply.send(Err(error)));
             }
+            Self::Remove { reply, .. } => drop(reply.send(Err(error))),
         })
     }
 }
@@ -147,8 +178,8 @@ impl Batch<'_> {
         let now = job.now;
         match job.command {
             Command::Ask(ask, reply) => answer(reply, self.ask(*ask, now)),
-            Command::Update { next, revision, audit, reply } => {
-                answer(reply, self.update(&next, revision, audit, now))
+            Command::Update { next, revision, by, audit, reply } => {
+                answer(reply, self.update(&next, revision, by.as_ref(), audit, now))
             }
             Command::AddToken { token, audit, reply } => {
                 let done = self
@@ -159,11 +190,21 @@ impl Batch<'_> {
             Command::Redeem { id, member, audit, reply } => {
                 answer(reply, self.redeem(&id, &member, audit, now))
             }
+            Command::ForgetTokens { audit, reply } => {
+                let done = self.forget(|_| true).and_then(|_| self.note(audit, now));
+                answer(reply, done)
+            }
+            Command::Remove { subject, audit, reply } => {
+                answer(reply, self.remove(&subject, audit, now))
+            }
             Command::Note { audit, reply } => answer(reply, self.note(audit, now)),
         }
     }
 
     fn ask(&mut self, ask: Ask, now: Millis) -> Result<Asked, StoreError> {
+        if !self.may(ask.by.as_ref())? {
+            return Ok(Asked::Removed);
+        }
         if let Some(found) = self.folded(&ask.fold)? {
             match found.answers(ask.denied_for, now) {
                 Answer::Folded(next) => {
@@ -204,9 +245,13 @@ impl Batch<'_> {
         &mut self,
         next: &Record,
         revision: u64,
+        by: Option<&Subject>,
         audit: Vec<Entry>,
         now: Millis,
     ) -> Result<bool, StoreError> {
+        if !self.may(by)? {
+            return Ok(false);
+        }
         let current: Option<Record> = self.json(APPROVALS, next.id.as_bytes())?;
         match current {
             Some(current) if current.revision == revision => {
@@ -232,9 +277,59 @@ impl Batch<'_> {
         }
         self.delete(TOKENS, id.as_bytes())?;
         let key = format!("{}/{}", member.role.as_str(), member.name);
-        self.put_json(MEMBERS, key.as_bytes(), member)?;
+        let old: Option<Member> = self.json(MEMBERS, key.as_bytes())?;
+        let barred_until = old.map_or(0, |old| old.barred_until);
+        self.put_json(MEMBERS, key.as_bytes(), &Member { barred_until, ..member.clone() })?;
         self.note(audit, now)?;
         Ok(true)
+    }
+
+    /// Whether the member still is one. Looked at here once more, where changes are in order.
+    fn may(&self, by: Option<&Subject>) -> Result<bool, StoreError> {
+        let Some(by) = by else { return Ok(true) };
+        let member: Option<Member> = self.json(MEMBERS, by.to_string().as_bytes())?;
+        Ok(member.is_some_and(|member| !member.removed))
+    }
+
+    fn remove(
+        &mut self,
+        subject: &Subject,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<Option<u32>, StoreError> {
+        let tokens =
+            self.forget(|token| token.role == subject.role() && token.name == subject.name())?;
+        let key = subject.to_string();
+        let member: Option<Member> = self.json(MEMBERS, key.as_bytes())?;
+        match member.filter(|member| !member.removed) {
+            None if tokens == 0 => return Ok(None),
+            None => {}
+            Some(member) => {
+                let gone = Member { removed: true, barred_until: now, ..member };
+                self.put_json(MEMBERS, key.as_bytes(), &gone)?;
+            }
+        }
+        self.note(audit, now)?;
+        Ok(Some(tokens))
+    }
+
+    /// Forgets the tokens that fit, and says how many.
+    fn forget(&mut self, fits: impl Fn(&JoinToken) -> bool) -> Result<u32, StoreError> {
+        let mut tokens: Vec<JoinToken> = self.db.all(TOKENS)?;
+        for ((family, key), changed) in &self.overlay {
+            if let (&TOKENS, Some(stored)) = (family, changed) {
+                tokens.push(parse(TOKENS, key, stored)?);
+            }
+        }
+        let mut forgotten = 0;
+        for token in tokens.iter().filter(|token| fits(token)) {
+            // One that this group used up is not counted.
+            if self.get(TOKENS, token.id.as_bytes())?.is_some() {
+                self.delete(TOKENS, token.id.as_bytes())?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
     }
 
     fn note(&mut self, entry: Entry, now: Millis) -> Result<(), StoreError> {

@@ -23,6 +23,8 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::{Channel, Endpoint};
 
+mod member;
+
 /// Arguments of `enforcer server`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = false)]
@@ -60,6 +62,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Who has joined, and taking a right away, on the server's machine
+    Member {
+        #[command(subcommand)]
+        command: member::Command,
+    },
     /// Print the audit and check its chain, on the server's machine
     Audit {
         /// Print JSON, one record a line
@@ -75,6 +82,16 @@ enum RoleArg {
     Admin,
 }
 
+impl RoleArg {
+    fn role(self) -> Role {
+        match self {
+            Self::Daemon => Role::Daemon,
+            Self::Reviewer => Role::Reviewer,
+            Self::Admin => Role::Admin,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(Command::Init { dir }) = args.command {
@@ -86,19 +103,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         match args.command {
             None => serve(config).await,
             Some(Command::Token { role, name, groups, ttl, json }) => {
-                let role = match role {
-                    RoleArg::Daemon => Role::Daemon,
-                    RoleArg::Reviewer => Role::Reviewer,
-                    RoleArg::Admin => Role::Admin,
-                };
                 let ask = v1::CreateTokenRequest {
-                    role: role.wire().into(),
+                    role: role.role().wire().into(),
                     name,
                     groups,
                     ttl_seconds: ttl.as_secs(),
                 };
                 token(config, ask, json).await
             }
+            Some(Command::Member { command }) => member::run(config, command).await,
             Some(Command::Audit { json }) => audit(config, json).await,
             Some(Command::Init { .. }) => Ok(()),
         }
@@ -265,7 +278,7 @@ impl Printer {
             })
             .to_string()
         } else {
-            use super::approvals::text;
+            use crate::cli::approvals::text;
             let [actor, subject, detail] = [actor, subject, detail].map(|t| text::line(t));
             format!("{seq} {} {code} {actor} {subject} {detail}", text::time(*unix_ms))
         };
