@@ -30,6 +30,8 @@ mod keys;
 pub mod merkle;
 pub mod read;
 mod recover;
+pub mod rows;
+mod salvage;
 pub mod store;
 pub mod summary;
 pub mod verify;

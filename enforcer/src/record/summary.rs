@@ -4,7 +4,7 @@ use super::chain::Hash;
 use enforcer_proto::v1::{self, event::Kind};
 
 /// How many targets a row names.
-const MAX_TARGETS: usize = 16;
+pub(super) const MAX_TARGETS: usize = 16;
 
 /// The row of a flow that starts with `start`.
 pub fn open_record(start: &v1::FlowStart, unix_ns: i64, session: &[u8]) -> v1::FlowRecord {

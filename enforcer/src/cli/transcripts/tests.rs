@@ -1,6 +1,6 @@
 //! The commands over a store that was written for the purpose.
 
-use super::{Args, Command, StoreArgs, har, json, show, text};
+use super::{Args, StoreArgs, har, json, show, text};
 use crate::config::Transcript;
 use crate::operation::{Operation, OperationId, Protocol};
 use crate::record::view::Assembler;
@@ -80,7 +80,7 @@ async fn sample(dir: &Path) -> (PathBuf, FlowId) {
 }
 
 /// Parses as the program does and gives what it writes.
-fn output(store: &Path, line: &[&str]) -> (ExitCode, String) {
+fn outputs(store: &Path, line: &[&str]) -> (ExitCode, String, String) {
     #[derive(clap::Parser)]
     struct Cli {
         #[command(flatten)]
@@ -90,17 +90,16 @@ fn output(store: &Path, line: &[&str]) -> (ExitCode, String) {
     let line = all.iter().chain(line);
     let args = <Cli as clap::Parser>::try_parse_from(line).unwrap().args;
     let dir = args.store.dir().unwrap();
-    let all = || super::Transcripts::open(&dir).unwrap();
-    let mut out = Vec::new();
-    let code = match *args.command {
-        Command::Verify(args) => super::verify::run(&dir, &args, &mut out),
-        Command::List(args) => super::list::run(&all(), &args, &mut out),
-        Command::Show(args) => show::run(&all(), &args, &mut out),
-        Command::Grep(args) => super::grep::run(&all(), &args, &mut out),
-        Command::Export(args) => super::export::run(&all(), &args, &mut out),
-        Command::Stats(args) => super::stats::run(&all(), &args, &mut out),
-    };
-    (code.unwrap(), String::from_utf8(out).unwrap())
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = super::execute(&dir, &args.command, &mut out, &mut err).unwrap();
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+/// What it says of a store that is not damaged.
+fn output(store: &Path, line: &[&str]) -> (ExitCode, String) {
+    let (code, out, err) = outputs(store, line);
+    assert_eq!(err, "", "{line:?}");
+    (code, out)
 }
 
 #[tokio::test]
@@ -136,6 +135,31 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
     assert_eq!(output(&store, &["grep", "not there"]).0, ExitCode::FAILURE);
     let empty = output(&store, &["list", "--json", "--agent", "other"]).1;
     assert_eq!(serde_json::from_str::<Value>(&empty).unwrap(), serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_shown_as_far_as_it_goes_and_the_command_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, flow) = sample(dir.path()).await;
+    let manifest = std::fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let manifest =
+        manifest.filter(|path| path.to_string_lossy().contains("MANIFEST-")).max().unwrap();
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+    let id = flow.to_string();
+    let lines: [&[&str]; 4] =
+        [&["list"], &["show", &id], &["export", "--format", "jsonl"], &["stats"]];
+    for line in lines {
+        let (code, out, err) = outputs(&store, line);
+        assert_eq!(code, ExitCode::FAILURE, "{line:?}");
+        assert!(out.contains("builder"), "{line:?}: {out}");
+        let name = manifest.file_name().unwrap().to_str().unwrap();
+        assert!(err.contains(name) && err.contains("damaged"), "{line:?}: {err}");
+    }
+    let (code, out, _) = outputs(&store, &["verify"]);
+    assert_eq!(code, ExitCode::FAILURE);
+    assert!(out.contains("NOT GOOD: 1 flows"), "{out}");
 }
 
 /// The mandatory fields of HAR 1.2, by object.

@@ -9,6 +9,7 @@ use enforcer_proto::v1::{self, event::Kind};
 use std::path::{Path, PathBuf};
 
 mod crash;
+mod damage;
 mod limits;
 mod tamper;
 
