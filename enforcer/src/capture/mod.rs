@@ -28,6 +28,7 @@ pub use counters::CounterRow;
 pub use error::CaptureError;
 pub use events::Refusal;
 use std::net::SocketAddr;
+pub use sys::boottime_ns;
 
 /// One captured flow.
 #[derive(Clone, Debug, PartialEq, Eq)]

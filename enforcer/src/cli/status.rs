@@ -239,9 +239,24 @@ fn text(report: &StatusReport) -> String {
             store.events, store.bytes, store.quota_bytes
         ),
     );
+    fn named(agent: &str) -> &str {
+        if agent.is_empty() { "(none)" } else { agent }
+    }
     for counter in &report.counters {
-        let agent = if counter.agent.is_empty() { "(none)" } else { &counter.agent };
+        let agent = named(&counter.agent);
         line("counter", &format!("{agent} {} {}", counter.name, counter.value));
+    }
+    for row in &report.records {
+        let missing = match row.unexplained {
+            0 => String::new(),
+            missing => format!(", {missing} WITHOUT A RECORD"),
+        };
+        let (agent, what) = (named(&row.agent), &row.what);
+        let (kernel, recorded) = (row.kernel, row.recorded);
+        line(
+            "records",
+            &format!("{agent} {what} {kernel} since the start, {recorded} recorded{missing}"),
+        );
     }
     for check in report.checks.iter().filter(|c| !c.ok) {
         line("FAILED", &format!("{}: {}", check.name, check.detail));
@@ -263,6 +278,7 @@ fn duration(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::run::control::{Check, LayerStatus, ServerStatus};
+    use crate::run::status::Records;
 
     #[test]
     fn what_is_wrong_stands_out() {
@@ -278,6 +294,13 @@ mod tests {
                 detail: "connection refused".into(),
             },
             checks: vec![Check::failed("clock", "it went back")],
+            records: vec![Records {
+                agent: "ci".into(),
+                what: "protocol".into(),
+                kernel: 7,
+                recorded: 5,
+                unexplained: 2,
+            }],
             uptime_s: 3_700,
             ..StatusReport::default()
         };
@@ -288,6 +311,7 @@ mod tests {
             "NONE: everything is denied",
             "NOT writable",
             "FAILED      clock: it went back",
+            "ci protocol 7 since the start, 5 recorded, 2 WITHOUT A RECORD",
             "up 1h1m",
         ] {
             assert!(text.contains(part), "{part} in {text}");

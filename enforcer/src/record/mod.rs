@@ -34,6 +34,8 @@ pub mod rows;
 mod salvage;
 pub mod store;
 pub mod summary;
+mod tally;
+mod usage;
 pub mod verify;
 pub mod view;
 pub mod wal;
@@ -44,6 +46,7 @@ mod tests;
 
 pub use error::RecordError;
 pub use flow::FlowLog;
+pub use tally::Recorded;
 
 use writer::Message;
 
@@ -157,6 +160,10 @@ struct Shared {
     recovered: u64,
     sync: Sync,
     quota: u64,
+    /// Bytes of the quota that one agent may take.
+    share: u64,
+    usage: Arc<usage::Usage>,
+    tally: tally::Tally,
     at_quota: AtQuota,
     body_limit: u64,
     hash_key: keys::HashKey,
@@ -178,6 +185,7 @@ impl Recorder {
         let session = start_session(&store, &mut log)?;
         let counters = Arc::new(Counters::default());
         keeper::measure(store.path(), &counters);
+        let usage = Arc::new(usage::Usage::default());
         let hash_key = keys.hash_key();
         let (queue, messages) = std::sync::mpsc::channel();
         let (orders, told) = std::sync::mpsc::channel();
@@ -186,6 +194,8 @@ impl Recorder {
             counters: Arc::clone(&counters),
             writer: queue.clone(),
             retention_ns: retention_ns(cfg.retention_days),
+            usage: Arc::clone(&usage),
+            session,
             orders: told,
         };
         let writer =
@@ -214,6 +224,9 @@ impl Recorder {
             recovered,
             sync: cfg.sync,
             quota: cfg.quota_bytes,
+            share: share_of(cfg),
+            usage,
+            tally: tally::Tally::default(),
             at_quota: cfg.at_quota,
             body_limit: cfg.body_limit,
             hash_key,
@@ -222,8 +235,10 @@ impl Recorder {
 
     /// Begins a flow's transcript; its first event is in the log when this returns.
     pub async fn open_flow(&self, start: v1::FlowStart) -> Result<FlowLog, RecordError> {
-        let log = FlowLog::new(Arc::clone(&self.0));
+        let counts = tally::Counts::of(&start);
+        let log = self.log_of(&start);
         log.append(None, Kind::FlowStart(start), Durability::Logged).await?;
+        self.0.tally.add(counts);
         Ok(log)
     }
 
@@ -234,12 +249,24 @@ impl Recorder {
         events: Vec<(Option<crate::operation::OperationId>, Kind)>,
         end: v1::FlowEnd,
     ) -> Result<FlowId, RecordError> {
-        let log = FlowLog::new(Arc::clone(&self.0));
+        let counts = tally::Counts::of(&start);
+        let log = self.log_of(&start);
         let mut all = vec![(None, Kind::FlowStart(start))];
         all.extend(events);
         all.push((None, Kind::FlowEnd(end)));
         log.append_all(all, Durability::Logged).await?;
+        self.0.tally.add(counts);
         Ok(log.id())
+    }
+
+    fn log_of(&self, start: &v1::FlowStart) -> FlowLog {
+        let agent = start.principal.as_ref().map_or("", |principal| &principal.agent);
+        FlowLog::new(Arc::clone(&self.0), self.0.usage.of(agent))
+    }
+
+    /// What was recorded since the start, to be held against the kernel's counters.
+    pub fn recorded(&self) -> Recorded {
+        self.0.tally.read()
     }
 
     /// A secret as it may be recorded: `hmac:` and 32 hex digits under the host's key, so that
@@ -307,35 +334,74 @@ impl Shared {
         room.map_err(|_| RecordError::Closed)
     }
 
-    /// Whether an event may be recorded, and how much of its body. At the quota what would go
-    /// on is refused, and what ends a flow is still recorded.
-    fn admit(&self, kind: &Kind) -> Result<u64, RecordError> {
+    /// Whether an event may be recorded, and how much of its body. At the quota, and for an
+    /// agent at its share, what would go on is refused, and what ends a flow is still recorded.
+    fn admit(&self, kind: &Kind, own: &usage::Own) -> Result<u64, RecordError> {
         if let Some(failure) = self.counters.failure() {
             return Err(RecordError::Failed(failure));
         }
         let used = self.counters.used();
-        if used < self.quota {
+        let all = self.room_in(used, self.quota);
+        let part = own.part(used);
+        let agent = self.room_in(part, self.share);
+        if all == Room::Free && agent == Room::Free {
             return Ok(self.body_limit);
         }
-        // Without bodies the store grows slowly, but not without end.
-        let ceiling = self.quota.saturating_add(self.quota / 4);
-        let goes_on = match kind {
+        let full = || RecordError::Full { used, quota: self.quota };
+        match kind {
+            // Refusals are folded before they come here, so that they grow slowly; what an agent
+            // must not do is recorded also when it is at its share.
+            Kind::FlowStart(start) if start.refusal.is_some() => {
+                if used >= ceiling(self.quota) {
+                    return Err(full());
+                }
+            }
             Kind::FlowStart(_)
             | Kind::OperationAsked(_)
             | Kind::RequestBody(_)
             | Kind::ResponseBody(_)
-            | Kind::Forwarded(_) => true,
+            | Kind::Forwarded(_) => {
+                if all == Room::Stop {
+                    return Err(full());
+                }
+                if agent == Room::Stop {
+                    let agent = own.agent.to_string();
+                    return Err(RecordError::Share { agent, used: part, share: self.share });
+                }
+            }
             Kind::Decision(_)
             | Kind::ResponseHead(_)
             | Kind::OperationEnd(_)
-            | Kind::FlowEnd(_) => false,
-        };
-        let stop = self.at_quota == AtQuota::Stop || used >= ceiling;
-        if stop && goes_on {
-            return Err(RecordError::Full { used, quota: self.quota });
+            | Kind::FlowEnd(_) => {}
         }
         Ok(0)
     }
+
+    fn room_in(&self, used: u64, limit: u64) -> Room {
+        match self.at_quota {
+            _ if used < limit => Room::Free,
+            AtQuota::Truncate if used < ceiling(limit) => Room::NoBodies,
+            AtQuota::Truncate | AtQuota::Stop => Room::Stop,
+        }
+    }
+}
+
+/// What a limit leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    NoBodies,
+    Stop,
+}
+
+/// Without bodies the store grows slowly, but not without end.
+fn ceiling(limit: u64) -> u64 {
+    limit.saturating_add(limit / 4)
+}
+
+fn share_of(cfg: &config::Transcript) -> u64 {
+    let share = u128::from(cfg.quota_bytes) * u128::from(cfg.agent_share) / 100;
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 impl Drop for Shared {

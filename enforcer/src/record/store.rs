@@ -225,7 +225,7 @@ impl Store {
     }
 
     pub(crate) fn error(&self, action: &'static str, error: &rocksdb::Error) -> RecordError {
-        let message = self.own_words(&error.to_string());
+        let message = self.own_words(error.as_ref());
         RecordError::Store { path: self.path.clone(), action, message }
     }
 

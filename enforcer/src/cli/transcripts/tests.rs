@@ -138,6 +138,48 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
 }
 
 #[tokio::test]
+async fn what_the_kernel_refused_is_listed_as_denied_and_shown_as_a_flow() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, allowed) = sample(dir.path()).await;
+    let recorder = Recorder::open(&Transcript::default(), dir.path()).unwrap();
+    let start = v1::FlowStart {
+        principal: Some(v1::Principal { agent: "builder".into(), ..v1::Principal::default() }),
+        orig_addr: "198.18.0.9".into(),
+        orig_port: 443,
+        name: "quic.test".into(),
+        transport: "udp".into(),
+        refusal: Some(v1::KernelRefusal {
+            hook: "connect4".into(),
+            reason: "protocol".into(),
+            count: 12,
+            first_unix_ns: 1_000_000_000,
+            last_unix_ns: 2_000_000_000,
+            destinations: vec!["quic.test:443".into()],
+        }),
+        ..v1::FlowStart::default()
+    };
+    let end = v1::FlowEnd { outcome: "kernel-refused".into(), ..v1::FlowEnd::default() };
+    let flow = recorder.whole_flow(start, Vec::new(), end).await.unwrap().to_string();
+    recorder.shutdown().await;
+    let (_, list) = output(&store, &["list", "--denied"]);
+    assert!(list.contains(&flow) && !list.contains(&allowed.to_string()), "{list}");
+    for part in ["PROTOCOL", "udp", "quic.test:443", "12  kernel-refused"] {
+        assert!(list.contains(part), "{part}: {list}");
+    }
+    let (_, list) = output(&store, &["list"]);
+    assert!(list.contains("  http      api  "), "{list}");
+    let (_, shown) = output(&store, &["show", &flow]);
+    assert!(shown.contains("(12 times, from 1970-01-01T00:00:01.000Z to"), "{shown}");
+    let (_, shown) = output(&store, &["show", &flow, "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown[0]["flow"], flow);
+    assert_eq!(shown[0]["start"]["refusal"]["count"], 12);
+    assert_eq!(shown[0]["end"]["outcome"], "kernel-refused");
+    let (_, stats) = output(&store, &["stats"]);
+    assert!(stats.contains("kernel     12 refused"), "{stats}");
+}
+
+#[tokio::test]
 async fn a_damaged_store_is_shown_as_far_as_it_goes_and_the_command_fails() {
     let dir = tempfile::tempdir().unwrap();
     let (store, flow) = sample(dir.path()).await;
@@ -162,74 +204,110 @@ async fn a_damaged_store_is_shown_as_far_as_it_goes_and_the_command_fails() {
     assert!(out.contains("NOT GOOD: 1 flows"), "{out}");
 }
 
-/// The mandatory fields of HAR 1.2, by object.
-#[tokio::test]
-async fn the_har_has_every_mandatory_field() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = sample(dir.path()).await;
-    let file = dir.path().join("out.har");
-    let (_, out) = output(&store, &["export", "--format", "har", "-o", file.to_str().unwrap()]);
-    assert_eq!(out, "");
-    let har: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    let need = |value: &Value, fields: &[&str]| {
-        for field in fields {
-            assert!(!value[field].is_null(), "{field} in {value}");
+/// Operations of every kind that a HAR can hold.
+fn kinds() -> Vec<Vec<(Option<OperationId>, Kind)>> {
+    let whole = events();
+    let again = |keep: &dyn Fn(&Kind) -> bool, change: &dyn Fn(&mut Kind)| {
+        let id = Some(OperationId::new());
+        let kept = whole.iter().filter(|(_, kind)| keep(kind)).cloned();
+        kept.map(|(_, mut kind)| {
+            change(&mut kind);
+            (id, kind)
+        })
+        .collect::<Vec<_>>()
+    };
+    let all = |_: &Kind| true;
+    let same = |_: &mut Kind| {};
+    let binary = |kind: &mut Kind| match kind {
+        Kind::OperationAsked(asked) => {
+            for fact in &mut asked.facts {
+                if fact.name == "http.header.content-type" {
+                    let grpc = v1::fact::Value::Text("application/grpc".into());
+                    fact.value = Some(grpc);
+                }
+            }
+        }
+        Kind::RequestBody(sent) => *sent = body(b"\x00\x00\x00\x00\x02\xff\xfe"),
+        _ => {}
+    };
+    let denied = |kind: &mut Kind| match kind {
+        Kind::Decision(decision) => {
+            decision.set_verdict(v1::Verdict::Deny);
+            decision.reason = "policy".into();
+        }
+        Kind::ResponseHead(head) => {
+            head.status = 403;
+            head.synthetic = true;
+            head.headers =
+                vec![v1::Header { name: "location".into(), value: "https://other.test/".into() }];
+        }
+        Kind::ResponseBody(refusal) => *refusal = body(b"{\"status\":403}"),
+        _ => {}
+    };
+    let long = |kind: &mut Kind| {
+        if let Kind::RequestBody(sent) | Kind::ResponseBody(sent) = kind {
+            *sent = body("\u{e9}".repeat(5_000).as_bytes());
         }
     };
-    need(&har["log"], &["version", "creator", "entries"]);
-    need(&har["log"]["creator"], &["name", "version"]);
-    assert_eq!(har["log"]["version"], "1.2");
-    let entry = &har["log"]["entries"][0];
-    need(entry, &["startedDateTime", "time", "request", "response", "cache", "timings"]);
-    let request = &entry["request"];
-    need(
-        request,
-        &[
-            "method",
-            "url",
-            "httpVersion",
-            "cookies",
-            "headers",
-            "queryString",
-            "headersSize",
-            "bodySize",
-        ],
-    );
-    assert_eq!(request["url"], "https://api.test/v1/x?a=1&b=two%20words");
-    assert_eq!(request["queryString"][1]["value"], "two words");
-    need(&request["postData"], &["mimeType", "params", "text"]);
-    let response = &entry["response"];
-    need(
-        response,
-        &[
-            "status",
-            "statusText",
-            "httpVersion",
-            "cookies",
-            "headers",
-            "content",
-            "redirectURL",
-            "headersSize",
-            "bodySize",
-        ],
-    );
-    need(&response["content"], &["size", "mimeType", "text", "encoding"]);
-    assert_eq!(response["content"]["encoding"], "base64");
-    assert_eq!(response["content"]["size"], 7);
-    let timings = &entry["timings"];
-    let mut total = 0.0;
-    for phase in ["blocked", "dns", "connect", "send", "wait", "receive", "ssl"] {
-        let ms = timings[phase].as_f64().unwrap();
-        assert!(ms >= 0.0 || ["dns", "connect", "ssl"].contains(&phase));
-        total += ms.max(0.0);
+    let answer = |kind: &Kind| matches!(kind, Kind::ResponseHead(_) | Kind::ResponseBody(_));
+    let begun = |kind: &mut Kind| {
+        if let Kind::ResponseBody(sent) = kind {
+            sent.last = false;
+        }
+    };
+    let not_end = |kind: &Kind| !matches!(kind, Kind::OperationEnd(_));
+    vec![
+        again(&all, &same),
+        again(&all, &binary),
+        again(&|kind| !matches!(kind, Kind::Forwarded(_)), &denied),
+        again(&all, &long),
+        again(&|kind| !answer(kind), &same),
+        again(&not_end, &begun),
+        again(&|kind| matches!(kind, Kind::OperationAsked(_)), &same),
+    ]
+}
+
+#[path = "../../../../tests/src/har.rs"]
+#[expect(unreachable_pub, reason = "the harness has the same file, and exports it")]
+mod har_spec;
+
+/// What the strict reader takes, which follows the format field by field.
+#[tokio::test]
+async fn the_har_of_every_kind_of_operation_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript { body_limit: 1_001, ..Transcript::default() };
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let log = recorder.open_flow(v1::FlowStart::default()).await.unwrap();
+    for events in kinds() {
+        log.append_all(events, Durability::Logged).await.unwrap();
     }
-    assert!((entry["time"].as_f64().unwrap() - total).abs() < 1e-6);
-    assert_eq!(entry["serverIPAddress"], "10.0.0.5");
-    for object in [&har["log"], entry, request, response] {
-        let names = object.as_object().unwrap().keys();
-        let own: Vec<_> = names.filter(|name| name.starts_with('_')).collect();
-        assert!(object != entry || own.iter().any(|name| *name == "_digest"));
-    }
+    recorder.shutdown().await;
+    let file = dir.path().join("out.har");
+    let line = ["export", "--format", "har", "-o", file.to_str().unwrap()];
+    let (_, out) = output(&store_dir(&cfg, dir.path()), &line);
+    assert_eq!(out, "");
+    let har: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(har_spec::check(&har), Ok(7), "{har:#}");
+    let entries = &har["log"]["entries"];
+    let first = &entries[0];
+    assert_eq!(first["request"]["url"], "https://api.test/v1/x?a=1&b=two%20words");
+    assert_eq!(first["request"]["queryString"][1]["value"], "two words");
+    assert_eq!(first["response"]["content"]["encoding"], "base64");
+    assert_eq!(first["response"]["content"]["size"], 7);
+    assert_eq!(first["serverIPAddress"], "10.0.0.5");
+    assert!(first["_digest"].is_string());
+    let of = |what: &dyn Fn(&Value) -> bool| {
+        entries.as_array().unwrap().iter().filter(|e| what(e)).count()
+    };
+    assert_eq!(
+        of(&|e| e["request"]["postData"]["_encoding"] == "base64"),
+        2,
+        "binary, and cut in a character"
+    );
+    assert_eq!(of(&|e| e["_verdict"] == "deny"), 1);
+    assert_eq!(of(&|e| e["response"]["redirectURL"] == "https://other.test/"), 1);
+    assert_eq!(of(&|e| e["response"]["content"]["_truncated"] == true), 1);
+    assert_eq!(of(&|e| e["response"]["status"] == 0), 2);
 }
 
 #[test]

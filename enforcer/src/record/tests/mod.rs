@@ -15,7 +15,7 @@ mod tamper;
 
 /// The configuration of a store in `dir`.
 fn config() -> Transcript {
-    Transcript { quota_bytes: 1 << 40, ..Transcript::default() }
+    Transcript { quota_bytes: 1 << 40, agent_share: 100, ..Transcript::default() }
 }
 
 fn open(dir: &Path) -> Recorder {
