@@ -12,6 +12,7 @@ pub mod approval;
 pub mod capture;
 pub mod classify;
 pub mod cli;
+pub mod completeness;
 pub mod config;
 pub mod decide;
 pub mod flow;

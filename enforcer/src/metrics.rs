@@ -3,6 +3,7 @@
 
 use crate::approval::Approvals;
 use crate::capture::Capture;
+use crate::completeness::Completeness;
 use crate::decide::Holds;
 use crate::flow::{Ledger, Outcome};
 use crate::operation::Operation;
@@ -194,6 +195,8 @@ pub struct Parts {
     pub approvals: Approvals,
     /// The resolver.
     pub dns: Arc<DnsInputs>,
+    /// The kernel's counters beside the transcripts.
+    pub completeness: Arc<Completeness>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -273,6 +276,18 @@ impl Parts {
                 let labels = [("agent", agent(row)), ("reason", (*reason).to_owned())];
                 ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let mut family = encoder.encode_descriptor(
+            "unexplained",
+            "What the kernel redirected or refused since the daemon's start and no record tells of; \
+             short-lived where a connection is just accepted, else an alarm",
+            None,
+            MetricType::Gauge,
+        )?;
+        for line in self.completeness.lines() {
+            let missing = i64::try_from(line.unexplained()).unwrap_or(i64::MAX);
+            let labels = [("agent", line.agent), ("what", line.what)];
+            ConstGauge::new(missing).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -300,6 +300,20 @@ impl Deployment {
         })
     }
 
+    /// `enforcer status`, from outside.
+    pub fn status(&self) -> Output {
+        self.enforcer().args(["status", "--config"]).arg(&self.config).output().expect("starts")
+    }
+
+    /// `enforcer status`, asked by a governed process.
+    pub fn governed_status(&self, agent: &str) -> Output {
+        self.governed(agent, enforcer())
+            .args(["status", "--config"])
+            .arg(&self.config)
+            .output()
+            .expect("starts")
+    }
+
     /// An `enforcer transcripts` call; gives its whole result.
     pub fn transcripts(&self, args: &[&str]) -> Output {
         self.enforcer()

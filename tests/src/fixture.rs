@@ -26,6 +26,13 @@ ports = [8443, 8080]
 protocol = "http"
 
 [[target]]
+name = "twin"
+names = ["twin.test"]
+resolves_to = ["10.77.0.0/24", "fd77::/64"]
+ports = [8443, 8080]
+protocol = "http"
+
+[[target]]
 name = "raw"
 names = ["raw.test"]
 addresses = ["10.77.0.0/24"]
@@ -103,7 +110,7 @@ impl Fixture {
         let world = World::new();
         world.far_address("10.78.0.2/32");
         let pki = Pki::new(world.dir());
-        let origin = Origin::start(&world, &pki, &["api.test", "plain.test"]);
+        let origin = Origin::start(&world, &pki, &["api.test", "plain.test", "twin.test"]);
         let far: &[&str] = &[FAR_V4, FAR_V6];
         let deployment = Deployment::start(
             &world,
@@ -116,6 +123,7 @@ impl Fixture {
                 ],
                 hosts: &[
                     ("api.test", far),
+                    ("twin.test", far),
                     ("plain.test", &["10.78.0.2"]),
                     ("raw.test", &[FAR_V4]),
                 ],
@@ -148,6 +156,7 @@ impl Fixture {
         let out = self.deployment.transcripts(&["export", "--format", "har"]);
         assert!(out.status.success(), "{}", text(&out));
         let har: serde_json::Value = serde_json::from_slice(&out.stdout).expect("the HAR is JSON");
+        crate::har::check(&har).expect("the HAR is as the format says");
         har["log"]["entries"].as_array().expect("entries").clone()
     }
 

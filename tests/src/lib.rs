@@ -8,6 +8,7 @@
 pub mod agents;
 pub mod daemon;
 pub mod fixture;
+pub mod har;
 pub mod manager;
 pub mod origin;
 pub mod probe;

@@ -76,6 +76,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     time.sleep(0.1)
                 self.chunk(b"]")
             self.chunk(b"")
+        elif path == "/binary":
+            self.send(bytes(range(256)), "application/octet-stream")
+        elif path == "/gone":
+            # No answer at all.
+            self.close_connection = True
         elif path == "/big":
             count = int(self.path.split("n=")[1])
             self.send_response(200)

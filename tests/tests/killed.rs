@@ -129,8 +129,20 @@ fn both_killed_while_a_request_is_held() {
 
 #[test]
 fn stopped_daemon_is_noticed() {
-    let all = Fixture::start();
+    let mut all = Fixture::start();
+    let inside = all.deployment.governed_status("probe");
+    assert!(inside.status.success(), "{}", text(&inside));
+    assert!(
+        text(&inside).contains("agent     probe: this process is governed"),
+        "{}",
+        text(&inside)
+    );
     all.deployment.signal_daemon(nix::sys::signal::Signal::SIGSTOP);
+    let asked = std::time::Instant::now();
+    let out = all.deployment.status();
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out).contains("does not answer within 2 s"), "{}", text(&out));
     // The heartbeat's limit in this configuration is two seconds.
     eventually("connect fails at once", Duration::from_secs(10), || {
         let out = all
@@ -146,6 +158,11 @@ fn stopped_daemon_is_noticed() {
     eventually("it serves again", Duration::from_secs(10), || {
         all.curl(&["https://api.test:8443/people"]).ends_with(" 200").then_some(())
     });
+    assert!(all.deployment.status().status.success());
+    all.deployment.kill_daemon();
+    let out = all.deployment.status();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out).contains("reach nothing until the daemon is back"), "{}", text(&out));
 }
 
 /// The proxy's TCP port, established, on this host.

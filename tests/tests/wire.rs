@@ -1,7 +1,10 @@
 //! What the transcript says is what the wire saw, and what the origin got.
 
 use enforcer_tests::fixture::{Fixture, text};
+use enforcer_tests::wait::eventually;
+use enforcer_tests::world::FAR_V4;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Method and path with query of every request line in the capture.
 fn requests_on_the_wire(packets: &[enforcer_tests::world::Packet]) -> Vec<String> {
@@ -145,4 +148,184 @@ fn real_clients_are_not_configured() {
     for (client, out) in runs {
         assert!(text(&out).contains("200"), "{client}: {}", text(&out));
     }
+}
+
+/// Two targets lie in one private block on the same port: each is reached by its own name, and the
+/// bare address is the one's that names it in `addresses`.
+#[test]
+fn targets_can_share_a_private_block() {
+    let all = Fixture::start();
+    let one = all.curl(&["http://api.test:8080/echo"]);
+    assert!(one.ends_with(" 200"), "{one}");
+    let other = all.curl(&["http://twin.test:8080/echo"]);
+    assert!(other.ends_with(" 200"), "{other}");
+    let bare = all.curl(&[&format!("http://{}:8080/echo", FAR_V4)]);
+    assert!(bare.ends_with(" 200"), "{bare}");
+    let targets: Vec<_> =
+        all.har().iter().map(|entry| entry["_target"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(targets, ["api", "twin", "api"]);
+}
+
+/// Every kind of exchange makes an entry that a strict reader of the format takes.
+#[test]
+fn a_har_of_every_kind_is_valid() {
+    let all = Fixture::start_with("[transcript]\nbody_limit = 1000\n");
+    // Nothing is masked here, so that binary bodies are delivered.
+    let url = "http://plain.test:8080";
+    assert!(all.curl(&["-o", "/dev/null", &format!("{url}/binary")]).ends_with(" 200"));
+    assert!(all.curl(&["-d", "x=1&y=2", &format!("{url}/echo?a=1&b=%2F")]).ends_with(" 200"));
+    let grpc = [
+        "-H",
+        "content-type: application/grpc",
+        "--data-binary",
+        "@/bin/true",
+        "-o",
+        "/dev/null",
+        &format!("{url}/echo.Service/Call"),
+    ];
+    assert!(all.curl(&grpc).contains(' '));
+    assert!(all.curl(&["-X", "DELETE", &format!("{url}/echo/1")]).ends_with(" 403"));
+    assert!(all.curl(&["-o", "/dev/null", &format!("{url}/big?n=5000")]).ends_with(" 200"));
+    assert!(all.curl(&[&format!("{url}/gone")]).ends_with(" 502"));
+    // Read strictly by `Fixture::har`.
+    let entries = all.har();
+    let of = |path: &str| {
+        let found = entries
+            .iter()
+            .find(|entry| entry["request"]["url"].as_str().is_some_and(|url| url.contains(path)));
+        found.unwrap_or_else(|| panic!("no entry for {path}")).clone()
+    };
+    assert_eq!(of("/binary")["response"]["content"]["encoding"], "base64");
+    assert_eq!(of("/echo?a=1")["request"]["postData"]["text"], "x=1&y=2");
+    assert_eq!(of("/echo/1")["_verdict"], "deny");
+    let big = &of("/big")["response"]["content"];
+    assert_eq!((&big["size"], &big["_truncated"]), (&5000.into(), &true.into()));
+    assert_eq!(big["text"].as_str().unwrap().len(), 1000);
+    of("/echo.Service/Call");
+    of("/gone");
+}
+
+/// Every command that the README and the guide to transcripts show, on a store of a daemon that
+/// runs.
+#[test]
+fn the_commands_of_the_guide_work() {
+    let all = Fixture::start();
+    let url = "https://api.test:8443";
+    let paid = {
+        let held = all
+            .deployment
+            .agent("probe", "curl")
+            .args(["-sS", "-m", "30", "-d", "{\"private\":true}", &format!("{url}/payments")])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("starts");
+        let id = all.deployment.pending("/payments")["id"].as_str().expect("an id").to_owned();
+        let out = all.deployment.review("alice", &["approve", &id, "--reason", "CHG-1", "--yes"]);
+        assert!(out.status.success(), "{}", text(&out));
+        held.wait_with_output().expect("ends").status
+    };
+    assert!(paid.success());
+    assert!(all.curl(&["-X", "DELETE", &format!("{url}/echo")]).ends_with(" 403"));
+    let har = all.har();
+    let paid = har.iter().find(|entry| entry["_approval"] != "").expect("it was approved");
+    let id = |name: &str| paid[name].as_str().expect("a text").to_owned();
+    let run = |line: &[&str]| {
+        let out = all.deployment.transcripts(line);
+        assert!(out.status.success(), "{line:?}: {}", text(&out));
+        String::from_utf8(out.stdout).expect("UTF-8")
+    };
+    let listed = run(&["list"]);
+    assert!(listed.contains("api.test:8443") && listed.contains("http"), "{listed}");
+    let every = [
+        "list",
+        "--agent",
+        "probe",
+        "--target",
+        "api",
+        "--since",
+        "2h",
+        "--until",
+        "2999-01-01",
+        "--outcome",
+        "complete",
+        "--limit",
+        "1",
+        "--json",
+    ];
+    assert!(run(&every).contains("\"agent\":\"probe\""));
+    assert!(run(&["list", "--denied"]).lines().count() > 1);
+    for name in ["_flow", "_operation", "_approval", "_digest"] {
+        for more in [&[][..], &["--full"], &["--json"]] {
+            let shown = run(&[&["show", &id(name)], more].concat());
+            assert!(shown.contains("/payments"), "{name}: {shown}");
+        }
+    }
+    assert!(run(&["grep", "\"private\":true"]).contains("request body: {\"private\":true}"));
+    assert!(run(&["grep", "PRIVATE", "-i", "--json", "--agent", "probe"]).contains("\"place\""));
+    assert!(!all.deployment.transcripts(&["grep", "never said"]).status.success());
+    assert!(run(&["export", "--format", "jsonl", "--flow", &id("_flow")]).contains("flow_start"));
+    let file = all.world.dir().join("day.har");
+    assert_eq!(run(&["export", "--format", "har", "-o", file.to_str().expect("UTF-8")]), "");
+    let day = std::fs::read(&file).expect("it was written");
+    let day = serde_json::from_slice(&day).expect("JSON");
+    assert_eq!(enforcer_tests::har::check(&day), Ok(har.len()));
+    let report: serde_json::Value =
+        serde_json::from_str(&run(&["verify", "--json"])).expect("JSON");
+    run(&["verify", "--key", report["host_key"].as_str().expect("a key")]);
+    assert!(!all.deployment.transcripts(&["verify", "--key", &"00".repeat(32)]).status.success());
+    assert!(run(&["stats"]).contains("allowed") && run(&["stats", "--json"]).contains("\"flows\""));
+}
+
+/// A flood of what the kernel refuses: every refusal is counted once in the kernel and once in the
+/// transcripts, in few records, and nothing of it is on the wire. Another agent works meanwhile.
+#[test]
+fn refused_connects_are_folded_and_none_goes_uncounted() {
+    let all = Fixture::start();
+    let sniffer = all.world.sniff();
+    let flood = format!(
+        "import socket\n\
+         for n in range(3000):\n\
+         \x20   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         \x20   try: s.connect(('{FAR_V4}', 1024 + n)); s.send(b'smuggled'); print('OUT')\n\
+         \x20   except OSError: pass\n\
+         \x20   s.close()\n"
+    );
+    let out =
+        all.deployment.governed("loud", "python3").args(["-c", &flood]).output().expect("runs");
+    assert!(out.status.success() && !text(&out).contains("OUT"), "{}", text(&out));
+    assert!(all.curl(&["http://api.test:8080/echo"]).ends_with(" 200"), "another agent works");
+    let packets = sniffer.stop();
+    let smuggled = |packet: &enforcer_tests::world::Packet| {
+        packet.bytes.windows(8).any(|part| part == b"smuggled")
+    };
+    assert!(!packets.iter().any(smuggled), "a datagram got out");
+    let control = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         s.connect(('{FAR_V4}', 1024)); s.send(b'smuggled')\n"
+    );
+    let sniffer = all.world.sniff();
+    let out = all.world.host.command("python3").args(["-c", &control]).output().expect("runs");
+    assert!(out.status.success(), "{}", text(&out));
+    assert!(sniffer.stop().iter().any(smuggled), "control: an ungoverned one gets out");
+    // What waits is counted as recorded; and is recorded within the minute.
+    let recorded = || {
+        let out = all
+            .deployment
+            .transcripts(&["list", "--json", "--limit", "0", "--denied", "--agent", "loud"]);
+        let flows: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let flows = flows.as_array().expect("flows").clone();
+        let sum: u64 = flows.iter().filter_map(|flow| flow["kernel_refused"].as_u64()).sum();
+        (flows.len(), sum)
+    };
+    let records = eventually("all are recorded", Duration::from_secs(200), || {
+        let (records, sum) = recorded();
+        (sum == 3000).then_some(records)
+    });
+    assert!(records < 20, "{records} records of 3000 refusals");
+    let out = all.deployment.status();
+    let status = text(&out);
+    assert!(status.contains("loud protocol 3000 since the start, 3000 recorded"), "{status}");
+    assert!(!status.contains("WITHOUT A RECORD"), "{status}");
+    all.verify();
 }

@@ -4,6 +4,7 @@
 use crate::capture::Captured;
 use crate::flow::{Destination, Inputs};
 use crate::principal::AgentName;
+use crate::record::{ACCEPT, now_ns};
 use enforcer_proto::v1;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,20 +13,33 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Default)]
 pub(super) struct TurnedAway(Mutex<HashMap<(AgentName, &'static str), Alike>>);
 
-/// The first connection of its kind, and how many there were.
-type Alike = (Captured, u64);
+/// Connections of one kind.
+#[derive(Debug)]
+struct Alike {
+    first: Captured,
+    count: u64,
+    first_ns: i64,
+    last_ns: i64,
+}
 
 impl TurnedAway {
     /// Counts one; the first of its agent and reason stands for those that follow it.
     pub(super) fn note(&self, captured: Captured, reason: &'static str) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let agent = captured.principal.agent.clone();
-        let (first, count) = seen.entry((agent, reason)).or_insert_with(|| (captured, 0));
-        *count += 1;
-        if *count == 1 {
+        let now = now_ns();
+        let alike = seen.entry((agent, reason)).or_insert_with(|| Alike {
+            first: captured,
+            count: 0,
+            first_ns: now,
+            last_ns: now,
+        });
+        alike.count += 1;
+        alike.last_ns = now;
+        if alike.count == 1 {
             tracing::warn!(
                 target: "audit",
-                agent = %first.principal.agent,
+                agent = %alike.first.principal.agent,
                 reason,
                 "connections past the limits are closed"
             );
@@ -35,14 +49,19 @@ impl TurnedAway {
     /// Records what was counted since the last time.
     pub(super) async fn write_out(&self, inputs: &Inputs) {
         let seen = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for ((_, reason), (captured, count)) in seen {
-            let destination = Destination::find(&inputs.names, &captured);
-            let refusal =
-                v1::KernelRefusal { hook: "accept".to_owned(), reason: reason.to_owned(), count };
-            let start = v1::FlowStart {
-                refusal: Some(refusal),
-                ..inputs.flow_start(&captured, &destination)
+        for ((_, reason), alike) in seen {
+            let destination = Destination::find(&inputs.names, &alike.first);
+            let start = inputs.flow_start(&alike.first, &destination);
+            let name = if start.name.is_empty() { &start.orig_addr } else { &start.name };
+            let refusal = v1::KernelRefusal {
+                hook: ACCEPT.to_owned(),
+                reason: reason.to_owned(),
+                count: alike.count,
+                first_unix_ns: alike.first_ns,
+                last_unix_ns: alike.last_ns,
+                destinations: vec![format!("{name}:{}", start.orig_port)],
             };
+            let start = v1::FlowStart { refusal: Some(refusal), ..start };
             let end = v1::FlowEnd {
                 outcome: "refused".to_owned(),
                 error: reason.to_owned(),
@@ -52,7 +71,7 @@ impl TurnedAway {
                 tracing::error!(
                     target: "audit",
                     %error,
-                    count,
+                    count = alike.count,
                     "connections past the limits could not be recorded"
                 );
             }

@@ -15,6 +15,7 @@ mod status;
 use crate::accept::Accept;
 use crate::approval::{Approvals, client};
 use crate::capture::{self, Capture};
+use crate::completeness::Completeness;
 use crate::config::Config;
 use crate::decide::{Decider, Holds};
 use crate::flow::Inputs;
@@ -110,6 +111,8 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
         listeners.ipv6,
         layers.clone(),
     ));
+    let completeness = Completeness::new(Arc::clone(&capture), recorder.clone());
+    let completeness = Arc::new(completeness);
     let accept = Arc::new(Accept::new(Arc::clone(&capture), Arc::clone(&inputs)));
     let health = health::Health::new(
         Arc::clone(&capture),
@@ -130,20 +133,27 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
         holds: Arc::clone(&holds),
         approvals: approvals.clone(),
         dns,
+        completeness: Arc::clone(&completeness),
     };
     if let Some(listener) = listeners.metrics {
         let registry = registry(&metrics, parts);
         tokio::spawn(metrics::serve(listener, registry, draining.clone()));
     }
-    let refusals =
-        refusals::Refusals::new(Arc::clone(&capture), recorder.clone(), config.host_name(), layers);
-    tokio::spawn(until(draining.clone(), refusals.run()));
+    let refusals = refusals::Refusals::new(
+        Arc::clone(&capture),
+        recorder.clone(),
+        Arc::clone(&inputs.names),
+        Arc::clone(&completeness),
+        config.host_name(),
+        layers,
+    );
+    let refusals = tokio::spawn(refusals.run(draining.clone()));
     tokio::spawn(until(draining.clone(), sweep(Arc::clone(&inputs))));
 
     // The kernel half must be what it says before anything is let through.
     health.check().await.context("the kernel half does not hold")?;
     tokio::spawn(until(draining.clone(), health.clone().run()));
-    let reporter = status::Reporter::new(&inputs, &capture, &health);
+    let reporter = status::Reporter::new(&inputs, &capture, &health, completeness);
     let control = control::ControlInputs::new(Arc::clone(&config), reporter, health.guard());
     tokio::spawn(control::serve(
         listeners.control,
@@ -161,6 +171,7 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     drop(policy);
     drain(&inputs, &accept).await;
     turned_away.await?;
+    refusals.await.context("recording the kernel's refusals")?;
     Ok(())
 }
 

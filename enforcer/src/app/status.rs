@@ -2,8 +2,11 @@
 
 use super::health::Health;
 use crate::capture::Capture;
+use crate::completeness::{Completeness, Line};
 use crate::flow::Inputs;
-use crate::run::status::{Counter, LayerStatus, ServerStatus, StatusReport, TranscriptStatus};
+use crate::run::status::{
+    Counter, LayerStatus, Records, ServerStatus, StatusReport, TranscriptStatus,
+};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +15,7 @@ pub(super) struct Reporter {
     inputs: Arc<Inputs>,
     capture: Arc<Capture>,
     health: Health,
+    completeness: Arc<Completeness>,
     since: Instant,
 }
 
@@ -22,11 +26,13 @@ impl Reporter {
         inputs: &Arc<Inputs>,
         capture: &Arc<Capture>,
         health: &Health,
+        completeness: Arc<Completeness>,
     ) -> Arc<dyn Fn() -> StatusReport + Send + Sync> {
         let reporter = Self {
             inputs: Arc::clone(inputs),
             capture: Arc::clone(capture),
             health: health.clone(),
+            completeness,
             since: Instant::now(),
         };
         Arc::new(move || reporter.report())
@@ -70,6 +76,7 @@ impl Reporter {
                 writable: record.failed.is_none() && record.disk_bytes < record.quota_bytes,
             },
             counters: self.counters(),
+            records: self.records(),
             checks: self.health.checks(),
         }
     }
@@ -88,5 +95,16 @@ impl Reporter {
             }
         }
         counters
+    }
+
+    fn records(&self) -> Vec<Records> {
+        let line = |line: Line| Records {
+            unexplained: line.unexplained(),
+            agent: line.agent,
+            what: line.what,
+            kernel: line.kernel,
+            recorded: line.recorded,
+        };
+        self.completeness.lines().into_iter().map(line).collect()
     }
 }

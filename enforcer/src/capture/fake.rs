@@ -16,6 +16,7 @@ pub struct Fake {
     send: UnboundedSender<Refusal>,
     receive: tokio::sync::Mutex<UnboundedReceiver<Refusal>>,
     beats: AtomicU64,
+    counters: Mutex<Vec<CounterRow>>,
 }
 
 impl Default for Fake {
@@ -27,6 +28,7 @@ impl Default for Fake {
             send,
             receive: tokio::sync::Mutex::new(receive),
             beats: AtomicU64::new(0),
+            counters: Mutex::default(),
         }
     }
 }
@@ -53,6 +55,11 @@ impl Fake {
         self.beats.load(Ordering::Relaxed)
     }
 
+    /// What [`super::Capture::counters`] returns from now on.
+    pub fn count(&self, rows: Vec<CounterRow>) {
+        *lock(&self.counters) = rows;
+    }
+
     pub(super) fn take_tcp(&self, peer: SocketAddr) -> Option<Captured> {
         lock(&self.tcp).remove(&peer)
     }
@@ -66,7 +73,7 @@ impl Fake {
     }
 
     pub(super) fn counters(&self) -> Vec<CounterRow> {
-        Vec::new()
+        lock(&self.counters).clone()
     }
 
     pub(super) async fn next_refusal(&self) -> Refusal {

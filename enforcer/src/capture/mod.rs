@@ -30,6 +30,7 @@ use enforcer_common::flow::FlowEntry;
 pub use error::CaptureError;
 pub use events::Refusal;
 use std::net::SocketAddr;
+pub use sys::boottime_ns;
 
 /// One captured flow.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -279,7 +279,7 @@ pub(super) fn monotonic_ns() -> u64 {
 }
 
 /// `CLOCK_BOOTTIME`, nanoseconds: the clock of `bpf_ktime_get_boot_ns`.
-pub(super) fn boottime_ns() -> u64 {
+pub fn boottime_ns() -> u64 {
     clock_ns(libc::CLOCK_BOOTTIME)
 }
 

@@ -99,6 +99,10 @@ pub(super) fn check(config: &Config, ephemeral: &RangeInclusive<u16>) -> Vec<Fin
     found.path("policy.dir", Some(&config.policy.dir));
     found.path("transcript.dir", config.transcript.dir.as_deref());
     found.at_least("transcript.quota_bytes", config.transcript.quota_bytes, 1);
+    if !(1..=100).contains(&config.transcript.agent_share) {
+        let share = config.transcript.agent_share;
+        found.add("transcript.agent_share", format!("is {share}, must be 1 to 100 (percent)"));
+    }
     limits(&config.limits, &mut found);
     run(config, &mut found);
     found.0

@@ -55,6 +55,7 @@ impl Default for Transcript {
             dir: None,
             sync: Sync::Approved,
             quota_bytes: 10 << 30,
+            agent_share: 50,
             at_quota: AtQuota::Stop,
             retention_days: 30,
             body_limit: 16 << 20,

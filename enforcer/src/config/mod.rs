@@ -184,6 +184,9 @@ pub struct Transcript {
     pub sync: Sync,
     /// Bytes on disk at which `at_quota` applies.
     pub quota_bytes: u64,
+    /// Percent of the quota that the transcripts of one agent may take; past it `at_quota` applies
+    /// to that agent.
+    pub agent_share: u8,
     /// `stop` or `truncate`.
     pub at_quota: AtQuota,
     /// Sealed flows older than this many days are removed; 0 keeps all.

@@ -31,6 +31,8 @@ fn the_least_configuration_is_complete() {
 /// `added` goes after the six lines of [`LEAST`]; `line` counts from 1.
 #[rstest]
 #[case("[proxy]\nprot = 1", 8, "proxy.prot", "unknown field `prot`, expected `port` or `dns_port`")]
+#[case("[transcript]\nagent_share = 0", 8, "transcript.agent_share", "1 to 100")]
+#[case("[transcript]\nagent_share = 101", 8, "transcript.agent_share", "1 to 100")]
 #[case("[proxies]", 7, "proxies", "unknown field `proxies`")]
 #[case("[proxy]\nport = \"x\"", 8, "proxy.port", "invalid type: string")]
 #[case("[proxy]\nport = 70000", 8, "proxy.port", "expected u16")]

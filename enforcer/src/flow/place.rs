@@ -79,12 +79,41 @@ impl Place {
         (at_address && self.target(bundle)?.name == by_name.name).then_some(named)
     }
 
-    /// Where to dial: the name, which is resolved anew, or the very address.
+    /// Where to dial: the name, which is resolved anew, or the very address. What only names may
+    /// lead to is no word on an address that was dialled without one.
     pub fn route(&self, target: &Target) -> Route {
+        let by_name: &[_] = if self.addr.is_none() { &target.resolves_to } else { &[] };
         Route {
             name: self.addr.map_or_else(|| self.name.clone(), |ip| ip.to_string()),
             port: self.port,
-            target_addresses: target.addresses.clone(),
+            target_addresses: [&target.addresses, by_name].concat(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What names may lead to is dialled for a name alone, never for an address.
+    #[test]
+    fn a_route_opens_what_its_way_of_naming_opens() {
+        let targets = "[[target]]\nname = \"t\"\nnames = [\"t.test\"]\n\
+                       addresses = [\"10.1.0.0/16\"]\nresolves_to = [\"10.0.0.0/8\"]\n";
+        let rules = "@id(\"all\") permit (principal, action, resource);";
+        let files = [
+            ("targets.toml", targets),
+            ("rules.cedar", rules),
+            ("scopes.toml", ""),
+            ("masks.toml", ""),
+        ];
+        let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let bundle = Bundle::from_files(&files.into()).unwrap();
+        let target = bundle.target_for_name("t.test", Some(443)).unwrap();
+        let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let place = Place { name: "t.test".into(), port: 443, addr: None };
+        assert_eq!(nets(&place.route(target).target_addresses), ["10.1.0.0/16", "10.0.0.0/8"]);
+        let place = Place { addr: Some("10.1.0.1".parse().unwrap()), ..place };
+        assert_eq!(nets(&place.route(target).target_addresses), ["10.1.0.0/16"]);
     }
 }

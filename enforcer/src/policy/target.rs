@@ -48,6 +48,9 @@ pub struct Target {
     pub names: Vec<NamePattern>,
     /// Address blocks that mean it, and that the dialer may reach for it even when private.
     pub addresses: Vec<IpNet>,
+    /// Address blocks that its names may resolve to beside `addresses`, also private ones. They
+    /// mean no target, so that several targets can share them.
+    pub resolves_to: Vec<IpNet>,
     /// Its ports; empty: any.
     pub ports: Vec<u16>,
     /// What it speaks: [`Protocol::Http`] or [`Protocol::Opaque`].
@@ -147,6 +150,7 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
     let name = entry.required("name", problems);
     let names = entry.texts("names", problems);
     let addresses = entry.texts("addresses", problems);
+    let resolves_to = entry.texts("resolves_to", problems);
     let ports = ports(&mut entry, problems);
     let protocols = [
         ("http", (Protocol::Http, false)),
@@ -181,6 +185,15 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
             "add `names = [\"api.example.com\"]` or `addresses = [\"10.0.0.0/24\"]`",
         );
     }
+    if names.is_empty()
+        && let Some(first) = resolves_to.first()
+    {
+        problems.error(
+            (source, &first.span),
+            format!("target `{name}` has no names, so nothing resolves to `resolves_to`"),
+            "add `names`, or put the blocks into `addresses` when agents dial them directly",
+        );
+    }
     let tls = tls_mode(&name, protocol, tls, place, problems);
     if protocol == Protocol::Opaque {
         let of_http = [("ignore_headers", !ignored.is_empty()), ("inject", !injected.is_empty())];
@@ -193,10 +206,12 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
         }
     }
     let names = patterns(source, &name, &names, &ports, taken, problems);
-    let addresses = blocks(source, &name, &addresses, &ports, taken, problems);
+    let addresses = claimed_blocks(source, &name, &addresses, &ports, taken, problems);
+    let resolves_to = resolves_to.iter().filter_map(|at| block(source, at, problems)).collect();
     let target = Target {
         names,
         addresses,
+        resolves_to,
         protocol,
         grpc,
         tags,
@@ -320,7 +335,7 @@ fn patterns(
             (source, &at.span),
             taken.names.entry(pattern.clone()).or_default(),
             (target, ports),
-            at.value,
+            (at.value, "let each name and port mean one target; add or change `ports`"),
             problems,
         );
         patterns.push(pattern);
@@ -363,7 +378,7 @@ fn pattern(text: &str) -> Result<NamePattern, (String, String)> {
     Ok(if below { NamePattern::Below(host) } else { NamePattern::Exact(host) })
 }
 
-fn blocks(
+fn claimed_blocks(
     source: &Source<'_>,
     target: &str,
     addresses: &[At<&str>],
@@ -373,50 +388,16 @@ fn blocks(
 ) -> Vec<IpNet> {
     let mut blocks = Vec::new();
     for at in addresses {
-        let parsed =
-            at.value.parse::<IpNet>().or_else(|_| at.value.parse::<IpAddr>().map(IpNet::from));
-        let Ok(net) = parsed else {
-            problems.error(
-                (source, &at.span),
-                format!("{:?} is not an address or block", at.value),
-                "write `10.1.2.3`, `10.1.0.0/16` or `2001:db8::/32`",
-            );
-            continue;
-        };
-        if net != net.trunc() {
-            problems.error(
-                (source, &at.span),
-                format!("{net} has bits set behind its length"),
-                format!("write {}, or {}", net.trunc(), net.addr()),
-            );
-            continue;
-        }
-        if let IpNet::V6(v6) = net
-            && v6.network().to_ipv4_mapped().is_some()
-        {
-            problems.error(
-                (source, &at.span),
-                format!("{net} is an IPv4 address in IPv6 clothes"),
-                "write the IPv4 address; both forms are treated alike",
-            );
-            continue;
-        }
-        let wide = match net {
-            IpNet::V4(v4) => v4.prefix_len() < 8,
-            IpNet::V6(v6) => v6.prefix_len() < 16,
-        };
-        if wide {
-            problems.warning(
-                (source, &at.span),
-                format!("{net} opens private, link-local and metadata addresses too"),
-                "name the blocks that are meant",
-            );
-        }
+        let Some(net) = block(source, at, problems) else { continue };
         claim(
             (source, &at.span),
             taken.addresses.entry(net).or_default(),
             (target, ports),
-            at.value,
+            (
+                at.value,
+                "let each address and port mean one target; add or change `ports`, or put blocks \
+                 that only names lead to into `resolves_to`, which targets can share",
+            ),
             problems,
         );
         blocks.push(net);
@@ -424,12 +405,58 @@ fn blocks(
     blocks
 }
 
+/// An address or block as it is meant.
+fn block(source: &Source<'_>, at: &At<&str>, problems: &mut Problems) -> Option<IpNet> {
+    let place = (source, &at.span);
+    let parsed = at.value.parse::<IpNet>().or_else(|_| at.value.parse::<IpAddr>().map(IpNet::from));
+    let Ok(net) = parsed else {
+        problems.error(
+            place,
+            format!("{:?} is not an address or block", at.value),
+            "write `10.1.2.3`, `10.1.0.0/16` or `2001:db8::/32`",
+        );
+        return None;
+    };
+    if net != net.trunc() {
+        problems.error(
+            place,
+            format!("{net} has bits set behind its length"),
+            format!("write {}, or {}", net.trunc(), net.addr()),
+        );
+        return None;
+    }
+    if let IpNet::V6(v6) = net
+        && v6.network().to_ipv4_mapped().is_some()
+    {
+        problems.error(
+            place,
+            format!("{net} is an IPv4 address in IPv6 clothes"),
+            "write the IPv4 address; both forms are treated alike",
+        );
+        return None;
+    }
+    let wide = match net {
+        IpNet::V4(v4) => v4.prefix_len() < 8,
+        IpNet::V6(v6) => v6.prefix_len() < 16,
+    };
+    if wide {
+        problems.warning(
+            place,
+            format!(
+                "{net} holds private, link-local and metadata addresses and opens none of them"
+            ),
+            "name the blocks that are meant",
+        );
+    }
+    Some(net)
+}
+
 /// Notes that a target claims a name or block, and reports another that does on the same port.
 fn claim(
     place: (&Source<'_>, &Range<usize>),
     claims: &mut Vec<(String, Vec<u16>)>,
     (target, ports): (&str, &[u16]),
-    what: &str,
+    (what, help): (&str, &str),
     problems: &mut Problems,
 ) {
     let overlap = |theirs: &[u16]| {
@@ -441,11 +468,7 @@ fn claim(
         } else {
             format!("{what} means target `{other}` and target `{target}` on the same port")
         };
-        problems.error(
-            place,
-            what,
-            "let each name and port mean one target; add or change `ports`",
-        );
+        problems.error(place, what, help);
     }
     claims.push((target.to_owned(), ports.to_vec()));
 }

@@ -51,6 +51,19 @@ pub enum RecordError {
         /// The configured quota.
         quota: u64,
     },
+    /// One agent's share of the quota is reached.
+    #[error(
+        "the transcripts of agent {agent} hold {used} bytes of its share of {share}; raise \
+         transcript.agent_share or transcript.quota_bytes, or look at what it does so much of"
+    )]
+    Share {
+        /// The agent.
+        agent: String,
+        /// Its bytes on disk.
+        used: u64,
+        /// Its share of the quota.
+        share: u64,
+    },
     /// The flow's end is already recorded.
     #[error("the flow is already ended; nothing can be added to its transcript")]
     Ended,
@@ -91,6 +104,7 @@ impl RecordError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Full { .. } => "transcript-full",
+            Self::Share { .. } => "transcript-share",
             Self::Ended | Self::Closed => "transcript-closed",
             _ => "record-failed",
         }

@@ -8,6 +8,7 @@ use super::body::Bodies;
 use super::chain::{self, Hash};
 use super::error::RecordError;
 use super::summary::{self, Summary};
+use super::usage::{EVENT_ROWS, FLOW_ROWS, Own};
 use super::writer::{Append, Message};
 use super::{Durability, FlowId, Shared, index, now_ns};
 use crate::operation::OperationId;
@@ -24,6 +25,7 @@ pub struct FlowLog(Arc<Inner>);
 struct Inner {
     id: FlowId,
     recorder: Arc<Shared>,
+    usage: Own,
     state: Mutex<State>,
 }
 
@@ -40,11 +42,12 @@ struct State {
 type Waiting = oneshot::Receiver<Result<(), RecordError>>;
 
 impl FlowLog {
-    pub(super) fn new(recorder: Arc<Shared>) -> Self {
+    pub(super) fn new(recorder: Arc<Shared>, usage: Own) -> Self {
         let id = FlowId::new();
         Self(Arc::new(Inner {
             id,
             recorder,
+            usage,
             state: Mutex::new(State {
                 next: 0,
                 prev: chain::start(id),
@@ -115,7 +118,7 @@ impl Inner {
         sync: bool,
         room: Option<OwnedSemaphorePermit>,
     ) -> Result<(u64, Option<Waiting>), RecordError> {
-        let limit = self.recorder.admit(&kind)?;
+        let limit = self.recorder.admit(&kind, &self.usage)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.ended || (state.next == 0) != matches!(kind, Kind::FlowStart(_)) {
             return Err(RecordError::Ended);
@@ -137,6 +140,8 @@ impl Inner {
         };
         let value = event.encode_to_vec();
         let hash = chain::hash(&value);
+        let first = if event.seq == 0 { FLOW_ROWS } else { 0 };
+        self.usage.add(value.len() as u64 + EVENT_ROWS + first);
         state.summary.add(&event);
         let record = match &event.kind {
             Some(Kind::FlowStart(start)) => {

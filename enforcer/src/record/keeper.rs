@@ -4,6 +4,7 @@
 
 use super::error::RecordError;
 use super::store::{Cf, Store};
+use super::usage::Usage;
 use super::writer::{Message, Retire};
 use super::{Counters, FlowId, index, key, now_ns};
 use enforcer_proto::v1;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
@@ -24,6 +26,10 @@ pub(super) struct Keeper {
     pub(super) writer: Sender<Message>,
     /// Nanoseconds that a sealed flow is kept; `None` keeps all.
     pub(super) retention_ns: Option<i64>,
+    /// How much of the store is whose.
+    pub(super) usage: Arc<Usage>,
+    /// This run of the daemon.
+    pub(super) session: Uuid,
     /// What it is told while it rests.
     pub(super) orders: Receiver<Order>,
 }
@@ -38,6 +44,10 @@ pub(super) enum Order {
 impl Keeper {
     /// Runs until told to stop.
     pub(super) fn run(self) {
+        // Beside the writer: it reads every flow's row. Until it has, shares count this run only.
+        if let Err(error) = self.usage.load(&self.store, self.session) {
+            tracing::error!(%error, "what each agent's transcripts take could not be read");
+        }
         let mut retired: Option<Instant> = None;
         loop {
             measure(self.store.path(), &self.counters);
@@ -89,6 +99,7 @@ impl Keeper {
                 return Ok(());
             }
             self.counters.retired.fetch_add(1, Relaxed);
+            self.usage.retired(&record);
         }
         Ok(())
     }

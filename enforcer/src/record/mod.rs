@@ -17,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use uuid::Uuid;
 
+mod admit;
 mod body;
 pub mod chain;
 mod checkpoint;
@@ -30,8 +31,12 @@ mod keys;
 pub mod merkle;
 pub mod read;
 mod recover;
+pub mod rows;
+mod salvage;
 pub mod store;
 pub mod summary;
+mod tally;
+mod usage;
 pub mod verify;
 pub mod view;
 pub mod wal;
@@ -42,6 +47,7 @@ mod tests;
 
 pub use error::RecordError;
 pub use flow::FlowLog;
+pub use tally::{ACCEPT, Recorded};
 
 use writer::Message;
 
@@ -155,6 +161,10 @@ struct Shared {
     recovered: u64,
     sync: Sync,
     quota: u64,
+    /// Bytes of the quota that one agent may take.
+    share: u64,
+    usage: Arc<usage::Usage>,
+    tally: tally::Tally,
     at_quota: AtQuota,
     body_limit: u64,
     hash_key: keys::HashKey,
@@ -176,6 +186,7 @@ impl Recorder {
         let session = start_session(&store, &mut log)?;
         let counters = Arc::new(Counters::default());
         keeper::measure(store.path(), &counters);
+        let usage = Arc::new(usage::Usage::default());
         let hash_key = keys.hash_key();
         let (queue, messages) = std::sync::mpsc::channel();
         let (orders, told) = std::sync::mpsc::channel();
@@ -184,6 +195,8 @@ impl Recorder {
             counters: Arc::clone(&counters),
             writer: queue.clone(),
             retention_ns: retention_ns(cfg.retention_days),
+            usage: Arc::clone(&usage),
+            session,
             orders: told,
         };
         let writer =
@@ -212,6 +225,9 @@ impl Recorder {
             recovered,
             sync: cfg.sync,
             quota: cfg.quota_bytes,
+            share: admit::share_of(cfg),
+            usage,
+            tally: tally::Tally::default(),
             at_quota: cfg.at_quota,
             body_limit: cfg.body_limit,
             hash_key,
@@ -220,8 +236,10 @@ impl Recorder {
 
     /// Begins a flow's transcript; its first event is in the log when this returns.
     pub async fn open_flow(&self, start: v1::FlowStart) -> Result<FlowLog, RecordError> {
-        let log = FlowLog::new(Arc::clone(&self.0));
+        let counts = tally::Counts::of(&start);
+        let log = self.log_of(&start);
         log.append(None, Kind::FlowStart(start), Durability::Logged).await?;
+        self.0.tally.add(counts);
         Ok(log)
     }
 
@@ -232,12 +250,24 @@ impl Recorder {
         events: Vec<(Option<crate::operation::OperationId>, Kind)>,
         end: v1::FlowEnd,
     ) -> Result<FlowId, RecordError> {
-        let log = FlowLog::new(Arc::clone(&self.0));
+        let counts = tally::Counts::of(&start);
+        let log = self.log_of(&start);
         let mut all = vec![(None, Kind::FlowStart(start))];
         all.extend(events);
         all.push((None, Kind::FlowEnd(end)));
         log.append_all(all, Durability::Logged).await?;
+        self.0.tally.add(counts);
         Ok(log.id())
+    }
+
+    fn log_of(&self, start: &v1::FlowStart) -> FlowLog {
+        let agent = start.principal.as_ref().map_or("", |principal| &principal.agent);
+        FlowLog::new(Arc::clone(&self.0), self.0.usage.of(agent))
+    }
+
+    /// What was recorded since the start, to be held against the kernel's counters.
+    pub fn recorded(&self) -> Recorded {
+        self.0.tally.read()
     }
 
     /// A secret as it may be recorded: `hmac:` and 32 hex digits under the host's key, so that
@@ -304,36 +334,6 @@ impl Shared {
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
         room.map_err(|_| RecordError::Closed)
     }
-
-    /// Whether an event may be recorded, and how much of its body. At the quota what would go
-    /// on is refused, and what ends a flow is still recorded.
-    fn admit(&self, kind: &Kind) -> Result<u64, RecordError> {
-        if let Some(failure) = self.counters.failure() {
-            return Err(RecordError::Failed(failure));
-        }
-        let used = self.counters.used();
-        if used < self.quota {
-            return Ok(self.body_limit);
-        }
-        // Without bodies the store grows slowly, but not without end.
-        let ceiling = self.quota.saturating_add(self.quota / 4);
-        let goes_on = match kind {
-            Kind::FlowStart(_)
-            | Kind::OperationAsked(_)
-            | Kind::RequestBody(_)
-            | Kind::ResponseBody(_)
-            | Kind::Forwarded(_) => true,
-            Kind::Decision(_)
-            | Kind::ResponseHead(_)
-            | Kind::OperationEnd(_)
-            | Kind::FlowEnd(_) => false,
-        };
-        let stop = self.at_quota == AtQuota::Stop || used >= ceiling;
-        if stop && goes_on {
-            return Err(RecordError::Full { used, quota: self.quota });
-        }
-        Ok(0)
-    }
 }
 
 impl Drop for Shared {
@@ -383,7 +383,7 @@ fn start_session(store: &store::Store, log: &mut checkpoint::Log) -> Result<Uuid
 }
 
 /// Wall clock, nanoseconds since the Unix epoch.
-fn now_ns() -> i64 {
+pub(crate) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -1,22 +1,28 @@
 //! Reading transcripts: flows by time, agent and target; the events of one; what an id names.
 //!
-//! Never writes. What cannot be read is an error that names the flow and the event.
+//! Never writes. What cannot be read is noted ([`Transcripts::damage`]), with its file or its
+//! flow and event, and the rest is given.
 
 use super::error::RecordError;
 use super::store::{Cf, Store};
-use super::summary::Summary;
+use super::summary::{MAX_TARGETS, Summary};
 use super::{FlowId, key};
 use crate::operation::Digest;
 use enforcer_proto::v1;
 use prost::Message as _;
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use uuid::Uuid;
 
 /// A store opened to read, as it was at that moment.
 pub struct Transcripts {
     store: Store,
+    damage: RefCell<Vec<String>>,
 }
+
+/// How many notes of damage are kept.
+const MAX_DAMAGE: usize = 1_000;
 
 /// Which flows are wanted; empty fields want all.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +37,24 @@ pub struct Filter {
     pub until: Option<i64>,
     /// Only flows with this outcome; `open` for those without an end.
     pub outcome: Option<String>,
-    /// Only flows with a denied operation.
+    /// Only flows with a denied operation, and what the kernel refused.
     pub denied: bool,
+}
+
+impl Filter {
+    fn takes(&self, flow: &Flow) -> bool {
+        let (record, counts) = (&flow.record, &flow.counts);
+        let started = record.started_unix_ns;
+        self.agent.as_ref().is_none_or(|agent| *agent == record.agent)
+            // A row names its first targets; what came by the index of one is not asked again.
+            && self.target.as_ref().is_none_or(|target| {
+                counts.targets.contains(target) || counts.targets.len() >= MAX_TARGETS
+            })
+            && self.since.is_none_or(|since| started >= since)
+            && self.until.is_none_or(|until| started < until)
+            && self.outcome.as_deref().is_none_or(|outcome| outcome == flow.outcome())
+            && (!self.denied || flow.denied())
+    }
 }
 
 /// One flow as a listing shows it.
@@ -54,6 +76,11 @@ impl Flow {
             None => "open",
         }
     }
+
+    /// Whether an operation in it was denied, or the kernel refused it.
+    pub fn denied(&self) -> bool {
+        self.counts.denied > 0 || self.outcome() == "kernel-refused"
+    }
 }
 
 /// What an id named.
@@ -66,9 +93,31 @@ pub struct Found {
 }
 
 impl Transcripts {
-    /// Opens a store directory, also one that a daemon is writing, or a copy.
+    /// Opens a store directory, also one that a daemon is writing, or a copy; a damaged one as
+    /// far as it can be read.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        Ok(Self { store: Store::open_read_only(path)? })
+        let (store, lacks) = Store::open_damaged(path)?;
+        Ok(Self { store, damage: RefCell::new(lacks) })
+    }
+
+    /// What could not be read so far; empty for a good store.
+    pub fn damage(&self) -> Vec<String> {
+        self.damage.borrow().clone()
+    }
+
+    fn note(&self, what: impl Into<String>) {
+        let what = what.into();
+        let mut damage = self.damage.borrow_mut();
+        if damage.len() < MAX_DAMAGE && !damage.contains(&what) {
+            damage.push(what);
+        }
+    }
+
+    fn get(&self, cf: Cf, key: &[u8]) -> Option<Vec<u8>> {
+        self.store.get(cf, key).unwrap_or_else(|error| {
+            self.note(error.to_string());
+            None
+        })
     }
 
     /// The store itself.
@@ -92,32 +141,68 @@ impl Transcripts {
         let from = [prefix.as_slice(), &until].concat();
         let since = [prefix.as_slice(), &key::nanos(filter.since.unwrap_or(0))].concat();
         let mut rows = self.store.rows_back(cf, Some(&from))?;
-        while let Some((row, _)) = rows.next_row()? {
+        let mut seen = HashSet::new();
+        // An index with a hole is not trusted to name every flow.
+        let mut holes = self.store.damaged();
+        loop {
+            let row = match rows.next_row() {
+                Ok(Some((row, _))) => row,
+                Ok(None) => break,
+                Err(error) => {
+                    self.note(error.to_string());
+                    holes = true;
+                    continue;
+                }
+            };
             if !row.starts_with(&prefix) || row < since.as_slice() {
                 break;
             }
-            let id = key::index_flow(cf, row)
-                .ok_or_else(|| RecordError::Damaged(format!("{} has a bad key", cf.name())))?;
-            let Some(flow) = self.flow(id)? else {
-                return Err(RecordError::Damaged(format!("flow {id} is in an index only")));
+            let Some(id) = key::index_flow(cf, row) else {
+                self.note(format!("{} has a bad key", cf.name()));
+                continue;
             };
-            let agent = filter.agent.as_ref().is_none_or(|a| *a == flow.record.agent);
-            let outcome = filter.outcome.as_deref().is_none_or(|o| o == flow.outcome());
-            let denied = !filter.denied || flow.counts.denied > 0;
-            if agent && outcome && denied && !each(flow)? {
+            seen.insert(id);
+            let Some(flow) = self.flow(id)? else {
+                self.note(format!("flow {id}: its row cannot be read"));
+                continue;
+            };
+            if filter.takes(&flow) && !each(flow)? {
+                return Ok(());
+            }
+        }
+        if !holes {
+            return Ok(());
+        }
+        // Forwards: what ends at damage begins behind it, and ids are in the order of time.
+        let mut rows = self.store.rows(Cf::Flows, b"")?;
+        let mut rest = Vec::new();
+        loop {
+            match rows.next_row() {
+                Ok(Some((row, _))) => {
+                    rest.extend(key::parse_flow(row).filter(|id| !seen.contains(id)));
+                }
+                Ok(None) => break,
+                Err(error) => self.note(error.to_string()),
+            }
+        }
+        for id in rest.into_iter().rev() {
+            let Some(flow) = self.flow(id)? else { continue };
+            if filter.takes(&flow) && !each(flow)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// One flow's row with its counts.
+    /// One flow's row with its counts; `None` when there is none, or none that can be read.
     pub fn flow(&self, id: FlowId) -> Result<Option<Flow>, RecordError> {
-        let Some(row) = self.store.get(Cf::Flows, id.as_bytes())? else {
+        let Some(row) = self.get(Cf::Flows, id.as_bytes()) else {
             return Ok(None);
         };
-        let record = v1::FlowRecord::decode(row.as_slice())
-            .map_err(|_| RecordError::Damaged(format!("flow {id}: its row cannot be read")))?;
+        let Ok(record) = v1::FlowRecord::decode(row.as_slice()) else {
+            self.note(format!("flow {id}: its row cannot be read"));
+            return Ok(None);
+        };
         let counts = match &record.seal {
             Some(seal) => seal.clone(),
             None => {
@@ -132,31 +217,41 @@ impl Transcripts {
         Ok(Some(Flow { id, record, counts }))
     }
 
-    /// The events of a flow in order, until `each` gives false.
+    /// The events of a flow in order, until `each` gives false. Those that cannot be read are left
+    /// out and noted.
     pub fn events(
         &self,
         flow: FlowId,
         mut each: impl FnMut(v1::Event) -> Result<bool, RecordError>,
     ) -> Result<(), RecordError> {
         let mut rows = self.store.rows(Cf::Events, &key::event(flow, 0))?;
-        let mut seq = 0_u64;
+        let mut next = 0_u64;
         loop {
-            let row = rows.next_row().map_err(|error| {
-                RecordError::Damaged(format!("flow {flow} event {seq}: {error}"))
-            })?;
+            let row = match rows.next_row() {
+                Ok(row) => row,
+                Err(error) => {
+                    self.note(format!("flow {flow} from event {next} on: {error}"));
+                    continue;
+                }
+            };
             let Some((row, value)) = row.filter(|(row, _)| row.starts_with(flow.as_bytes())) else {
                 return Ok(());
             };
-            if key::parse_event(row) != Some((flow, seq)) {
-                return Err(RecordError::Damaged(format!("flow {flow}: event {seq} is missing")));
+            let Some((_, seq)) = key::parse_event(row) else {
+                self.note(format!("flow {flow}: a key of events is of no kind"));
+                continue;
+            };
+            if seq > next {
+                self.note(format!("flow {flow}: events {next} to {} are not there", seq - 1));
             }
-            let event = v1::Event::decode(value).map_err(|_| {
-                RecordError::Damaged(format!("flow {flow}: event {seq} cannot be read"))
-            })?;
+            next = seq.saturating_add(1);
+            let Ok(event) = v1::Event::decode(value) else {
+                self.note(format!("flow {flow}: event {seq} cannot be read"));
+                continue;
+            };
             if !each(event)? {
                 return Ok(());
             }
-            seq += 1;
         }
     }
 
@@ -164,7 +259,7 @@ impl Transcripts {
     pub fn find(&self, text: &str) -> Result<Vec<Found>, RecordError> {
         if let Ok(id) = text.parse::<Uuid>() {
             let flow = FlowId(id);
-            if self.store.get(Cf::Flows, id.as_bytes())?.is_some() {
+            if self.get(Cf::Flows, id.as_bytes()).is_some() {
                 return Ok(vec![Found { flow, operation: None }]);
             }
             let found = self.named(Cf::IndexOperation, id.as_bytes())?;
@@ -181,18 +276,27 @@ impl Transcripts {
     fn named(&self, cf: Cf, prefix: &[u8]) -> Result<Vec<Found>, RecordError> {
         let mut found = BTreeSet::new();
         let mut rows = self.store.rows(cf, prefix)?;
-        while let Some((row, _)) = rows.next_row()? {
+        loop {
+            let row = match rows.next_row() {
+                Ok(Some((row, _))) => row,
+                Ok(None) => break,
+                Err(error) => {
+                    self.note(error.to_string());
+                    continue;
+                }
+            };
             let Some(rest) = row.strip_prefix(prefix) else {
                 break;
             };
-            let (flow, seq) = key::parse_event(rest)
-                .ok_or_else(|| RecordError::Damaged(format!("{} has a bad key", cf.name())))?;
-            found.insert((flow, seq));
+            match key::parse_event(rest) {
+                Some(place) => drop(found.insert(place)),
+                None => self.note(format!("{} has a bad key", cf.name())),
+            }
         }
         drop(rows);
         let mut all = Vec::new();
         for (flow, seq) in found {
-            let row = self.store.get(Cf::Events, &key::event(flow, seq))?;
+            let row = self.get(Cf::Events, &key::event(flow, seq));
             let event = row.and_then(|row| v1::Event::decode(row.as_slice()).ok());
             let operation = event.and_then(|event| Uuid::from_slice(&event.operation).ok());
             let one = Found { flow, operation };

@@ -4,8 +4,11 @@
 //! daemon and on evidence that must stay as it is.
 
 use super::error::RecordError;
+use super::rows::{self, Rows};
+use super::salvage::{self, Salvaged};
 use rocksdb::{ColumnFamily, DB, DBCompressionType, DBRecoveryMode, Options, ReadOptions};
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// The format that this version writes and reads (`meta`, key `format`).
 pub const FORMAT: &[u8] = b"1";
@@ -97,6 +100,8 @@ impl Cf {
 pub struct Store {
     db: DB,
     path: PathBuf,
+    /// Of a damaged store: where it was made readable. After `db`, so that it is closed first.
+    scratch: Option<TempDir>,
 }
 
 impl Store {
@@ -128,7 +133,7 @@ impl Store {
         let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
         let db = DB::open_cf_with_opts(&options, path, families)
             .map_err(|error| RecordError::open(path, &error))?;
-        let store = Self { db, path: path.to_owned() };
+        let store = Self { db, path: path.to_owned(), scratch: None };
         match store.get(Cf::Meta, meta::FORMAT)? {
             Some(found) => store.check_format(&found)?,
             None => {
@@ -146,17 +151,38 @@ impl Store {
         Self::read_only(path, &options())
     }
 
-    /// As [`Store::open_read_only`], past damage in the write-ahead log: what can be read of it is.
-    /// For `verify`, which then says what is missing.
-    pub(crate) fn open_damaged(path: &Path) -> Result<Self, RecordError> {
-        let mut options = options();
-        options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
-        Self::read_only(path, &options)
+    /// As [`Store::open_read_only`], past damage: gives what the store lacks (file and reason) with
+    /// what can be read. A good store lacks nothing. The store is not changed; where its files must
+    /// be put together anew, that is done in a scratch directory.
+    pub fn open_damaged(path: &Path) -> Result<(Self, Vec<String>), RecordError> {
+        let error = match Self::open_read_only(path) {
+            Ok(store) => match salvage::first_rows(store.db()) {
+                Ok(()) => return Ok((store, Vec::new())),
+                Err(error) => store.error("read", &error),
+            },
+            Err(error @ (RecordError::Store { .. } | RecordError::Damaged(_))) => error,
+            Err(error) => return Err(error),
+        };
+        let mut all = vec![error.to_string()];
+        let Salvaged { db, scratch, lacks } = salvage::open(path).map_err(|salvage| {
+            all.push(format!("nothing else can be read: {salvage}"));
+            RecordError::Damaged(all.join("; "))
+        })?;
+        let store = Self { db, path: path.to_owned(), scratch: Some(scratch) };
+        all.extend(lacks.iter().map(|lack| store.own_words(lack)));
+        // Where even the format cannot be read, the rest says by itself whether it is ours.
+        match store.get(Cf::Meta, meta::FORMAT) {
+            Ok(Some(found)) => store.check_format(&found)?,
+            Ok(None) => all.push("meta: the format version cannot be read".to_owned()),
+            Err(error) => all.push(error.to_string()),
+        }
+        Ok((store, all))
     }
 
     fn read_only(path: &Path, options: &Options) -> Result<Self, RecordError> {
         let current = path.join("CURRENT");
-        if !current.try_exists().map_err(|error| RecordError::file(path, error))? {
+        let exists = current.try_exists().map_err(|error| RecordError::file(path, error))?;
+        if !exists && !salvage::remains(path) {
             return Err(RecordError::file(
                 path,
                 "no transcript store is here (no CURRENT file); name one with --store",
@@ -171,7 +197,7 @@ impl Store {
             match DB::open_cf_with_opts_for_read_only(options, path, families, false) {
                 Ok(_) if before != manifest(path) => {}
                 Ok(db) => {
-                    let store = Self { db, path: path.to_owned() };
+                    let store = Self { db, path: path.to_owned(), scratch: None };
                     let found = store.get(Cf::Meta, meta::FORMAT)?;
                     store.check_format(&found.unwrap_or_default())?;
                     return Ok(store);
@@ -199,7 +225,24 @@ impl Store {
     }
 
     pub(crate) fn error(&self, action: &'static str, error: &rocksdb::Error) -> RecordError {
-        RecordError::store(&self.path, action, error)
+        let message = self.own_words(error.as_ref());
+        RecordError::Store { path: self.path.clone(), action, message }
+    }
+
+    /// What RocksDB says of files in the scratch directory, said of the store's.
+    fn own_words(&self, text: &str) -> String {
+        match &self.scratch {
+            Some(scratch) => {
+                let scratch = scratch.path().to_string_lossy();
+                text.replace(&*scratch, &self.path.to_string_lossy())
+            }
+            None => text.to_owned(),
+        }
+    }
+
+    /// Whether its files are damaged so that it was put together anew, as far as that goes.
+    pub fn damaged(&self) -> bool {
+        self.scratch.is_some()
     }
 
     pub(crate) fn db(&self) -> &DB {
@@ -230,7 +273,7 @@ impl Store {
     pub fn rows(&self, cf: Cf, from: &[u8]) -> Result<Rows<'_>, RecordError> {
         let mut iter = self.raw(cf)?;
         iter.seek(from);
-        Ok(Rows { store: self, iter, backwards: false, fresh: true })
+        Ok(Rows::new(self, iter, false, from.to_vec()))
     }
 
     /// Rows from `from` (inclusive) backwards; the last row of all when `None`.
@@ -240,7 +283,7 @@ impl Store {
             Some(key) => iter.seek_for_prev(key),
             None => iter.seek_to_last(),
         }
-        Ok(Rows { store: self, iter, backwards: true, fresh: true })
+        Ok(Rows::new(self, iter, true, from.unwrap_or(&[0xff; rows::WIDTH]).to_vec()))
     }
 
     fn raw(&self, cf: Cf) -> Result<rocksdb::DBRawIterator<'_>, RecordError> {
@@ -248,41 +291,6 @@ impl Store {
         options.set_verify_checksums(true);
         options.fill_cache(false);
         Ok(self.db.raw_iterator_cf_opt(self.cf(cf)?, options))
-    }
-}
-
-/// A key and its value.
-pub type Row<'a> = (&'a [u8], &'a [u8]);
-
-/// Rows of a column family, read one by one; damage is an error, not an early end.
-pub struct Rows<'a> {
-    store: &'a Store,
-    iter: rocksdb::DBRawIterator<'a>,
-    backwards: bool,
-    fresh: bool,
-}
-
-impl Rows<'_> {
-    /// The next row; `None` at the end. Not an `Iterator`: rows borrow RocksDB's own memory.
-    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, RecordError> {
-        if !self.fresh && self.iter.valid() {
-            if self.backwards {
-                self.iter.prev();
-            } else {
-                self.iter.next();
-            }
-        }
-        self.fresh = false;
-        if !self.iter.valid() {
-            self.iter.status().map_err(|error| self.store.error("read", &error))?;
-        }
-        Ok(self.iter.item())
-    }
-
-    /// Goes on at `key`; also after an error.
-    pub fn seek(&mut self, key: &[u8]) {
-        self.iter.seek(key);
-        self.fresh = true;
     }
 }
 
@@ -294,7 +302,7 @@ fn manifest(path: &Path) -> Option<(String, u64)> {
 }
 
 /// Small and strict: a transcript store shares the host with the agents' work.
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let mut options = Options::default();
     options.set_paranoid_checks(true);
     // A record cut short at the end of the log was never acked and is dropped; damage
@@ -310,7 +318,7 @@ fn options() -> Options {
     options
 }
 
-fn family(cf: Cf) -> Options {
+pub(super) fn family(cf: Cf) -> Options {
     let mut options = Options::default();
     options.set_paranoid_checks(true);
     options.set_compression_type(DBCompressionType::None);

@@ -2,9 +2,10 @@
 
 use super::chain::Hash;
 use enforcer_proto::v1::{self, event::Kind};
+use prost::Message as _;
 
 /// How many targets a row names.
-const MAX_TARGETS: usize = 16;
+pub(super) const MAX_TARGETS: usize = 16;
 
 /// The row of a flow that starts with `start`.
 pub fn open_record(start: &v1::FlowStart, unix_ns: i64, session: &[u8]) -> v1::FlowRecord {
@@ -33,10 +34,17 @@ impl Summary {
     pub fn add(&mut self, event: &v1::Event) {
         let seal = &mut self.seal;
         seal.events += 1;
+        seal.stored_bytes += event.encoded_len() as u64;
         match &event.kind {
-            Some(Kind::FlowStart(start)) => note_target(seal, &start.target),
+            Some(Kind::FlowStart(start)) => {
+                note_target(seal, &start.target);
+                seal.refused = start.refusal.as_ref().map_or(0, |refusal| refusal.count);
+            }
             Some(Kind::OperationAsked(asked)) => {
                 seal.operations += 1;
+                if !asked.protocol.is_empty() && !seal.protocols.contains(&asked.protocol) {
+                    seal.protocols.push(asked.protocol.clone());
+                }
                 note_target(seal, &asked.target);
             }
             Some(Kind::Decision(decision)) => match decision.verdict() {

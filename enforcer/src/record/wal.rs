@@ -64,6 +64,22 @@ pub(super) fn places(store: &Path) -> Vec<String> {
     places
 }
 
+/// Appends a record to a log's bytes; it must be shorter than a block.
+pub(super) fn append(log: &mut Vec<u8>, payload: &[u8]) {
+    /// The type of a record that is whole.
+    const FULL: u8 = 1;
+    let room = BLOCK - log.len() % BLOCK;
+    if room < HEADER + payload.len() {
+        // What is zero is skipped.
+        log.resize(log.len() + room, 0);
+    }
+    let body = [&[FULL], payload].concat();
+    let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+    log.extend_from_slice(&masked(crc32c(&body)).to_le_bytes());
+    log.extend_from_slice(&length.to_le_bytes());
+    log.extend_from_slice(&body);
+}
+
 /// RocksDB stores checksums masked, so that one over data that holds checksums stays good.
 fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
@@ -96,13 +112,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
-        let body = [&[kind], payload].concat();
-        let length = u16::try_from(payload.len()).unwrap();
-        let crc = masked(crc32c(&body)).to_le_bytes();
-        [&crc[..], &length.to_le_bytes(), &body].concat()
-    }
-
     /// RFC 3720 appendix B.4.
     #[test]
     fn known_checksums() {
@@ -115,7 +124,7 @@ mod tests {
     fn damage_is_found_and_a_tail_cut_short_is_none() {
         let mut log = Vec::new();
         for n in 0..40_u8 {
-            log.extend(record(1, &vec![n; 700]));
+            append(&mut log, &vec![n; 700]);
         }
         assert_eq!(damage(&log), [0_u64; 0]);
         assert_eq!(damage(&log[..log.len() - 3]), [0_u64; 0]);

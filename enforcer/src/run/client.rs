@@ -36,8 +36,30 @@ const PASSED: [Signal; 10] = [
 /// `si_code` of a signal that the kernel itself sends, as a terminal's keys do.
 const SI_KERNEL: i32 = 0x80;
 
-/// How long the daemon may take to answer.
+/// How long the daemon may take to start a program.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to say how it is: it has that at hand.
+const STATUS: Duration = Duration::from_secs(2);
+
+/// Why there is no answer of the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Nobody listens.
+    #[error(
+        "the daemon does not answer at {0} ({1}); start it (`systemctl start enforcer`, or `enforcer daemon`)"
+    )]
+    Absent(String, io::ErrorKind),
+    /// It took the question and says nothing.
+    #[error(
+        "the daemon does not answer within {} s: it is stopped or stuck; look at the process \
+         (`systemctl status enforcer`), and restart it",
+        .0.as_secs()
+    )]
+    Silent(Duration),
+    /// It does not answer this process.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,38 +71,45 @@ pub enum End {
 }
 
 /// Asks the daemon whose runtime directory this is.
-fn ask(runtime_dir: &Path, ask: Ask) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+fn ask(runtime_dir: &Path, ask: Ask, patience: Duration) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
     let path = control::socket_path(runtime_dir);
-    let mut socket = UnixStream::connect(&path).with_context(|| {
-        format!(
-            "the daemon does not answer at {}; start it (`systemctl start enforcer`, or \
-             `enforcer daemon`)",
-            path.display()
-        )
-    })?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    let sent = wire::write_frame(&mut socket, &Request { ask: Some(ask) });
+    let mut socket = UnixStream::connect(&path)
+        .map_err(|error| Unanswered::Absent(path.display().to_string(), error.kind()))?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
+    exchange(&mut socket, ask).map_err(|error| {
+        let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+        match io.map(io::Error::kind) {
+            Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Unanswered::Silent(patience).into()
+            }
+            _ => error,
+        }
+    })
+}
+
+fn exchange(socket: &mut UnixStream, ask: Ask) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+    let sent = wire::write_frame(socket, &Request { ask: Some(ask) });
     // A daemon that refuses by who asks answers before it has read it all.
     if let Err(error @ WireError::TooLarge(_)) = sent {
         return Err(error).context("arguments and environment");
     }
     let mut prefix = [0; 4];
-    let (len, fds) = wire::recv_with_fds(&socket, &mut prefix).context("the daemon's answer")?;
+    let (len, fds) = wire::recv_with_fds(&*socket, &mut prefix).context("the daemon's answer")?;
     socket.read_exact(&mut prefix[len..]).context("the daemon's answer")?;
     let mut bytes = vec![0; wire::frame_len(prefix)?];
     socket.read_exact(&mut bytes).context("the daemon's answer")?;
     let reply = Reply::decode(bytes.as_slice()).context("the daemon's answer")?;
     match reply.answer {
         None => bail!("the daemon answers something that this version does not know"),
-        Some(Answer::Refused(why)) => bail!("{why}"),
+        Some(Answer::Refused(why)) => Err(Unanswered::Refused(why).into()),
         Some(answer) => Ok((answer, fds)),
     }
 }
 
 /// The daemon's account of itself.
 pub fn status(runtime_dir: &Path) -> anyhow::Result<StatusReport> {
-    match ask(runtime_dir, Ask::Status(Empty {}))?.0 {
+    match ask(runtime_dir, Ask::Status(Empty {}), STATUS)?.0 {
         Answer::Status(text) => serde_json::from_str(&text).context("the daemon's status"),
         _ => bail!("the daemon answers another question"),
     }
@@ -123,7 +152,7 @@ pub fn run(runtime_dir: &Path, request: Run) -> anyhow::Result<End> {
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
 
     let wants = request.terminal;
-    let (answer, mut fds) = ask(runtime_dir, Ask::Run(request))?;
+    let (answer, mut fds) = ask(runtime_dir, Ask::Run(request), PATIENCE)?;
     let (Answer::Started(_), Some(session)) = (answer, fds.pop()) else {
         bail!("the daemon answers without a session");
     };

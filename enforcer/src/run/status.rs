@@ -31,8 +31,10 @@ pub struct StatusReport {
     pub held: u64,
     /// The transcript store.
     pub transcripts: TranscriptStatus,
-    /// The kernel half's counters, per agent.
+    /// The kernel half's counters, per agent, since its maps were made.
     pub counters: Vec<Counter>,
+    /// What the kernel counted since the daemon's start beside what the transcripts hold.
+    pub records: Vec<Records>,
     /// What the daemon checks about itself.
     pub checks: Vec<Check>,
 }
@@ -85,6 +87,22 @@ pub struct Counter {
     pub name: String,
     /// How often.
     pub value: u64,
+}
+
+/// One count of the kernel, and the records of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Records {
+    /// The agent; empty for none.
+    pub agent: String,
+    /// `redirected`, or the reason of a refusal.
+    pub what: String,
+    /// How often the kernel counted it.
+    pub kernel: u64,
+    /// How often the transcripts tell of it.
+    pub recorded: u64,
+    /// What the kernel counted and no record tells of.
+    pub unexplained: u64,
 }
 
 /// One thing that was looked at.

@@ -2,7 +2,7 @@
 
 use super::when;
 use crate::record::FlowId;
-use crate::record::view::{BodyView, Exchange};
+use crate::record::view::{Assembler, BodyView, Exchange};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use enforcer_proto::v1::{self, event::Kind, fact::Value as FactValue};
@@ -28,14 +28,7 @@ pub fn event(flow: FlowId, event: &v1::Event) -> Value {
         Some(Kind::ResponseHead(found)) => ("response_head", head(found)),
         Some(Kind::ResponseBody(body)) => ("response_body", piece(body)),
         Some(Kind::OperationEnd(found)) => ("operation_end", operation_end(found)),
-        Some(Kind::FlowEnd(end)) => (
-            "flow_end",
-            json!({
-                "outcome": end.outcome,
-                "error": end.error,
-                "operations": end.operations,
-            }),
-        ),
+        Some(Kind::FlowEnd(end)) => ("flow_end", flow_end(end)),
         None => ("unknown", Value::Null),
     };
     object.insert("kind".into(), json!(name));
@@ -43,11 +36,34 @@ pub fn event(flow: FlowId, event: &v1::Event) -> Value {
     Value::Object(object)
 }
 
+/// A flow's own events.
+pub fn flow(flow: FlowId, seen: &Assembler) -> Value {
+    json!({
+        "flow": flow.to_string(),
+        "time": seen.start.as_ref().map(|(at, _)| when::show(*at)),
+        "start": seen.start.as_ref().map(|(_, start)| flow_start(start)),
+        "ended": seen.end.as_ref().map(|(at, _)| when::show(*at)),
+        "end": seen.end.as_ref().map(|(_, end)| flow_end(end)),
+    })
+}
+
+fn flow_end(end: &v1::FlowEnd) -> Value {
+    json!({"outcome": end.outcome, "error": end.error, "operations": end.operations})
+}
+
 /// The start of a flow.
 pub fn flow_start(start: &v1::FlowStart) -> Value {
-    let refusal = start.refusal.as_ref().map(
-        |refusal| json!({"hook": refusal.hook, "reason": refusal.reason, "count": refusal.count}),
-    );
+    let refusal = start.refusal.as_ref().map(|refusal| {
+        let time = |unix_ns: i64| (unix_ns > 0).then(|| when::show(unix_ns));
+        json!({
+            "hook": refusal.hook,
+            "reason": refusal.reason,
+            "count": refusal.count,
+            "first": time(refusal.first_unix_ns),
+            "last": time(refusal.last_unix_ns),
+            "destinations": refusal.destinations,
+        })
+    });
     json!({
         "principal": start.principal.as_ref().map(principal),
         "orig_addr": start.orig_addr,

@@ -27,8 +27,8 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
     } else {
         writeln!(
             out,
-            "{:<24}  {:<36}  {:<16}  {:<28}  {:>5}  {:>6}  OUTCOME",
-            "STARTED", "FLOW", "AGENT", "TARGET", "OPS", "DENIED"
+            "{:<24}  {:<36}  {:<16}  {:<8}  {:<16}  {:<28}  {:>5}  {:>6}  OUTCOME",
+            "STARTED", "FLOW", "AGENT", "PROTOCOL", "TARGET", "NAME", "OPS", "DENIED"
         )?;
     }
     all.flows(&args.filter.filter(), |flow| {
@@ -58,13 +58,15 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
 fn table(flow: &Flow) -> String {
     let record = &flow.record;
     format!(
-        "{:<24}  {:<36}  {:<16}  {:<28}  {:>5}  {:>6}  {}\n",
+        "{:<24}  {:<36}  {:<16}  {:<8}  {:<16}  {:<28}  {:>5}  {:>6}  {}\n",
         when::show(record.started_unix_ns),
         flow.id,
         cell(&record.agent, 16),
-        cell(&destination(flow), 28),
+        cell(&protocol(flow), 8),
+        cell(&targets(flow), 16),
+        cell(&name(flow), 28),
         flow.counts.operations,
-        flow.counts.denied,
+        flow.counts.denied.saturating_add(flow.counts.refused),
         Line(flow.outcome()),
     )
 }
@@ -74,14 +76,37 @@ fn cell(text: &str, width: usize) -> String {
     text::head(&clean, width).to_owned()
 }
 
-/// The target that policy knew, or where the program wanted to go.
-fn destination(flow: &Flow) -> String {
-    let record = &flow.record;
+/// What was spoken, or how it came when nothing was said.
+fn protocol(flow: &Flow) -> String {
+    match flow.counts.protocols.as_slice() {
+        [] if flow.record.transport.is_empty() => "-".to_owned(),
+        [] => flow.record.transport.clone(),
+        protocols => protocols.join(","),
+    }
+}
+
+/// The targets that policy knew.
+fn targets(flow: &Flow) -> String {
     match flow.counts.targets.as_slice() {
-        [] if record.name.is_empty() => format!("{}:{}", record.orig_addr, record.orig_port),
-        [] => format!("{}:{}", record.name, record.orig_port),
+        [] => "-".to_owned(),
         targets => targets.join(","),
     }
+}
+
+/// Where the program wanted to go: behind a stand-in the name that it stood for.
+fn name(flow: &Flow) -> String {
+    let record = &flow.record;
+    match (record.name.is_empty(), record.orig_addr.parse()) {
+        (false, _) => format!("{}:{}", record.name, record.orig_port),
+        (true, Ok(ip)) => std::net::SocketAddr::new(ip, port(record.orig_port)).to_string(),
+        (true, Err(_)) if record.orig_addr.is_empty() => "-".to_owned(),
+        (true, Err(_)) => format!("{}:{}", record.orig_addr, record.orig_port),
+    }
+}
+
+/// A port above the largest is shown as 0: no flow has one.
+fn port(port: u32) -> u16 {
+    u16::try_from(port).unwrap_or(0)
 }
 
 fn row(flow: &Flow) -> Value {
@@ -99,10 +124,12 @@ fn row(flow: &Flow) -> Value {
         "orig_port": record.orig_port,
         "transport": record.transport,
         "targets": counts.targets,
+        "protocols": counts.protocols,
         "events": counts.events,
         "operations": counts.operations,
         "allowed": counts.allowed,
         "denied": counts.denied,
+        "kernel_refused": counts.refused,
         "request_bytes": counts.request_bytes,
         "response_bytes": counts.response_bytes,
         "outcome": flow.outcome(),

@@ -8,7 +8,7 @@ use crate::record::read::{Filter, Transcripts};
 use anyhow::Context as _;
 use serde::Deserialize;
 use std::io::{self, BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod export;
@@ -86,7 +86,7 @@ struct FilterArgs {
     /// Only flows with this outcome
     #[arg(long, value_parser = OUTCOMES)]
     outcome: Option<String>,
-    /// Only flows with a denied operation
+    /// Only flows with a denied operation, and what the kernel refused
     #[arg(long)]
     denied: bool,
 }
@@ -111,14 +111,7 @@ type Out<'a> = &'a mut dyn io::Write;
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = args.store.dir()?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let result = match *args.command {
-        Command::Verify(verify) => verify::run(&dir, &verify, &mut out),
-        Command::List(list) => list::run(&Transcripts::open(&dir)?, &list, &mut out),
-        Command::Show(show) => show::run(&Transcripts::open(&dir)?, &show, &mut out),
-        Command::Grep(grep) => grep::run(&Transcripts::open(&dir)?, &grep, &mut out),
-        Command::Export(export) => export::run(&Transcripts::open(&dir)?, &export, &mut out),
-        Command::Stats(stats) => stats::run(&Transcripts::open(&dir)?, &stats, &mut out),
-    };
+    let result = execute(&dir, &args.command, &mut out, &mut io::stderr());
     let result = result.and_then(|code| {
         out.flush()?;
         Ok(code)
@@ -130,6 +123,34 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         other => other,
+    }
+}
+
+/// Runs a command; what of the store could not be read goes to `err`, and then it has failed.
+fn execute(dir: &Path, command: &Command, out: Out<'_>, err: Out<'_>) -> anyhow::Result<ExitCode> {
+    // Its report says what could not be read.
+    if let Command::Verify(args) = command {
+        return verify::run(dir, args, out);
+    }
+    let all = Transcripts::open(dir)?;
+    let result = match command {
+        Command::List(args) => list::run(&all, args, out),
+        Command::Show(args) => show::run(&all, args, out),
+        Command::Grep(args) => grep::run(&all, args, out),
+        Command::Export(args) => export::run(&all, args, out),
+        Command::Stats(args) => stats::run(&all, args, out),
+        Command::Verify(args) => verify::run(dir, args, out),
+    };
+    let damage = all.damage();
+    for what in &damage {
+        writeln!(err, "damaged: {}", text::Line(what))?;
+    }
+    match result {
+        Ok(_) if !damage.is_empty() => {
+            writeln!(err, "the store is damaged: what is shown is what can be read of it")?;
+            Ok(ExitCode::FAILURE)
+        }
+        result => result,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// Bodies as a whole
     #[arg(long)]
     full: bool,
-    /// As JSON: an array of operations
+    /// As JSON: an array of operations; of a flow without one, the flow
     #[arg(long)]
     json: bool,
 }
@@ -52,6 +52,12 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
             let rest = all.flow(one.flow)?;
             let open = rest.is_some_and(|flow| flow.record.seal.is_none());
             out.write_all(flow(one.flow, &assembler, open).as_bytes())?;
+        }
+        if args.json && exchanges.is_empty() {
+            // A look-up's connection, or what the kernel refused: the flow is all there is.
+            let comma = if first { "\n" } else { ",\n" };
+            write!(out, "{comma}{}", text::json(&json::flow(one.flow, &assembler)))?;
+            first = false;
         }
         for exchange in &exchanges {
             if args.json {
@@ -121,10 +127,18 @@ fn write_flow(out: &mut String, id: FlowId, seen: &Assembler, open: bool) -> std
         if let Some(refusal) = &start.refusal {
             let (hook, reason) = (Line(&refusal.hook), Line(&refusal.reason));
             let at = match refusal.hook.as_str() {
-                "accept" => "when it was accepted".to_owned(),
+                crate::record::ACCEPT => "when it was accepted".to_owned(),
                 _ => format!("in the kernel by {hook}"),
             };
-            writeln!(out, "refused    {at}: {reason} ({} times)", refusal.count)?;
+            write!(out, "refused    {at}: {reason} ({} times", refusal.count)?;
+            if refusal.first_unix_ns > 0 {
+                let (first, last) = (refusal.first_unix_ns, refusal.last_unix_ns);
+                write!(out, ", from {} to {}", when::show(first), when::show(last))?;
+            }
+            writeln!(out, ")")?;
+            for destination in &refusal.destinations {
+                writeln!(out, "           {}", Line(destination))?;
+            }
         }
     }
     match &seen.end {

@@ -23,6 +23,7 @@ struct Totals {
     operations: u64,
     allowed: u64,
     denied: u64,
+    kernel_refused: u64,
     request_bytes: u64,
     response_bytes: u64,
     oldest: Option<String>,
@@ -47,6 +48,7 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
         totals.operations += counts.operations;
         totals.allowed += counts.allowed;
         totals.denied += counts.denied;
+        totals.kernel_refused = totals.kernel_refused.saturating_add(counts.refused);
         totals.request_bytes = totals.request_bytes.saturating_add(counts.request_bytes);
         totals.response_bytes = totals.response_bytes.saturating_add(counts.response_bytes);
         if totals.newest.is_none() {
@@ -68,6 +70,7 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
     writeln!(out, "flows      {}, {} events", totals.flows, totals.events)?;
     let (allowed, denied) = (totals.allowed, totals.denied);
     writeln!(out, "operations {}, {allowed} allowed, {denied} denied", totals.operations)?;
+    writeln!(out, "kernel     {} refused", totals.kernel_refused)?;
     let (sent, received) = (totals.request_bytes, totals.response_bytes);
     writeln!(out, "bytes      {sent} out, {received} in")?;
     if let (Some(oldest), Some(newest)) = (&totals.oldest, &totals.newest) {

@@ -1,6 +1,6 @@
 //! The commands over a store that was written for the purpose.
 
-use super::{Args, Command, StoreArgs, har, json, show, text};
+use super::{Args, StoreArgs, har, json, show, text};
 use crate::config::Transcript;
 use crate::operation::{Operation, OperationId, Protocol};
 use crate::record::view::Assembler;
@@ -87,7 +87,7 @@ async fn sample(dir: &Path) -> (PathBuf, FlowId) {
 }
 
 /// Parses as the program does and gives what it writes.
-fn output(store: &Path, line: &[&str]) -> (ExitCode, String) {
+fn outputs(store: &Path, line: &[&str]) -> (ExitCode, String, String) {
     #[derive(clap::Parser)]
     struct Cli {
         #[command(flatten)]
@@ -97,17 +97,16 @@ fn output(store: &Path, line: &[&str]) -> (ExitCode, String) {
     let line = all.iter().chain(line);
     let args = <Cli as clap::Parser>::try_parse_from(line).unwrap().args;
     let dir = args.store.dir().unwrap();
-    let all = || super::Transcripts::open(&dir).unwrap();
-    let mut out = Vec::new();
-    let code = match *args.command {
-        Command::Verify(args) => super::verify::run(&dir, &args, &mut out),
-        Command::List(args) => super::list::run(&all(), &args, &mut out),
-        Command::Show(args) => show::run(&all(), &args, &mut out),
-        Command::Grep(args) => super::grep::run(&all(), &args, &mut out),
-        Command::Export(args) => super::export::run(&all(), &args, &mut out),
-        Command::Stats(args) => super::stats::run(&all(), &args, &mut out),
-    };
-    (code.unwrap(), String::from_utf8(out).unwrap())
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = super::execute(&dir, &args.command, &mut out, &mut err).unwrap();
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+/// What it says of a store that is not damaged.
+fn output(store: &Path, line: &[&str]) -> (ExitCode, String) {
+    let (code, out, err) = outputs(store, line);
+    assert_eq!(err, "", "{line:?}");
+    (code, out)
 }
 
 #[tokio::test]
@@ -148,75 +147,177 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
     assert_eq!(serde_json::from_str::<Value>(&empty).unwrap(), serde_json::json!([]));
 }
 
-/// The mandatory fields of HAR 1.2, by object.
 #[tokio::test]
-async fn the_har_has_every_mandatory_field() {
+async fn what_the_kernel_refused_is_listed_as_denied_and_shown_as_a_flow() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _) = sample(dir.path()).await;
-    let file = dir.path().join("out.har");
-    let (_, out) = output(&store, &["export", "--format", "har", "-o", file.to_str().unwrap()]);
-    assert_eq!(out, "");
-    let har: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    let need = |value: &Value, fields: &[&str]| {
-        for field in fields {
-            assert!(!value[field].is_null(), "{field} in {value}");
+    let (store, allowed) = sample(dir.path()).await;
+    let recorder = Recorder::open(&Transcript::default(), dir.path()).unwrap();
+    let start = v1::FlowStart {
+        principal: Some(v1::Principal { agent: "builder".into(), ..v1::Principal::default() }),
+        orig_addr: "198.18.0.9".into(),
+        orig_port: 443,
+        name: "quic.test".into(),
+        transport: "udp".into(),
+        refusal: Some(v1::KernelRefusal {
+            hook: "connect4".into(),
+            reason: "protocol".into(),
+            count: 12,
+            first_unix_ns: 1_000_000_000,
+            last_unix_ns: 2_000_000_000,
+            destinations: vec!["quic.test:443".into()],
+        }),
+        ..v1::FlowStart::default()
+    };
+    let end = v1::FlowEnd { outcome: "kernel-refused".into(), ..v1::FlowEnd::default() };
+    let flow = recorder.whole_flow(start, Vec::new(), end).await.unwrap().to_string();
+    recorder.shutdown().await;
+    let (_, list) = output(&store, &["list", "--denied"]);
+    assert!(list.contains(&flow) && !list.contains(&allowed.to_string()), "{list}");
+    for part in ["PROTOCOL", "udp", "quic.test:443", "12  kernel-refused"] {
+        assert!(list.contains(part), "{part}: {list}");
+    }
+    let (_, list) = output(&store, &["list"]);
+    assert!(list.contains("  http      api  "), "{list}");
+    let (_, shown) = output(&store, &["show", &flow]);
+    assert!(shown.contains("(12 times, from 1970-01-01T00:00:01.000Z to"), "{shown}");
+    let (_, shown) = output(&store, &["show", &flow, "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown[0]["flow"], flow);
+    assert_eq!(shown[0]["start"]["refusal"]["count"], 12);
+    assert_eq!(shown[0]["end"]["outcome"], "kernel-refused");
+    let (_, stats) = output(&store, &["stats"]);
+    assert!(stats.contains("kernel     12 refused"), "{stats}");
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_shown_as_far_as_it_goes_and_the_command_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, flow) = sample(dir.path()).await;
+    let manifest = std::fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let manifest =
+        manifest.filter(|path| path.to_string_lossy().contains("MANIFEST-")).max().unwrap();
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+    let id = flow.to_string();
+    let lines: [&[&str]; 4] =
+        [&["list"], &["show", &id], &["export", "--format", "jsonl"], &["stats"]];
+    for line in lines {
+        let (code, out, err) = outputs(&store, line);
+        assert_eq!(code, ExitCode::FAILURE, "{line:?}");
+        assert!(out.contains("builder"), "{line:?}: {out}");
+        let name = manifest.file_name().unwrap().to_str().unwrap();
+        assert!(err.contains(name) && err.contains("damaged"), "{line:?}: {err}");
+    }
+    let (code, out, _) = outputs(&store, &["verify"]);
+    assert_eq!(code, ExitCode::FAILURE);
+    assert!(out.contains("NOT GOOD: 1 flows"), "{out}");
+}
+
+/// Operations of every kind that a HAR can hold.
+fn kinds() -> Vec<Vec<(Option<OperationId>, Kind)>> {
+    let whole = events();
+    let again = |keep: &dyn Fn(&Kind) -> bool, change: &dyn Fn(&mut Kind)| {
+        let id = Some(OperationId::new());
+        let kept = whole.iter().filter(|(_, kind)| keep(kind)).cloned();
+        kept.map(|(_, mut kind)| {
+            change(&mut kind);
+            (id, kind)
+        })
+        .collect::<Vec<_>>()
+    };
+    let all = |_: &Kind| true;
+    let same = |_: &mut Kind| {};
+    let binary = |kind: &mut Kind| match kind {
+        Kind::OperationAsked(asked) => {
+            for fact in &mut asked.facts {
+                if fact.name == "http.header.content-type" {
+                    let grpc = v1::fact::Value::Text("application/grpc".into());
+                    fact.value = Some(grpc);
+                }
+            }
+        }
+        Kind::RequestBody(sent) => *sent = body(b"\x00\x00\x00\x00\x02\xff\xfe"),
+        _ => {}
+    };
+    let denied = |kind: &mut Kind| match kind {
+        Kind::Decision(decision) => {
+            decision.set_verdict(v1::Verdict::Deny);
+            decision.reason = "policy".into();
+        }
+        Kind::ResponseHead(head) => {
+            head.status = 403;
+            head.synthetic = true;
+            head.headers =
+                vec![v1::Header { name: "location".into(), value: "https://other.test/".into() }];
+        }
+        Kind::ResponseBody(refusal) => *refusal = body(b"{\"status\":403}"),
+        _ => {}
+    };
+    let long = |kind: &mut Kind| {
+        if let Kind::RequestBody(sent) | Kind::ResponseBody(sent) = kind {
+            *sent = body("\u{e9}".repeat(5_000).as_bytes());
         }
     };
-    need(&har["log"], &["version", "creator", "entries"]);
-    need(&har["log"]["creator"], &["name", "version"]);
-    assert_eq!(har["log"]["version"], "1.2");
-    let entry = &har["log"]["entries"][0];
-    need(entry, &["startedDateTime", "time", "request", "response", "cache", "timings"]);
-    let request = &entry["request"];
-    need(
-        request,
-        &[
-            "method",
-            "url",
-            "httpVersion",
-            "cookies",
-            "headers",
-            "queryString",
-            "headersSize",
-            "bodySize",
-        ],
-    );
-    assert_eq!(request["url"], "https://api.test/v1/x?a=1&b=two%20words");
-    assert_eq!(request["queryString"][1]["value"], "two words");
-    need(&request["postData"], &["mimeType", "text"]);
-    assert!(request["postData"].get("params").is_none(), "text and params exclude each other");
-    let response = &entry["response"];
-    need(
-        response,
-        &[
-            "status",
-            "statusText",
-            "httpVersion",
-            "cookies",
-            "headers",
-            "content",
-            "redirectURL",
-            "headersSize",
-            "bodySize",
-        ],
-    );
-    need(&response["content"], &["size", "mimeType", "text", "encoding"]);
-    assert_eq!(response["content"]["encoding"], "base64");
-    assert_eq!(response["content"]["size"], 7);
-    let timings = &entry["timings"];
-    let mut total = 0.0;
-    for phase in ["blocked", "dns", "connect", "send", "wait", "receive", "ssl"] {
-        let ms = timings[phase].as_f64().unwrap();
-        assert!(ms >= 0.0 || ["dns", "connect", "ssl"].contains(&phase));
-        total += ms.max(0.0);
+    let answer = |kind: &Kind| matches!(kind, Kind::ResponseHead(_) | Kind::ResponseBody(_));
+    let begun = |kind: &mut Kind| {
+        if let Kind::ResponseBody(sent) = kind {
+            sent.last = false;
+        }
+    };
+    let not_end = |kind: &Kind| !matches!(kind, Kind::OperationEnd(_));
+    vec![
+        again(&all, &same),
+        again(&all, &binary),
+        again(&|kind| !matches!(kind, Kind::Forwarded(_)), &denied),
+        again(&all, &long),
+        again(&|kind| !answer(kind), &same),
+        again(&not_end, &begun),
+        again(&|kind| matches!(kind, Kind::OperationAsked(_)), &same),
+    ]
+}
+
+#[path = "../../../../tests/src/har.rs"]
+#[expect(unreachable_pub, reason = "the harness has the same file, and exports it")]
+mod har_spec;
+
+/// What the strict reader takes, which follows the format field by field.
+#[tokio::test]
+async fn the_har_of_every_kind_of_operation_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript { body_limit: 1_001, ..Transcript::default() };
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let log = recorder.open_flow(v1::FlowStart::default()).await.unwrap();
+    for events in kinds() {
+        log.append_all(events, Durability::Logged).await.unwrap();
     }
-    assert!((entry["time"].as_f64().unwrap() - total).abs() < 1e-6);
-    assert_eq!(entry["serverIPAddress"], "10.0.0.5");
-    for object in [&har["log"], entry, request, response] {
-        let names = object.as_object().unwrap().keys();
-        let own: Vec<_> = names.filter(|name| name.starts_with('_')).collect();
-        assert!(object != entry || own.iter().any(|name| *name == "_digest"));
-    }
+    recorder.shutdown().await;
+    let file = dir.path().join("out.har");
+    let line = ["export", "--format", "har", "-o", file.to_str().unwrap()];
+    let (_, out) = output(&store_dir(&cfg, dir.path()), &line);
+    assert_eq!(out, "");
+    let har: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(har_spec::check(&har), Ok(7), "{har:#}");
+    let entries = &har["log"]["entries"];
+    let first = &entries[0];
+    assert_eq!(first["request"]["url"], "https://api.test/v1/x?a=1&b=two%20words");
+    assert_eq!(first["request"]["queryString"][1]["value"], "two words");
+    assert_eq!(first["response"]["content"]["encoding"], "base64");
+    assert_eq!(first["response"]["content"]["size"], 7);
+    assert_eq!(first["serverIPAddress"], "10.0.0.5");
+    assert!(first["_digest"].is_string());
+    let of = |what: &dyn Fn(&Value) -> bool| {
+        entries.as_array().unwrap().iter().filter(|e| what(e)).count()
+    };
+    assert_eq!(
+        of(&|e| e["request"]["postData"]["_encoding"] == "base64"),
+        2,
+        "binary, and cut in a character"
+    );
+    assert_eq!(of(&|e| e["_verdict"] == "deny"), 1);
+    assert_eq!(of(&|e| e["response"]["redirectURL"] == "https://other.test/"), 1);
+    assert_eq!(of(&|e| e["response"]["content"]["_truncated"] == true), 1);
+    assert_eq!(of(&|e| e["response"]["status"] == 0), 2);
 }
 
 #[test]

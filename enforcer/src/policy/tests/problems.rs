@@ -66,6 +66,12 @@ names = ["b.test"]
 [[target]]
 name = "addresses"
 addresses = ["10.0.0.1/8", "::ffff:10.0.0.0/104", "ten", "0.0.0.0/0"]
+resolves_to = ["10.0.0.0/8", "eleven"]
+[[target]]
+name = "shares"
+names = ["shares.test"]
+addresses = ["0.0.0.0/0"]
+resolves_to = ["10.0.0.0/8", "0.0.0.0/0"]
 [[target]]
 name = "opaque"
 names = ["c.test"]

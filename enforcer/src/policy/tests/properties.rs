@@ -43,6 +43,7 @@ fn pieces() -> impl Strategy<Value = String> {
         "\"*.b\"",
         "names",
         "addresses",
+        "resolves_to",
         "ports",
         "[",
         "]",

@@ -350,6 +350,16 @@ names = ["*.b.example.com"]
 name = "net"
 addresses = ["10.0.0.0/8", "2001:db8::/32"]
 [[target]]
+name = "one"
+names = ["one.test"]
+resolves_to = ["192.168.0.0/16"]
+ports = [443]
+[[target]]
+name = "other"
+names = ["other.test"]
+resolves_to = ["192.168.0.0/16", "10.1.2.3"]
+ports = [443]
+[[target]]
 name = "host"
 addresses = ["10.1.2.3"]
 ports = [5432]
@@ -373,6 +383,9 @@ ports = [5432]
 #[case("com", Some(443), None)]
 #[case("", Some(443), None)]
 #[case("10.1.2.3", Some(5432), None)]
+// Two targets share a block on the same port.
+#[case("one.test", Some(443), Some("one"))]
+#[case("other.test", Some(443), Some("other"))]
 fn names_and_wildcards(
     #[case] name: &str,
     #[case] port: Option<u16>,
@@ -387,6 +400,9 @@ fn names_and_wildcards(
 #[case("10.9.9.9", 80, Some("net"))]
 #[case("10.1.2.3", 5432, Some("host"))]
 #[case("10.1.2.3", 80, None)]
+// What names may resolve to means no target.
+#[case("192.168.0.1", 443, None)]
+#[case("10.1.2.3", 443, None)]
 #[case("::ffff:10.9.9.9", 80, Some("net"))]
 #[case("2001:db8::1", 443, Some("net"))]
 #[case("11.0.0.1", 80, None)]

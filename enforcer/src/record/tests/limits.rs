@@ -4,7 +4,7 @@ use super::{body, config, end, exchange, fill, start, store, verify};
 use crate::config::{AtQuota, Transcript};
 use crate::record::read::Transcripts;
 use crate::record::view::Assembler;
-use crate::record::{Durability, RecordError, Recorder};
+use crate::record::{Durability, RecordError, Recorder, convert};
 use enforcer_proto::v1::{self, event::Kind};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,71 @@ async fn at_the_quota_nothing_goes_on_and_what_ends_is_recorded() {
     log.end(end()).await.unwrap();
     recorder.shutdown().await;
     assert_eq!(verify(dir.path()).findings, []);
+}
+
+/// Fills the store as `agent` until that is refused, `most` exchanges at most.
+async fn flood(recorder: &Recorder, agent: &str, most: usize) -> Option<RecordError> {
+    let mut start = start();
+    start.principal.as_mut().unwrap().agent = agent.into();
+    for n in 0..most {
+        let log = match recorder.open_flow(start.clone()).await {
+            Ok(log) => log,
+            Err(error) => return Some(error),
+        };
+        let mut events = exchange(&format!("/{n}"), &[b'{'; 20_000], b"");
+        for (_, kind) in &mut events {
+            if let Kind::OperationAsked(asked) = kind {
+                let digest = convert::digest(asked, start.principal.as_ref().unwrap());
+                asked.digest = digest.unwrap().to_string();
+            }
+        }
+        if let Err(error) = log.append_all(events, Durability::Logged).await {
+            return Some(error);
+        }
+        log.end(end()).await.unwrap();
+    }
+    None
+}
+
+#[tokio::test]
+async fn an_agent_at_its_share_stops_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript { quota_bytes: 4 << 20, agent_share: 50, ..config() };
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    assert!(flood(&recorder, "quiet", 3).await.is_none());
+    let refused = flood(&recorder, "loud", 1_000).await;
+    assert!(
+        matches!(&refused, Some(RecordError::Share { agent, .. }) if agent == "loud"),
+        "{refused:?}"
+    );
+    assert_eq!(refused.unwrap().code(), "transcript-share");
+    assert!(recorder.stats().disk_bytes < 3 << 20, "{:?}", recorder.stats());
+    assert!(flood(&recorder, "quiet", 20).await.is_none(), "another agent still works");
+    // What the kernel refused the loud one is still recorded.
+    let mut start = start();
+    start.principal.as_mut().unwrap().agent = "loud".into();
+    start.refusal = Some(v1::KernelRefusal { count: 3, ..v1::KernelRefusal::default() });
+    recorder.whole_flow(start, Vec::new(), end()).await.unwrap();
+    recorder.shutdown().await;
+    assert_eq!(verify(dir.path()).findings, []);
+    // The next run knows whose the bytes are.
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while flood(&recorder, "loud", 1).await.is_none() {
+        assert!(Instant::now() < until, "{:?}", recorder.stats());
+    }
+    assert!(flood(&recorder, "quiet", 3).await.is_none());
+    recorder.shutdown().await;
+}
+
+#[tokio::test]
+async fn with_the_whole_quota_as_its_share_one_agent_may_fill_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript { quota_bytes: 2 << 20, agent_share: 100, ..config() };
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let refused = flood(&recorder, "only", 1_000).await;
+    assert!(matches!(refused, Some(RecordError::Full { .. })), "{refused:?}");
+    recorder.shutdown().await;
 }
 
 #[tokio::test]

@@ -9,12 +9,13 @@ use enforcer_proto::v1::{self, event::Kind};
 use std::path::{Path, PathBuf};
 
 mod crash;
+mod damage;
 mod limits;
 mod tamper;
 
 /// The configuration of a store in `dir`.
 fn config() -> Transcript {
-    Transcript { quota_bytes: 1 << 40, ..Transcript::default() }
+    Transcript { quota_bytes: 1 << 40, agent_share: 100, ..Transcript::default() }
 }
 
 fn open(dir: &Path) -> Recorder {

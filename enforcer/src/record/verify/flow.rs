@@ -23,6 +23,8 @@ pub struct FlowCheck {
     /// The event whose `prev` did not fit, until the one after it tells which of the two is wrong.
     suspect: Option<u64>,
     broken: bool,
+    /// Damage was met behind the last event that was read.
+    unread: bool,
     ended: bool,
     summary: Summary,
     record: v1::FlowRecord,
@@ -55,6 +57,7 @@ impl FlowCheck {
             last: chain::start(flow),
             suspect: None,
             broken: false,
+            unread: false,
             ended: false,
             summary: Summary::default(),
             record: v1::FlowRecord::default(),
@@ -83,9 +86,10 @@ impl FlowCheck {
         self.broken
     }
 
-    /// Marks the flow as not wholly readable.
-    pub fn set_broken(&mut self) {
+    /// Says that the store is damaged behind the last event that was read.
+    pub fn set_unread(&mut self) {
         self.broken = true;
+        self.unread = true;
     }
 
     fn fault(&mut self, seq: u64, what: impl Into<String>) {
@@ -98,14 +102,16 @@ impl FlowCheck {
         if gap {
             let missing = self.next;
             let last = seq.saturating_sub(1);
-            let what = if missing >= last {
-                "is missing".to_owned()
-            } else {
-                format!("and all up to {last} are missing")
+            let what = match (self.unread, missing >= last) {
+                (false, true) => "is missing".to_owned(),
+                (false, false) => format!("and all up to {last} are missing"),
+                (true, true) => "cannot be read".to_owned(),
+                (true, false) => format!("and all up to {last} cannot be read"),
             };
             self.fault(missing, what);
             self.broken = true;
         }
+        self.unread = false;
         self.next = seq.saturating_add(1);
         let hash = chain::hash(value);
         let Ok(event) = v1::Event::decode(value) else {
@@ -266,7 +272,8 @@ impl FlowCheck {
                 self.faults.push((None, "its row names no entry of the log that seals it".into()))
             }
             (Some((events, _)), _) if *events > self.next => {
-                let what = format!("and all after are missing: it was sealed with {events} events");
+                let are = if self.unread { "cannot be read" } else { "are missing" };
+                let what = format!("and all after {are}: it was sealed with {events} events");
                 self.fault(self.next, what);
                 self.broken = true;
             }
@@ -309,7 +316,13 @@ impl FlowCheck {
             ..self.record.clone()
         };
         if let Some(seal) = &record.seal {
-            derived.seal = Some(self.summary.seal(&self.last, seal.leaf));
+            let mut found = self.summary.seal(&self.last, seal.leaf);
+            if seal.stored_bytes == 0 {
+                // The row of a version that counted less.
+                (found.stored_bytes, found.refused) = (0, 0);
+                found.protocols.clear();
+            }
+            derived.seal = Some(found);
         }
         if derived != *record {
             self.faults.push((None, "its row in flows does not follow from its events".into()));

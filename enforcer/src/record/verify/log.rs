@@ -5,7 +5,8 @@ use super::super::error::RecordError;
 use super::super::key::{self, LogKey};
 use super::super::keys::signed_by;
 use super::super::merkle::Frontier;
-use super::super::store::{Cf, Rows, meta};
+use super::super::rows::Rows;
+use super::super::store::{Cf, meta};
 use super::{Check, Report};
 use enforcer_proto::v1::{self, leaf::Kind};
 use prost::Message as _;
@@ -20,19 +21,22 @@ impl Check<'_> {
         let mut entries = Entries {
             rows: store.rows(Cf::Checkpoints, &key::leaf(0))?,
             tree: Frontier::default(),
+            next: 0,
             missing: Vec::new(),
             damaged: false,
         };
         let mut prev = Vec::new();
         let mut next = 0;
         let mut first = true;
+        // Damage was met behind the last head that was read.
+        let mut unread = false;
         loop {
             let row = match heads.next_row() {
                 Ok(row) => row,
                 Err(error) => {
-                    report.note(format!("checkpoint {next}"), error.to_string());
-                    self.damaged = true;
-                    break;
+                    self.damage(&format!("checkpoint {next}"), &error, report);
+                    unread = true;
+                    continue;
                 }
             };
             let Some((row, value)) = row else { break };
@@ -46,10 +50,18 @@ impl Check<'_> {
             };
             let place = format!("checkpoint {number}");
             if number != next {
-                report.note(format!("checkpoint {next}"), "is missing");
+                let what = if unread { "cannot be read" } else { "is missing" };
+                let last = number.saturating_sub(1);
+                let up_to =
+                    if last > next { format!(" and all up to {last}") } else { String::new() };
+                report.note(format!("checkpoint {next}{up_to}"), what);
+            }
+            if std::mem::take(&mut unread) {
+                prev.clear();
+                first = false;
             }
             next = number.saturating_add(1);
-            let Some((head, bytes)) = self.head(value, &place, report)? else {
+            let Some((head, bytes)) = self.head(value, &place, report) else {
                 prev.clear();
                 first = false;
                 continue;
@@ -61,7 +73,7 @@ impl Check<'_> {
             }
             first = false;
             prev = chain::hash(&bytes).to_vec();
-            self.read_entries(&mut entries, Some(head.tree_size), report)?;
+            self.read_entries(&mut entries, Some(head.tree_size), report);
             if entries.damaged {
                 // Nothing can be said of its root.
             } else if entries.tree.size() != head.tree_size {
@@ -75,17 +87,19 @@ impl Check<'_> {
             report.signed_unix_ns = Some(head.unix_ns);
             report.checkpoints += 1;
         }
-        let signed = entries.tree.size();
-        self.read_entries(&mut entries, None, report)?;
-        report.log_entries = entries.tree.size();
+        let signed = entries.next;
+        self.read_entries(&mut entries, None, report);
+        report.log_entries = entries.next;
         report.unsigned_entries = report.log_entries.saturating_sub(signed);
         self.damaged |= entries.damaged;
         if !self.damaged {
-            self.ends(&entries.tree, next, report)?;
+            self.ends(&entries.tree, next, report);
         }
         for (index, flow) in entries.missing {
             if !self.retired.contains(&index) {
-                let what = format!("was sealed (log entry {index}) and is not there");
+                let gone =
+                    if self.damaged { "cannot be read or is not there" } else { "is not there" };
+                let what = format!("was sealed (log entry {index}) and {gone}");
                 report.of("flows", flow, None, what);
             }
         }
@@ -99,24 +113,26 @@ impl Check<'_> {
         value: &[u8],
         place: &str,
         report: &mut Report,
-    ) -> Result<Option<(v1::Checkpoint, Vec<u8>)>, RecordError> {
-        let key = self.store.get(Cf::Meta, meta::KEY)?.unwrap_or_default();
+    ) -> Option<(v1::Checkpoint, Vec<u8>)> {
         let Ok(signed) = v1::SignedCheckpoint::decode(value) else {
             report.note(place, "cannot be read");
-            return Ok(None);
+            return None;
         };
         if signed.encode_to_vec() != value {
             report.note(place, "is not stored as it was written");
         }
-        if !signed_by(&key, &signed.checkpoint, &signed.signature) {
+        // A key that cannot be read is reported once, with `meta`.
+        if let Some(key) = &self.host_key
+            && !signed_by(key, &signed.checkpoint, &signed.signature)
+        {
             report.note(place, "is not signed by the host key");
-            return Ok(None);
+            return None;
         }
         let Ok(head) = v1::Checkpoint::decode(signed.checkpoint.as_slice()) else {
             report.note(place, "what is signed cannot be read");
-            return Ok(None);
+            return None;
         };
-        Ok(Some((head, signed.checkpoint)))
+        Some((head, signed.checkpoint))
     }
 
     fn note_open(&mut self, head: &v1::Checkpoint, place: &str, report: &mut Report) {
@@ -132,61 +148,59 @@ impl Check<'_> {
     }
 
     /// Takes entries in up to a size; all when `None`.
-    fn read_entries(
-        &mut self,
-        entries: &mut Entries<'_>,
-        size: Option<u64>,
-        report: &mut Report,
-    ) -> Result<(), RecordError> {
-        while !entries.damaged && size.is_none_or(|size| entries.tree.size() < size) {
-            let at = entries.tree.size();
+    fn read_entries(&mut self, entries: &mut Entries<'_>, size: Option<u64>, report: &mut Report) {
+        while size.is_none_or(|size| entries.next < size) {
+            let at = entries.next;
             let place = format!("log entry {at}");
-            let row = match entries.rows.next_row() {
-                Ok(Some((row, value))) => Some((key::parse_log(row), value.to_vec())),
-                Ok(None) => None,
+            let (row, value) = match entries.rows.next_row() {
+                Ok(Some((row, value))) => (key::parse_log(row), value.to_vec()),
+                Ok(None) => break,
                 Err(error) => {
-                    report.note(&place, error.to_string());
+                    self.damage(&place, &error, report);
                     entries.damaged = true;
-                    None
+                    continue;
                 }
             };
-            let Some((row, value)) = row else { break };
-            match row {
-                Some(LogKey::Leaf(index)) if index == at => {}
-                Some(LogKey::Leaf(index)) => {
-                    report.note(&place, format!("is missing (entry {index} follows)"));
-                }
+            let index = match row {
+                Some(LogKey::Leaf(index)) => index,
                 _ => {
                     report.note("checkpoints", "a key is of no kind");
                     continue;
                 }
+            };
+            // Of a store that is damaged elsewhere, what lacks was lost with that.
+            entries.damaged |= index != at && self.damaged;
+            if index != at && entries.damaged {
+                let what = format!(
+                    "and all up to {} cannot be read: the roots of later heads are not checked",
+                    index.saturating_sub(1)
+                );
+                report.note(&place, what);
+            } else if index != at {
+                report.note(&place, format!("is missing (entry {index} follows)"));
             }
             entries.tree.push(&value);
-            self.entry(&value, at, &place, entries, report)?;
+            // Without damage the tree goes on as if nothing were missing, and its root tells.
+            entries.next = if entries.damaged { index } else { at }.saturating_add(1);
+            self.entry(&value, entries.next - 1, entries, report);
         }
-        Ok(())
     }
 
-    fn entry(
-        &mut self,
-        value: &[u8],
-        at: u64,
-        place: &str,
-        entries: &mut Entries<'_>,
-        report: &mut Report,
-    ) -> Result<(), RecordError> {
+    fn entry(&mut self, value: &[u8], at: u64, entries: &mut Entries<'_>, report: &mut Report) {
+        let place = format!("log entry {at}");
+        let place = place.as_str();
         let leaf = v1::Leaf::decode(value).ok().and_then(|leaf| leaf.kind);
         match leaf {
             Some(Kind::Sealed(sealed)) => match key::parse_flow(&sealed.flow) {
                 Some(flow) => {
-                    if self.store.get(Cf::Flows, flow.as_bytes())?.is_none() {
+                    if self.row(Cf::Flows, flow.as_bytes(), report).is_none() {
                         entries.missing.push((at, flow));
                     }
                 }
                 None => report.note(place, "names no flow"),
             },
             Some(Kind::Retired(retired)) => {
-                let of = self.sealed(retired.leaf)?;
+                let of = self.sealed(retired.leaf, report);
                 if of.is_none_or(|sealed| sealed.flow != retired.flow) || retired.leaf >= at {
                     report.note(
                         place,
@@ -198,7 +212,7 @@ impl Check<'_> {
                 }
                 self.retired.insert(retired.leaf);
                 if let Some(flow) = key::parse_flow(&retired.flow)
-                    && self.store.get(Cf::Flows, flow.as_bytes())?.is_some()
+                    && self.row(Cf::Flows, flow.as_bytes(), report).is_some()
                 {
                     report.of("flows", flow, None, "was retired and is still there");
                 }
@@ -206,9 +220,9 @@ impl Check<'_> {
             Some(Kind::Session(session)) => {
                 let Ok(id) = Uuid::from_slice(&session.session) else {
                     report.note(place, "names no session");
-                    return Ok(());
+                    return;
                 };
-                let row = self.store.get(Cf::Sessions, id.as_bytes())?;
+                let row = self.row(Cf::Sessions, id.as_bytes(), report);
                 if !session.end {
                     report.sessions += 1;
                     if row.and_then(|row| key::parse_number(&row)) != Some(at) {
@@ -221,23 +235,21 @@ impl Check<'_> {
             }
             None => report.note(place, "cannot be read"),
         }
-        Ok(())
     }
 
     /// What `meta` says of the log's end.
-    fn ends(&self, tree: &Frontier, heads: u64, report: &mut Report) -> Result<(), RecordError> {
-        let frontier = self.store.get(Cf::Meta, meta::FRONTIER)?;
+    fn ends(&mut self, tree: &Frontier, heads: u64, report: &mut Report) {
+        let frontier = self.row(Cf::Meta, meta::FRONTIER, report);
         let expected = (tree.size() > 0).then(|| tree.to_proto().encode_to_vec());
         if frontier != expected {
             report.note("meta", "the frontier is not that of the log's entries");
         }
-        let last = self.store.get(Cf::Meta, meta::CHECKPOINT)?;
+        let last = self.row(Cf::Meta, meta::CHECKPOINT, report);
         let expected = heads.checked_sub(1).map(|last| last.to_be_bytes().to_vec());
         if last != expected {
             let what = "the number of the last checkpoint is not that of the last one there";
             report.note("meta", what);
         }
-        Ok(())
     }
 }
 
@@ -245,8 +257,10 @@ impl Check<'_> {
 struct Entries<'a> {
     rows: Rows<'a>,
     tree: Frontier,
+    /// The index of the next entry: the tree's size while nothing is damaged.
+    next: u64,
     /// Sealed flows without a row, with the index of their entry.
     missing: Vec<(u64, super::FlowId)>,
-    /// One could not be read; what follows it is out of reach.
+    /// One could not be read, so that no later root can be computed.
     damaged: bool,
 }

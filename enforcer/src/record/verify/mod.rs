@@ -111,20 +111,20 @@ impl Report {
 /// (hex): without it a store whose key was replaced too, and all heads signed again, is not told
 /// from a good one. `Err` only when nothing can be read at all for a reason that is not damage.
 pub fn verify(path: &Path, key: Option<&str>) -> Result<Report, RecordError> {
-    match Store::open_read_only(path) {
-        Ok(store) => Ok(verify_store(&store, key)),
-        Err(error @ (RecordError::Store { .. } | RecordError::Damaged(_))) => {
-            let mut report = Report::default();
-            report.note("store", error.to_string());
-            // Past damage in the log files the rest can be read, and says what is missing.
-            match Store::open_damaged(path) {
-                Ok(store) => run(&store, key, &mut report),
-                Err(error) => report.note("store", format!("nothing else can be read: {error}")),
+    let mut report = Report::default();
+    match Store::open_damaged(path) {
+        Ok((store, lacks)) => {
+            for lack in lacks {
+                report.note("store", lack);
             }
-            Ok(report)
+            run(&store, key, &mut report);
         }
-        Err(error) => Err(error),
+        Err(error @ (RecordError::Store { .. } | RecordError::Damaged(_))) => {
+            report.note("store", error.to_string());
+        }
+        Err(error) => return Err(error),
     }
+    Ok(report)
 }
 
 /// Verifies an open store.
@@ -135,8 +135,16 @@ pub fn verify_store(store: &Store, key: Option<&str>) -> Report {
 }
 
 fn run(store: &Store, key: Option<&str>, report: &mut Report) {
-    if let Err(error) = Check::new(store).run(report, key) {
-        report.note("store", error.to_string());
+    let mut check = Check::new(store);
+    check.meta(report, key);
+    type Pass<'a> = fn(&mut Check<'a>, &mut Report) -> Result<(), RecordError>;
+    let passes: [Pass<'_>; 5] =
+        [Check::log, Check::events, Check::flow_rows, Check::index_rows, Check::session_rows];
+    for pass in passes {
+        // What stops one pass stops no other.
+        if let Err(error) = pass(&mut check, report) {
+            check.damage("store", &error, report);
+        }
     }
     report.good = report.findings_total == 0;
 }
@@ -152,6 +160,12 @@ struct Check<'a> {
     expected: HashMap<Cf, u64>,
     /// Something could not be read, so that counts prove nothing.
     damaged: bool,
+    /// Damage that was reported already: one bad block is met many times.
+    known: HashSet<String>,
+    /// Where events could not be read: after this key and before that one.
+    unread: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What the heads are signed with; `None` when it cannot be read.
+    host_key: Option<Vec<u8>>,
 }
 
 impl<'a> Check<'a> {
@@ -161,51 +175,83 @@ impl<'a> Check<'a> {
             retired: HashSet::new(),
             open: HashMap::new(),
             expected: HashMap::new(),
-            damaged: false,
+            damaged: store.damaged(),
+            known: HashSet::new(),
+            unread: Vec::new(),
+            host_key: None,
         }
     }
 
-    fn run(&mut self, report: &mut Report, key: Option<&str>) -> Result<(), RecordError> {
-        self.meta(report, key)?;
-        self.log(report)?;
-        self.events(report)?;
-        self.flow_rows(report)?;
-        self.index_rows(report)?;
-        self.session_rows(report)
+    /// Reports damage once, with the file and the place that RocksDB names.
+    fn damage(&mut self, place: &str, error: &RecordError, report: &mut Report) {
+        self.damaged = true;
+        let what = error.to_string();
+        if !self.known.contains(&what) {
+            report.note(place, what.clone());
+            self.known.insert(what);
+        }
     }
 
-    fn meta(&mut self, report: &mut Report, key: Option<&str>) -> Result<(), RecordError> {
-        let mut rows = self.store.rows(Cf::Meta, b"")?;
-        while let Some((row, _)) = rows.next_row()? {
-            let known = [meta::FORMAT, meta::KEY, meta::FRONTIER, meta::CHECKPOINT];
-            if !known.contains(&row) {
-                let row = String::from_utf8_lossy(row).into_owned();
-                report.note("meta", format!("key {row:?} is none that this format has"));
-            }
+    /// One row; damage is reported, and then it is as if there were none: `self.damaged` says that
+    /// absence proves nothing.
+    fn row(&mut self, cf: Cf, key: &[u8], report: &mut Report) -> Option<Vec<u8>> {
+        self.store.get(cf, key).unwrap_or_else(|error| {
+            self.damage(cf.name(), &error, report);
+            None
+        })
+    }
+
+    fn meta(&mut self, report: &mut Report, key: Option<&str>) {
+        match self.store.rows(Cf::Meta, b"") {
+            Ok(mut rows) => loop {
+                match rows.next_row() {
+                    Ok(Some((row, _))) => {
+                        let known = [meta::FORMAT, meta::KEY, meta::FRONTIER, meta::CHECKPOINT];
+                        if !known.contains(&row) {
+                            let row = String::from_utf8_lossy(row).into_owned();
+                            let what = format!("key {row:?} is none that this format has");
+                            report.note("meta", what);
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => self.damage("meta", &error, report),
+                }
+            },
+            Err(error) => self.damage("meta", &error, report),
         }
-        if self.store.get(Cf::Meta, meta::FORMAT)?.as_deref() != Some(super::store::FORMAT) {
+        let format = self.row(Cf::Meta, meta::FORMAT, report);
+        if format.as_deref() != Some(super::store::FORMAT) && !self.damaged {
             report.note("meta", "the format version is not the one that this version reads");
         }
-        let host_key = self.store.get(Cf::Meta, meta::KEY)?.unwrap_or_default();
-        report.host_key = hex::encode(&host_key);
-        if host_key.len() != 32 {
-            report.note("meta", "the host key is not 32 bytes");
+        self.host_key = self.row(Cf::Meta, meta::KEY, report);
+        let given = || key.and_then(|key| hex::decode(key).ok());
+        match &self.host_key {
+            None if self.damaged => {
+                self.host_key = given();
+                let with =
+                    if key.is_some() { "the given one" } else { "none (name it with --key)" };
+                report.note(
+                    "meta",
+                    format!("the host key cannot be read; heads are checked with {with}"),
+                );
+            }
+            Some(key) if key.len() == 32 => {}
+            _ => report.note("meta", "the host key is not 32 bytes"),
         }
+        report.host_key = self.host_key.as_ref().map(hex::encode).unwrap_or_default();
         if let Some(key) = key
             && !key.eq_ignore_ascii_case(&report.host_key)
         {
             report.note("meta", format!("the host key is not {key}"));
         }
-        Ok(())
     }
 
     /// The sealed entry at an index of the log.
-    fn sealed(&self, index: u64) -> Result<Option<v1::SealedLeaf>, RecordError> {
-        let row = self.store.get(Cf::Checkpoints, &key::leaf(index))?;
-        let leaf = row.and_then(|row| v1::Leaf::decode(row.as_slice()).ok());
-        Ok(match leaf.and_then(|leaf| leaf.kind) {
+    fn sealed(&mut self, index: u64, report: &mut Report) -> Option<v1::SealedLeaf> {
+        let row = self.row(Cf::Checkpoints, &key::leaf(index), report)?;
+        match v1::Leaf::decode(row.as_slice()).ok()?.kind {
             Some(v1::leaf::Kind::Sealed(sealed)) => Some(sealed),
             _ => None,
-        })
+        }
     }
 }

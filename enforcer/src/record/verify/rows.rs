@@ -22,21 +22,33 @@ impl Check<'_> {
                         continue;
                     };
                     let mut events = self.store.rows(Cf::Events, &key::event(flow, 0))?;
-                    // Damage among the events is reported where they are read.
-                    if let Ok(found) = events.next_row()
-                        && !found.is_some_and(|(row, _)| row.starts_with(flow.as_bytes()))
-                    {
-                        report.of("events", flow, Some(0), "and all after are missing");
+                    // Damage itself was reported where events are read; here, whose they are.
+                    let found = events.next_row();
+                    let none = found.as_ref().is_ok_and(|found| {
+                        !found.is_some_and(|(row, _)| row.starts_with(flow.as_bytes()))
+                    });
+                    if found.is_err() || self.passed_over(flow) {
+                        report.of("events", flow, None, "some or all of its events cannot be read");
+                    } else if none {
+                        let gone = match self.damaged {
+                            false => "and all after are missing",
+                            true => "and all after are missing, or were in what cannot be read",
+                        };
+                        report.of("events", flow, Some(0), gone);
                     }
                 }
                 Ok(None) => return Ok(()),
-                Err(error) => {
-                    report.note("flows", error.to_string());
-                    self.damaged = true;
-                    return Ok(());
-                }
+                Err(error) => self.damage("flows", &error, report),
             }
         }
+    }
+
+    /// Whether a flow's events begin where none could be read.
+    fn passed_over(&self, flow: FlowId) -> bool {
+        let first = key::event(flow, 0);
+        self.unread
+            .iter()
+            .any(|(from, to)| from.as_slice() < &first[..] && &first[..] < to.as_slice())
     }
 
     /// Rows of the indexes that no event asks for. Those that are missing were found with the events.
@@ -58,11 +70,7 @@ impl Check<'_> {
                         }
                     }
                     Ok(None) => break,
-                    Err(error) => {
-                        report.note(cf.name(), error.to_string());
-                        self.damaged = true;
-                        break;
-                    }
+                    Err(error) => self.damage(cf.name(), &error, report),
                 }
             }
             if count != self.expected.get(&cf).copied().unwrap_or(0) && !self.damaged {
@@ -74,14 +82,19 @@ impl Check<'_> {
 
     pub(super) fn session_rows(&mut self, report: &mut Report) -> Result<(), RecordError> {
         let mut rows = self.store.rows(Cf::Sessions, b"")?;
-        while let Some((row, value)) = rows.next_row()? {
+        loop {
+            let (row, value) = match rows.next_row() {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.damage("sessions", &error, report);
+                    continue;
+                }
+            };
             match key::parse_session(row) {
                 Some((id, None)) => {
                     let leaf = key::parse_number(value).map(key::leaf);
-                    let leaf = match leaf {
-                        Some(leaf) => self.store.get(Cf::Checkpoints, &leaf)?,
-                        None => None,
-                    };
+                    let leaf = leaf.and_then(|leaf| self.row(Cf::Checkpoints, &leaf, report));
                     let leaf = leaf.and_then(|leaf| v1::Leaf::decode(leaf.as_slice()).ok());
                     let started = matches!(
                         leaf.and_then(|leaf| leaf.kind),
@@ -93,7 +106,7 @@ impl Check<'_> {
                     }
                 }
                 Some((id, Some(flow))) => {
-                    let record = self.store.get(Cf::Flows, flow.as_bytes())?;
+                    let record = self.row(Cf::Flows, flow.as_bytes(), report);
                     let record = record.and_then(|row| v1::FlowRecord::decode(row.as_slice()).ok());
                     let open =
                         record.is_some_and(|r| r.seal.is_none() && r.session == id.as_bytes());
@@ -108,7 +121,6 @@ impl Check<'_> {
                 }
             }
         }
-        Ok(())
     }
 }
 

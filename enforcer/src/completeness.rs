@@ -1,0 +1,211 @@
+//! The kernel's own counters beside what the transcripts hold.
+//!
+//! "Every connect has a record" is checked here: the kernel counts what it redirected and
+//! refused before anything in user space hears of it. What it counted and no record stands
+//! for is a difference, and is shown; it is never explained away.
+
+use crate::capture::{self, Capture};
+use crate::record::Recorder;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the kernel counts as sent to the proxy; every other name is a reason of a refusal.
+pub const REDIRECTED: &str = "redirected";
+/// How often the counters are read again until two readings are the same.
+const TRIES: usize = 10;
+
+/// An agent (empty: none), and what happened.
+type Key = (String, String);
+
+/// One count since the daemon's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The agent; empty for processes of none.
+    pub agent: String,
+    /// [`REDIRECTED`], or a reason of a refusal.
+    pub what: String,
+    /// What the kernel counted.
+    pub kernel: u64,
+    /// What the transcripts hold, with what waits to be written to them.
+    pub recorded: u64,
+}
+
+impl Line {
+    /// What the kernel counted and nothing else tells of.
+    pub fn unexplained(&self) -> u64 {
+        self.kernel.saturating_sub(self.recorded)
+    }
+}
+
+/// Keeps the comparison.
+pub struct Completeness {
+    capture: Arc<Capture>,
+    recorder: Recorder,
+    /// The kernel's counts when this run began; its maps outlive the daemon.
+    base: BTreeMap<Key, u64>,
+    /// When that was: `CLOCK_BOOTTIME`, nanoseconds.
+    since: u64,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Completeness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Completeness").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Refusals that were read and not written yet.
+    waiting: BTreeMap<Key, u64>,
+    /// Recorded now, but refused before this run.
+    before: BTreeMap<Key, u64>,
+}
+
+impl Completeness {
+    /// Begins to compare: before refusals are read and connections accepted.
+    pub fn new(capture: Arc<Capture>, recorder: Recorder) -> Self {
+        let mut base = counts(&capture);
+        let mut since = capture::boottime_ns();
+        for _ in 0..TRIES {
+            let now = counts(&capture);
+            // The moment lies between two readings that are the same: it divides exactly.
+            if now == base {
+                break;
+            }
+            base = now;
+            since = capture::boottime_ns();
+        }
+        Self { capture, recorder, base, since, state: Mutex::default() }
+    }
+
+    /// Whether a refusal belongs to an earlier run.
+    pub(crate) fn is_before(&self, boot_ns: u64) -> bool {
+        boot_ns < self.since
+    }
+
+    /// A refusal was read.
+    pub(crate) fn read(&self, agent: &str, reason: &str) {
+        let mut state = self.state();
+        *state.waiting.entry((agent.to_owned(), reason.to_owned())).or_default() += 1;
+    }
+
+    /// Refusals were recorded; `before` of them belong to an earlier run.
+    pub(crate) fn written(&self, agent: &str, reason: &str, count: u64, before: u64) {
+        let mut state = self.state();
+        let key = (agent.to_owned(), reason.to_owned());
+        let waiting = state.waiting.entry(key.clone()).or_default();
+        *waiting = waiting.saturating_sub(count);
+        *state.before.entry(key).or_default() += before;
+    }
+
+    /// Every count, by agent and name.
+    pub fn lines(&self) -> Vec<Line> {
+        // The kernel counts first. So its counters are read first, too: what happens meanwhile
+        // makes no difference. (What is under way is one until the next reading.)
+        let kernel = counts(&self.capture);
+        let state = self.state();
+        let recorded = self.recorder.recorded();
+        let mut sums: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
+        for (key, count) in kernel {
+            let base = self.base.get(&key).copied().unwrap_or(0);
+            sums.entry(key).or_default().0 = count.saturating_sub(base);
+        }
+        for (agent, count) in recorded.tcp {
+            sums.entry((agent, REDIRECTED.to_owned())).or_default().1 += count;
+        }
+        for (key, count) in recorded.refused.into_iter().chain(state.waiting.clone()) {
+            sums.entry(key).or_default().1 += count;
+        }
+        for (key, count) in &state.before {
+            let sum = sums.entry(key.clone()).or_default();
+            sum.1 = sum.1.saturating_sub(*count);
+        }
+        let line = |((agent, what), (kernel, recorded))| Line { agent, what, kernel, recorded };
+        sums.into_iter().map(line).filter(|line| (line.kernel, line.recorded) != (0, 0)).collect()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn counts(capture: &Capture) -> BTreeMap<Key, u64> {
+    let mut counts = BTreeMap::new();
+    for row in capture.counters() {
+        let agent = row.agent.as_ref().map_or_else(String::new, ToString::to_string);
+        *counts.entry((agent.clone(), REDIRECTED.to_owned())).or_default() += row.redirected;
+        for (reason, count) in row.refused {
+            *counts.entry((agent.clone(), reason.to_owned())).or_default() += count;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::CounterRow;
+    use crate::capture::fake::Fake;
+    use crate::config::Transcript;
+    use crate::principal::AgentName;
+    use enforcer_proto::v1;
+
+    fn row(redirected: u64, refused: u64) -> CounterRow {
+        CounterRow {
+            agent: AgentName::parse("a"),
+            redirected,
+            dns: 0,
+            refused: BTreeMap::from([("protocol", refused)]),
+        }
+    }
+
+    fn start(refused: Option<u64>) -> v1::FlowStart {
+        v1::FlowStart {
+            principal: Some(v1::Principal { agent: "a".into(), ..v1::Principal::default() }),
+            transport: "tcp".into(),
+            refusal: refused.map(|count| v1::KernelRefusal {
+                reason: "protocol".into(),
+                count,
+                ..v1::KernelRefusal::default()
+            }),
+            ..v1::FlowStart::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_record_stands_for_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::open(&Transcript::default(), dir.path()).unwrap();
+        let fake = Fake::default();
+        // What an earlier run left in the kernel's maps is none of this one's.
+        fake.count(vec![row(100, 50)]);
+        let capture = Arc::new(Capture::Fake(fake));
+        let all = Completeness::new(Arc::clone(&capture), recorder.clone());
+        let set = |redirected, refused| match &*capture {
+            Capture::Fake(fake) => fake.count(vec![row(redirected, refused)]),
+            Capture::Kernel(_) => unreachable!(),
+        };
+        let line = |what: &str| all.lines().into_iter().find(|line| line.what == what);
+        assert_eq!(line(REDIRECTED), None);
+        set(102, 57);
+        assert_eq!(line(REDIRECTED).unwrap().unexplained(), 2, "control");
+        let log = recorder.open_flow(start(None)).await.unwrap();
+        let second = recorder.open_flow(start(None)).await.unwrap();
+        assert_eq!(line(REDIRECTED).unwrap().unexplained(), 0);
+        assert_eq!(line("protocol").unwrap().unexplained(), 7);
+        for _ in 0..7 {
+            all.read("a", "protocol");
+        }
+        assert_eq!(line("protocol").unwrap().unexplained(), 0, "read is not lost");
+        // Three of an earlier run come with them.
+        let end = v1::FlowEnd::default();
+        recorder.whole_flow(start(Some(10)), Vec::new(), end).await.unwrap();
+        all.written("a", "protocol", 7, 3);
+        let found = line("protocol").unwrap();
+        assert_eq!((found.kernel, found.recorded), (7, 7));
+        assert!(all.is_before(0) && !all.is_before(u64::MAX));
+        drop((log, second));
+        recorder.shutdown().await;
+    }
+}
