@@ -28,7 +28,7 @@ fn captured(stage: &mut Stage) {
     let leaked = packets.iter().filter(|p| p.has(b"GET /hello.json")).count();
     stage.guarantee(
         "governed, to a bare address: nothing leaves",
-        !said(&out).contains("\"hello\"") && leaked == 0,
+        said(&out).contains("\"status\":403") && !said(&out).contains("\"hello\"") && leaked == 0,
         &format!("{leaked} of its requests on the wire; {}", said(&out)),
     );
     let sniffer = stage.world.sniff();
@@ -37,7 +37,7 @@ fn captured(stage: &mut Stage) {
     let asked = packets.iter().filter(|p| p.has(b"exfiltrate")).count();
     stage.guarantee(
         "a name that no policy knows is never looked up",
-        !out.status.success() && asked == 0,
+        said(&out).contains("curl: (6)") && asked == 0,
         &format!("{asked} queries on the wire; {}", said(&out)),
     );
     let udp = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'leak-by-udp', ('10.77.0.2', 443))";
@@ -49,7 +49,7 @@ fn captured(stage: &mut Stage) {
     let leaked = sniffer.stop().iter().filter(|p| p.has(b"leak-by-udp")).count();
     stage.guarantee(
         "UDP (and so QUIC) is refused at once",
-        control.status.success() && seen > 0 && leaked == 0 && !out.status.success(),
+        control.status.success() && seen > 0 && leaked == 0 && said(&out).contains("PermissionError"),
         &format!(
             "ungoverned {seen} datagram, governed {leaked}; {}",
             said(&out).lines().last().unwrap_or_default()
