@@ -8,6 +8,7 @@ mod exec;
 mod fuzz;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,9 @@ cargo xtask <task>
   test [FILTER]          run every test (as root)
   lint                   formatting, clippy on both halves, dependency policy
   ci                     lint, then test
+  vm [--kernel K] [--filter NAME]
+                         the containment suite on Debian's kernels: 6.1 (default), 6.12, newest
+                         or all, in virtual machines (as root)
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test::run(rest),
         ["lint"] => check::run(),
         ["ci"] => check::run().and_then(|()| test::run(&[])),
+        ["vm", rest @ ..] => vm::run(rest),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", "--secs", secs] => match secs.parse() {
             Ok(secs) => fuzz::run(secs),

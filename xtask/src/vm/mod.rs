@@ -1,0 +1,94 @@
+//! The containment suite on other kernels: Debian's, in small virtual machines
+//! that see this host's files read-only.
+
+mod image;
+mod kernels;
+mod machine;
+
+use crate::exec::{Done, step};
+use crate::setup;
+use crate::test::workspace;
+use kernels::{Kernel, home, names, unpacked};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Longer than any machine needs, emulated or not.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// What `cargo xtask vm` was told.
+#[derive(Default)]
+struct Options {
+    kernels: Vec<String>,
+    filter: Vec<String>,
+}
+
+/// Runs the suite on each kernel that was asked for; 6.1 when none was.
+pub(crate) fn run(arguments: &[&str]) -> Done {
+    let options = parse(arguments)?;
+    setup::build()?;
+    setup::world()?;
+    setup::machines()?;
+    let binary = suite()?;
+    let kernels = options
+        .kernels
+        .iter()
+        .map(|name| unpacked(&home(), name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut failed = Vec::new();
+    for kernel in &kernels {
+        if let Err(what) = on(kernel, &binary, &options) {
+            eprintln!("xtask: {what}");
+            failed.push(kernel.name);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed on {}", failed.join(", "))) }
+}
+
+fn parse(arguments: &[&str]) -> Result<Options, String> {
+    let mut options = Options::default();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut value =
+            || words.next().map(|v| (*v).to_owned()).ok_or(format!("{word} takes a value"));
+        match *word {
+            "--kernel" => match value()?.as_str() {
+                "all" => options.kernels.extend(names().map(str::to_owned)),
+                name => options.kernels.push(name.to_owned()),
+            },
+            "--filter" => options.filter.push(value()?),
+            other => return Err(format!("vm does not know `{other}`")),
+        }
+    }
+    if options.kernels.is_empty() {
+        options.kernels.push("6.1".into());
+    }
+    Ok(options)
+}
+
+/// The containment suite's program, built.
+fn suite() -> Result<PathBuf, String> {
+    step("building the containment suite");
+    let mut cargo = workspace("test");
+    cargo.args(["--test", "kernel", "--no-run"]).stderr(Stdio::piped());
+    let out = cargo.output().map_err(|error| format!("cannot start cargo: {error}"))?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    if !out.status.success() {
+        return Err(format!("{cargo:?}: {}\n{said}", out.status));
+    }
+    // "  Executable tests/kernel/main.rs (target/debug/deps/kernel-0123456789abcdef)"
+    said.lines()
+        .filter(|line| line.trim_start().starts_with("Executable"))
+        .find_map(|line| line.rsplit_once('(')?.1.strip_suffix(')'))
+        .map(|path| crate::exec::root().join(path))
+        .ok_or_else(|| format!("cargo named no program:\n{said}"))
+}
+
+fn on(kernel: &Kernel, binary: &std::path::Path, options: &Options) -> Done {
+    step(&format!("the containment suite on Linux {}", kernel.release));
+    let filter: String = options.filter.iter().map(|word| format!(" '{word}'")).collect();
+    let tests = format!("'{}' --test-threads=1{filter}", binary.display());
+    let left = machine::boot(&home(), kernel, &[tests], LIMIT)?;
+    println!("Linux {}: held, in {} s", kernel.release, left.took.as_secs());
+    Ok(())
+}
