@@ -19,9 +19,10 @@ cargo xtask <task>
   test [FILTER]          run every test (as root)
   lint                   formatting, clippy on both halves, dependency policy
   ci                     lint, then test
-  vm [--kernel K] [--filter NAME]
+  vm [--kernel K] [--filter NAME] [--report]
                          the containment suite on Debian's kernels: 6.1 (default), 6.12, newest
-                         or all, in virtual machines (as root)
+                         or all, in virtual machines (as root); --report
+                         writes docs/kernels.md
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";

@@ -33,6 +33,7 @@ struct Kind {
     pid: u32,
     hook: &'static str,
     reason: &'static str,
+    unix_name: Option<String>,
     destination: Option<std::net::SocketAddr>,
 }
 
@@ -81,6 +82,7 @@ impl Refusals {
             hook: refusal.hook,
             reason: refusal.reason,
             destination: refusal.destination,
+            unix_name: refusal.unix_name.clone(),
         };
         if let Some(seen) = self.seen.get_mut(&kind) {
             seen.more += 1;
@@ -95,6 +97,7 @@ impl Refusals {
             hook = refusal.hook,
             reason = refusal.reason,
             detail = refusal.detail,
+            name = refusal.unix_name.as_deref().unwrap_or_default(),
             "refused in the kernel"
         );
         self.write(&refusal, 1).await;
@@ -176,6 +179,7 @@ mod tests {
             protocol: 17,
             cookie: 0,
             detail: 0,
+            unix_name: None,
             dropped: 0,
         }
     }

@@ -69,8 +69,9 @@ pub(crate) fn unpacked(vm: &Path, name: &str) -> Result<Kernel, String> {
     remove(&dir)?;
     let work = part.join("download");
     make(&work)?;
-    let package = download(&work, source.suites)?;
-    execute(Command::new("dpkg-deb").arg("-x").arg(package).arg(&part))?;
+    for package in download(&work, source.suites)? {
+        execute(Command::new("dpkg-deb").arg("-x").arg(package).arg(&part))?;
+    }
     remove(&work)?;
     // Debian 13 and later have /usr merged in packages, too.
     if !part.join("lib/modules").is_dir() && part.join("usr/lib/modules").is_dir() {
@@ -90,14 +91,15 @@ fn list() -> String {
 
 /// The release of the kernel in an unpacked package.
 fn release_in(dir: &Path) -> Option<String> {
-    fs::read_dir(dir.join("boot")).ok()?.flatten().find_map(|entry| {
-        Some(entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned())
-    })
+    fs::read_dir(dir.join("boot"))
+        .ok()?
+        .flatten()
+        .find_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned()))
 }
 
 /// Downloads the newest kernel of the suites with an apt of its own: the host's lists, sources
 /// and packages stay as they are.
-fn download(work: &Path, suites: &[&str]) -> Result<PathBuf, String> {
+fn download(work: &Path, suites: &[&str]) -> Result<Vec<PathBuf>, String> {
     let site = debian_site()?;
     let sources: String = suites
         .iter()
@@ -129,19 +131,24 @@ fn download(work: &Path, suites: &[&str]) -> Result<PathBuf, String> {
     // Newest first by version, not by the suites' priorities.
     let madison = output(apt("apt-cache").args(["madison", META]))?;
     let version = newest(&madison).ok_or_else(|| format!("no {META} in {}", suites.join(", ")))?;
-    let shown = output(apt("apt-cache").args(["show", &format!("{META}={version}")]))?;
-    let package = shown
-        .lines()
-        .find_map(|line| line.strip_prefix("Depends: "))
-        .and_then(|depends| depends.split([',', ' ']).next())
-        .ok_or_else(|| format!("{META} {version} depends on no kernel"))?;
-    execute(apt("apt-get").args(["download", package]))?;
-    fs::read_dir(work)
-        .map_err(|error| format!("{}: {error}", work.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .ok_or_else(|| format!("apt-get downloaded no {package}"))
+    let depends = |package: &str| -> Result<Vec<String>, String> {
+        let shown = output(apt("apt-cache").args(["show", package]))?;
+        let line = shown.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap_or("");
+        let names = line.split(',').filter_map(|entry| entry.split_whitespace().next());
+        Ok(names.map(str::to_owned).collect())
+    };
+    let mut packages = depends(&format!("{META}={version}"))?;
+    packages.retain(|name| name.starts_with("linux-image-"));
+    let image = packages.first().ok_or_else(|| format!("{META} {version} names no kernel"))?;
+    // Newer packages come in parts.
+    let parts = depends(image)?;
+    packages.extend(parts.into_iter().filter(|name| {
+        ["linux-binary-", "linux-modules-"].iter().any(|part| name.starts_with(part))
+    }));
+    execute(apt("apt-get").arg("download").args(&packages))?;
+    let entries = fs::read_dir(work).map_err(|error| format!("{}: {error}", work.display()))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    Ok(files.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect())
 }
 
 /// The greatest version in `apt-cache madison`'s table, as dpkg orders versions.

@@ -4,12 +4,14 @@
 mod image;
 mod kernels;
 mod machine;
+mod report;
 
 use crate::exec::{Done, step};
 use crate::setup;
 use crate::test::workspace;
 use kernels::{Kernel, home, names, unpacked};
-use std::path::PathBuf;
+use report::Row;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 struct Options {
     kernels: Vec<String>,
     filter: Vec<String>,
+    report: bool,
 }
 
 /// Runs the suite on each kernel that was asked for; 6.1 when none was.
@@ -36,13 +39,20 @@ pub(crate) fn run(arguments: &[&str]) -> Done {
         .map(|name| unpacked(&home(), name))
         .collect::<Result<Vec<_>, _>>()?;
     let mut failed = Vec::new();
+    let mut rows = Vec::new();
     for kernel in &kernels {
-        if let Err(what) = on(kernel, &binary, &options) {
-            eprintln!("xtask: {what}");
-            failed.push(kernel.name);
+        match on(kernel, &binary, &options) {
+            Ok(row) => rows.push(row),
+            Err(what) => {
+                eprintln!("xtask: {what}");
+                failed.push(kernel.name);
+            }
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(format!("failed on {}", failed.join(", "))) }
+    if !failed.is_empty() {
+        return Err(format!("failed on {}", failed.join(", ")));
+    }
+    if options.report { report::write(&rows) } else { Ok(()) }
 }
 
 fn parse(arguments: &[&str]) -> Result<Options, String> {
@@ -56,6 +66,7 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
                 "all" => options.kernels.extend(names().map(str::to_owned)),
                 name => options.kernels.push(name.to_owned()),
             },
+            "--report" => options.report = true,
             "--filter" => options.filter.push(value()?),
             other => return Err(format!("vm does not know `{other}`")),
         }
@@ -84,11 +95,15 @@ fn suite() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("cargo named no program:\n{said}"))
 }
 
-fn on(kernel: &Kernel, binary: &std::path::Path, options: &Options) -> Done {
+fn on(kernel: &Kernel, binary: &Path, options: &Options) -> Result<Row, String> {
     step(&format!("the containment suite on Linux {}", kernel.release));
     let filter: String = options.filter.iter().map(|word| format!(" '{word}'")).collect();
-    let tests = format!("'{}' --test-threads=1{filter}", binary.display());
+    let tests = format!(
+        "ENFORCER_LAYERS=cgroup,unix,lsm ENFORCER_REPORT=/run/vm/report \
+         '{}' --test-threads=1{filter}",
+        binary.display()
+    );
     let left = machine::boot(&home(), kernel, &[tests], LIMIT)?;
     println!("Linux {}: held, in {} s", kernel.release, left.took.as_secs());
-    Ok(())
+    Ok(Row::read(kernel, &left.dir))
 }
