@@ -5,6 +5,7 @@ use super::counters::{CounterRow, Ledger};
 use super::error::CaptureError;
 use super::events::{Refusal, Stream};
 use super::flows::{Tables, address};
+use super::hooks::PROGRAMS;
 use super::identity::Identities;
 use super::layers::{OPEN_WITHOUT_LSM, OPEN_WITHOUT_UNIX, State};
 use super::loader::{self, Attached, Installed};
@@ -174,13 +175,12 @@ impl Kernel {
 
     pub(super) fn layers(&self) -> Vec<Layer> {
         let roots: Vec<&str> = self.roots.iter().map(|root| root.path.as_str()).collect();
-        let cgroup = Layer {
-            name: "cgroup",
-            holds: self.verify_attached().is_ok(),
-            detail: format!("{} programs on {}", self.attached.len(), roots.join(", ")),
-        };
+        let cgroup = State::of(
+            PROGRAMS.to_vec(),
+            format!("{} programs on {}", PROGRAMS.len(), roots.join(", ")),
+        );
         vec![
-            cgroup,
+            self.layer("cgroup", &cgroup, ""),
             self.layer("unix", &self.unix, OPEN_WITHOUT_UNIX),
             self.layer("lsm", &self.lsm, OPEN_WITHOUT_LSM),
         ]

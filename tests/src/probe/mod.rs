@@ -182,7 +182,7 @@ const PRELUDE: &str = r#"
 import os, sys, errno, struct, ctypes, select
 from socket import *
 FAR4, FAR6, NEAR4, FAR_PORT = '10.77.0.2', 'fd77::2', '10.77.0.1', 8080
-setdefaulttimeout(3)
+setdefaulttimeout(10)
 libc = ctypes.CDLL(None, use_errno=True)
 def wire(): return if_nametoindex('wire')
 def checked(done):

@@ -42,8 +42,12 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The image to boot.
+    /// The image to boot; newer packages have it beside the modules.
     pub(crate) fn image(&self) -> PathBuf {
+        let beside = self.modules().join("vmlinuz");
+        if beside.exists() {
+            return beside;
+        }
         self.dir.join("boot").join(format!("vmlinuz-{}", self.release))
     }
 
@@ -91,10 +95,8 @@ fn list() -> String {
 
 /// The release of the kernel in an unpacked package.
 fn release_in(dir: &Path) -> Option<String> {
-    fs::read_dir(dir.join("boot"))
-        .ok()?
-        .flatten()
-        .find_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned()))
+    let mut modules = fs::read_dir(dir.join("lib/modules")).ok()?.flatten();
+    modules.next()?.file_name().into_string().ok()
 }
 
 /// Downloads the newest kernel of the suites with an apt of its own: the host's lists, sources
