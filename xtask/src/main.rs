@@ -19,7 +19,7 @@ cargo xtask <task>
   test [FILTER]          run every test (as root)
   lint                   formatting, clippy on both halves, dependency policy
   ci                     lint, test, then vm
-  vm [--kernel K] [--filter NAME] [--report]
+  vm [--kernel K] [--suite S] [--filter NAME] [--report]
                          the containment suite on Debian's kernels: 6.1 (default), 6.12, newest
                          or all, in virtual machines (as root); --report
                          writes docs/kernels.md

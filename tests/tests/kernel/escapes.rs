@@ -157,13 +157,17 @@ const UDP: &[Way] = &[
     ),
     way(
         "udplite_connect",
-        "EPERM",
+        "EPERM|EPROTONOSUPPORT",
         "s = socket(AF_INET, SOCK_DGRAM, 136); s.connect((FAR4, 9)); s.send(TOKEN)",
     ),
-    way("udplite_sendto", "EPERM", "socket(AF_INET, SOCK_DGRAM, 136).sendto(TOKEN, (FAR4, 9))"),
+    way(
+        "udplite_sendto",
+        "EPERM|EPROTONOSUPPORT",
+        "socket(AF_INET, SOCK_DGRAM, 136).sendto(TOKEN, (FAR4, 9))",
+    ),
     way(
         "udplite6_connect",
-        "EPERM",
+        "EPERM|EPROTONOSUPPORT",
         "s = socket(AF_INET6, SOCK_DGRAM, 136); s.connect((FAR6, 9)); s.send(TOKEN)",
     ),
 ];
@@ -360,6 +364,10 @@ fn none_gets_out(ways: &[Way], shown: usize) {
     assert_eq!(told.len(), ways.len(), "{told:?}");
     let control = said(&mut bench.free(&program(ways, |number| token("f", number))));
     for ((number, way), told) in ways.iter().enumerate().zip(control.lines()) {
+        // Newer kernels have no UDP-Lite at all, governed or not.
+        if told == "EPROTONOSUPPORT" && way.told.contains(told) {
+            continue;
+        }
         if !wire.waits_for(&tail(&token("f", number))) {
             wrong.push(format!("{}: no proof, it did not get out free: {told}", way.name));
         }

@@ -1,4 +1,4 @@
-//! The containment suite on other kernels: Debian's, in small virtual machines
+//! The containment suite (or another) on other kernels: Debian's, in small virtual machines
 //! that see this host's files read-only.
 
 mod image;
@@ -6,7 +6,7 @@ mod kernels;
 mod machine;
 mod report;
 
-use crate::exec::{Done, step};
+use crate::exec::{Done, run as execute, step, target_dir};
 use crate::setup;
 use crate::test::workspace;
 use kernels::{Kernel, home, make, names, unpacked};
@@ -27,6 +27,8 @@ struct Options {
     kernels: Vec<String>,
     filter: Vec<String>,
     report: bool,
+    /// Of `tests/tests`; the containment suite when none is named.
+    suite: Option<String>,
 }
 
 /// Runs the suite on each kernel that was asked for; 6.1 when none was.
@@ -35,7 +37,7 @@ pub(crate) fn run(arguments: &[&str]) -> Done {
     setup::build()?;
     setup::world()?;
     setup::machines()?;
-    let binary = suite()?;
+    let binary = suite(options.suite.as_deref().unwrap_or("kernel"))?;
     let kernels = options
         .kernels
         .iter()
@@ -74,6 +76,7 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
                 "all" => options.kernels.extend(names().map(str::to_owned)),
                 name => options.kernels.push(name.to_owned()),
             },
+            "--suite" => options.suite = Some(value()?),
             "--report" => options.report = true,
             "--filter" => options.filter.push(value()?),
             other => return Err(format!("vm does not know `{other}`")),
@@ -85,34 +88,38 @@ fn parse(arguments: &[&str]) -> Result<Options, String> {
     Ok(options)
 }
 
-/// The containment suite's program, built.
-fn suite() -> Result<PathBuf, String> {
-    step("building the containment suite");
+/// A suite's program, built, beside a built `enforcer`.
+fn suite(name: &str) -> Result<PathBuf, String> {
+    step(&format!("building the suite {name}"));
+    execute(workspace("build").arg("--bins"))?;
     let mut cargo = workspace("test");
-    cargo.args(["--test", "kernel", "--no-run"]).stderr(Stdio::piped());
+    cargo.args(["--test", name, "--no-run"]).stderr(Stdio::piped());
     let out = cargo.output().map_err(|error| format!("cannot start cargo: {error}"))?;
     let said = String::from_utf8_lossy(&out.stderr);
     if !out.status.success() {
         return Err(format!("{cargo:?}: {}\n{said}", out.status));
     }
     // "  Executable tests/kernel/main.rs (target/debug/deps/kernel-0123456789abcdef)"
-    said.lines()
+    let built = said
+        .lines()
         .filter(|line| line.trim_start().starts_with("Executable"))
         .find_map(|line| line.rsplit_once('(')?.1.strip_suffix(')'))
         .map(|path| crate::exec::root().join(path))
-        .ok_or_else(|| format!("cargo named no program:\n{said}"))
-        .and_then(|built| {
-            // A copy: the next build would change the file under a running machine.
-            let copy = home().join("suite");
-            make(&home())?;
-            std::fs::copy(&built, &copy)
-                .map(|_| copy)
-                .map_err(|error| format!("{}: {error}", built.display()))
-        })
+        .ok_or_else(|| format!("cargo named no program:\n{said}"))?;
+    // Copies: the next build would change the files under a running machine.
+    let dir = home().join("suite");
+    make(&dir)?;
+    let copy = |from: &Path, name: &str| {
+        std::fs::copy(from, dir.join(name))
+            .map(|_| dir.join(name))
+            .map_err(|error| format!("{}: {error}", from.display()))
+    };
+    copy(&target_dir().join("debug/enforcer"), "enforcer")?;
+    copy(&built, name)
 }
 
 fn on(kernel: &Kernel, binary: &Path, options: &Options) -> Result<Row, String> {
-    step(&format!("the containment suite on Linux {}", kernel.release));
+    step(&format!("{} on Linux {}", binary.display(), kernel.release));
     let filter: String = options.filter.iter().map(|word| format!(" '{word}'")).collect();
     // Times of an emulated machine mean nothing.
     let tests = format!(
