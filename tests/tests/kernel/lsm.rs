@@ -33,14 +33,24 @@ const CALLS: &[Row] = &[
     ("proc_pid_mem", "open(f'/proc/{PID}/mem', 'rb')"),
     ("process_vm_readv", "vm_read(PID)"),
     ("pidfd_getfd", "checked(libc.syscall(438, os.pidfd_open(PID), 0, 0))"),
-    ("proc_pid_environ", "open(f'/proc/{PID}/environ', 'rb').read()"),
     ("proc_pid_fd", "os.readlink(f'/proc/{PID}/fd/0')"),
+    // Last: it gives capabilities up.
+    ("proc_pid_environ", "watch_nobody(); found(open(f'/proc/{PID}/environ', 'rb').read())"),
 ];
 
 /// What the calls use.
 const HELPERS: &str = r#"
 import os
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+def watch_nobody():
+    # CAP_SYS_ADMIN and CAP_PERFMON show environments in newer kernels without asking any module.
+    line = next(l for l in open('/proc/self/status') if l.startswith('CapPrm'))
+    left = int(line.split()[1], 16) & ~(1 << 21 | 1 << 38)
+    low, high = left & 0xffffffff, left >> 32
+    header = ctypes.create_string_buffer(struct.pack('=II', 0x20080522, 0))
+    checked(libc.syscall(126, header, ctypes.create_string_buffer(struct.pack('=6I', low, low, 0, high, high, 0))))
+def found(data):
+    if not data: raise OSError(errno.EACCES, 'nothing')
 def mounted():
     os.makedirs('/tmp/cg2', exist_ok=True)
     if not os.path.exists('/tmp/cg2/cgroup.procs'):

@@ -73,7 +73,7 @@ fn write_suite(dir: &Path, kernel: &Kernel, commands: &[String]) -> Done {
 /// where tests run, and a boot takes seconds. The kernel spends nothing on flaws of processors.
 fn machine(kernel: &Kernel, image: &Path, out: &Path) -> Command {
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg", "-cpu", "Nehalem"])
+    qemu.args(["-accel", "tcg", "-cpu", "Nehalem,+rdrand"])
         .args(["-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-no-reboot"])
         .args(["-display", "none", "-serial", "stdio", "-nic", "none"])
         .arg("-kernel")
