@@ -31,13 +31,27 @@ pub enum Reason {
     PortBusy = 10,
     /// An address form that a rewrite cannot carry.
     Address = 11,
+    /// A socket family that is not allowed to exist, or a change by netlink.
+    Family = 12,
+    /// A change to a cgroup outside of the agent's own.
+    Cgroup = 13,
+    /// A call of `bpf(2)`.
+    Bpf = 14,
+    /// A look into, or a grip on, a process outside of the agent.
+    Process = 15,
+    /// io_uring.
+    Ring = 16,
+    /// A socket handed over from outside of the agent.
+    Received = 17,
+    /// A unix socket outside of the agent that the configuration does not name.
+    UnixPeer = 18,
 }
 
 /// Slots that [`crate::counters::Counters`] keeps for reasons.
-pub const REASONS: usize = 16;
+pub const REASONS: usize = 24;
 
 /// Every reason, in the order of its code.
-pub const ALL_REASONS: [Reason; 12] = [
+pub const ALL_REASONS: [Reason; 19] = [
     Reason::NotReady,
     Reason::Stale,
     Reason::Namespace,
@@ -50,6 +64,13 @@ pub const ALL_REASONS: [Reason; 12] = [
     Reason::PacketIn,
     Reason::PortBusy,
     Reason::Address,
+    Reason::Family,
+    Reason::Cgroup,
+    Reason::Bpf,
+    Reason::Process,
+    Reason::Ring,
+    Reason::Received,
+    Reason::UnixPeer,
 ];
 
 const _: () = assert!(ALL_REASONS.len() <= REASONS);
@@ -75,6 +96,13 @@ impl Reason {
             Self::PacketIn => "packet-in",
             Self::PortBusy => "port-busy",
             Self::Address => "address",
+            Self::Family => "socket-family",
+            Self::Cgroup => "cgroup",
+            Self::Bpf => "bpf",
+            Self::Process => "other-process",
+            Self::Ring => "io-uring",
+            Self::Received => "received-socket",
+            Self::UnixPeer => "unix-peer",
         }
     }
 }
@@ -105,9 +133,29 @@ pub enum Hook {
     Egress = 9,
     /// `cgroup_skb/ingress`.
     Ingress = 10,
+    /// BPF LSM: `socket_create`.
+    SocketCreate = 11,
+    /// BPF LSM: `file_open`.
+    FileOpen = 12,
+    /// BPF LSM: `file_receive`.
+    FileReceive = 13,
+    /// BPF LSM: `task_alloc`.
+    TaskAlloc = 14,
+    /// BPF LSM: `bpf`.
+    Bpf = 15,
+    /// BPF LSM: `ptrace_access_check`.
+    Ptrace = 16,
+    /// BPF LSM: `uring_allowed` or `uring_sqpoll`.
+    Uring = 17,
+    /// BPF LSM: `netlink_send`.
+    NetlinkSend = 18,
+    /// BPF LSM `unix_stream_connect`, or `cgroup/connect_unix`.
+    UnixConnect = 19,
+    /// BPF LSM `unix_may_send`, or `cgroup/sendmsg_unix`.
+    UnixSend = 20,
 }
 
-const HOOKS: [(Hook, &str); 11] = [
+const HOOKS: [(Hook, &str); 21] = [
     (Hook::Connect4, "connect4"),
     (Hook::Connect6, "connect6"),
     (Hook::Sendmsg4, "sendmsg4"),
@@ -119,6 +167,16 @@ const HOOKS: [(Hook, &str); 11] = [
     (Hook::SockOps, "sock_ops"),
     (Hook::Egress, "egress"),
     (Hook::Ingress, "ingress"),
+    (Hook::SocketCreate, "socket_create"),
+    (Hook::FileOpen, "file_open"),
+    (Hook::FileReceive, "file_receive"),
+    (Hook::TaskAlloc, "task_alloc"),
+    (Hook::Bpf, "bpf"),
+    (Hook::Ptrace, "ptrace_access_check"),
+    (Hook::Uring, "uring"),
+    (Hook::NetlinkSend, "netlink_send"),
+    (Hook::UnixConnect, "unix_connect"),
+    (Hook::UnixSend, "unix_send"),
 ];
 
 impl Hook {
@@ -158,15 +216,22 @@ pub struct RefusalRecord {
     pub tgid: u32,
     /// Real user id of the caller; 0 for a packet.
     pub uid: u32,
-    /// What the hook adds: socket type, `level << 16 | option`, or the interface's index.
+    /// What the hook adds: socket type, `level << 16 | option`, the interface's index, a socket
+    /// family, a command of `bpf(2)`.
     pub detail: u32,
-    /// Explicit padding, zero.
-    pub pad: u32,
+    /// Bytes of `name`.
+    pub name_len: u32,
     /// Command name of the caller, NUL padded; zero for a packet.
     pub comm: [u8; 16],
+    /// Name of the unix socket that was asked for, NUL padded; one that begins with NUL is
+    /// abstract.
+    pub name: [u8; NAME],
 }
 
-const _: () = assert!(size_of::<RefusalRecord>() == 88);
+/// Bytes kept of a unix socket's name: all, in whole words.
+pub const NAME: usize = 112;
+
+const _: () = assert!(size_of::<RefusalRecord>() == 200);
 
 impl RefusalRecord {
     /// Reads a record from the ring buffer's bytes; `None` when the length is not exactly one
@@ -191,8 +256,9 @@ impl RefusalRecord {
             tgid: u32_at(56)?,
             uid: u32_at(60)?,
             detail: u32_at(64)?,
-            pad: u32_at(68)?,
+            name_len: u32_at(68)?,
             comm: bytes.get(72..88)?.try_into().ok()?,
+            name: bytes.get(88..88 + NAME)?.try_into().ok()?,
         })
     }
 }
@@ -217,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back_and_other_lengths_are_not() {
-        let mut bytes = [0u8; 88];
+        let mut bytes = [0u8; 200];
         bytes[0..8].copy_from_slice(&7u64.to_ne_bytes());
         bytes[24..40].copy_from_slice(&[9; 16]);
         bytes[52..56].copy_from_slice(&3u32.to_ne_bytes());
@@ -225,7 +291,7 @@ mod tests {
         let record = RefusalRecord::from_bytes(&bytes).unwrap();
         assert_eq!((record.boot_ns, record.addr, record.reason), (7, [9; 16], 3));
         assert_eq!(&record.comm[..5], b"curl\0");
-        assert_eq!(RefusalRecord::from_bytes(&bytes[..87]), None);
-        assert_eq!(RefusalRecord::from_bytes(&[0; 96]), None);
+        assert_eq!(RefusalRecord::from_bytes(&bytes[..199]), None);
+        assert_eq!(RefusalRecord::from_bytes(&[0; 208]), None);
     }
 }

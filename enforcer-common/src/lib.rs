@@ -9,6 +9,7 @@
 pub mod counters;
 pub mod event;
 pub mod flow;
+pub mod kernel;
 pub mod matching;
 pub mod names;
 pub mod settings;
@@ -19,6 +20,8 @@ mod pod {
     #![expect(unsafe_code, reason = "aya::Pod can only be implemented beside the types")]
     // SAFETY: repr(C), integers only, no implicit padding (sizes asserted beside the types).
     unsafe impl aya::Pod for super::counters::Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::kernel::Offsets {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::settings::Settings {}
     // SAFETY: as above.

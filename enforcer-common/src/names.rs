@@ -2,7 +2,7 @@
 
 /// Changes whenever a record, a map or the meaning of a code changes. Pinned maps of another
 /// version are never reused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Map: [`crate::settings::Settings`], one entry, written by the daemon.
 pub const SETTINGS: &str = "SETTINGS";
@@ -19,8 +19,17 @@ pub const REFUSALS: &str = "REFUSALS";
 /// Map: how many refusals found the ring buffer full, one entry.
 pub const DROPPED: &str = "DROPPED";
 
+/// Map: [`crate::kernel::Offsets`], one entry, written by the daemon.
+pub const OFFSETS: &str = "OFFSETS";
+/// Map: ids of the governed roots, written by the daemon.
+pub const GOVERNED: &str = "GOVERNED";
+/// Map: names of unix sockets outside that agents may reach (longest prefix), written by the
+/// daemon.
+pub const UNIX_NAMES: &str = "UNIX_NAMES";
+
 /// Every map, for pins and checks.
-pub const MAPS: [&str; 7] = [SETTINGS, BEAT, FLOWS, SOCKETS, COUNTERS, REFUSALS, DROPPED];
+pub const MAPS: [&str; 10] =
+    [SETTINGS, BEAT, FLOWS, SOCKETS, COUNTERS, REFUSALS, DROPPED, OFFSETS, GOVERNED, UNIX_NAMES];
 
 /// Sockets that can be redirected at once unless the daemon sets another number.
 pub const MAX_SOCKETS: u32 = 65_536;
@@ -35,3 +44,13 @@ pub const REFUSAL_BYTES: u32 = 1 << 20;
 /// The loopback interface's index, in every network namespace (net/core/dev.c: the loopback
 /// device is registered first).
 pub const LOOPBACK_IFINDEX: u32 = 1;
+
+/// Governed roots at once.
+pub const MAX_GOVERNED: u32 = 64;
+/// Deepest governed root that the programs on tasks and sockets look for, in levels below the
+/// cgroup2 mount.
+pub const MAX_ROOT_DEPTH: u32 = 8;
+/// Names of unix sockets in the configuration.
+pub const MAX_UNIX_NAMES: u32 = 256;
+/// Bytes of a unix socket's name (`sun_path`, include/uapi/linux/un.h).
+pub const UNIX_NAME: usize = 108;

@@ -25,6 +25,7 @@ mod egress;
 mod gate;
 mod getpeername;
 mod ingress;
+mod lsm;
 mod maps;
 mod packet;
 mod recvmsg;
@@ -35,6 +36,8 @@ mod setsockopt;
 mod sock_create;
 mod sock_ops;
 mod sock_release;
+mod task;
+mod unix;
 
 /// Verdict of a hook: the call or packet goes on.
 const ALLOW: i32 = 1;

@@ -3,10 +3,13 @@
 
 use aya_ebpf::bindings::BPF_F_RDONLY_PROG;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, RingBuf};
 use enforcer_common::counters::Counters;
 use enforcer_common::flow::{FlowEntry, FlowKey};
-use enforcer_common::names::{FLOW_SLACK, MAX_COUNTERS, MAX_SOCKETS, REFUSAL_BYTES};
+use enforcer_common::kernel::Offsets;
+use enforcer_common::names::{
+    FLOW_SLACK, MAX_COUNTERS, MAX_GOVERNED, MAX_SOCKETS, MAX_UNIX_NAMES, REFUSAL_BYTES, UNIX_NAME,
+};
 use enforcer_common::settings::Settings;
 use enforcer_common::socket::SocketEntry;
 
@@ -37,3 +40,17 @@ pub static REFUSALS: RingBuf = RingBuf::pinned(REFUSAL_BYTES, 0);
 /// Refusals that found the ring buffer full.
 #[map]
 pub static DROPPED: Array<u64> = Array::pinned(1, 0);
+
+/// Where the running kernel keeps things; programs cannot write it.
+#[map]
+pub static OFFSETS: Array<Offsets> = Array::pinned(1, BPF_F_RDONLY_PROG);
+
+/// Ids of the governed roots; programs cannot write it.
+#[map]
+pub static GOVERNED: HashMap<u64, u32> = HashMap::pinned(MAX_GOVERNED, BPF_F_RDONLY_PROG);
+
+/// Unix sockets outside that agents may reach, by the beginning of their names; programs cannot
+/// write it.
+#[map]
+pub static UNIX_NAMES: LpmTrie<[u8; UNIX_NAME], u32> =
+    LpmTrie::pinned(MAX_UNIX_NAMES, BPF_F_RDONLY_PROG);

@@ -1,12 +1,12 @@
 //! Counts, and the event that each refusal sends up. Nothing here decides:
 //! a refusal that cannot be counted or sent is still a refusal.
 
-use crate::caller::Caller;
+use crate::caller::{self, Caller};
 use crate::maps::{COUNTERS, DROPPED, REFUSALS};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use enforcer_common::counters::{Counters, OTHERS};
-use enforcer_common::event::{Hook, REASONS, Reason, RefusalRecord};
+use enforcer_common::event::{Hook, NAME, REASONS, Reason, RefusalRecord};
 use enforcer_common::matching::{Words, bytes};
 
 /// What was refused.
@@ -42,10 +42,18 @@ pub fn refuse(caller: &Caller, what: &Refused) {
         tgid: caller.tgid,
         uid: caller.uid,
         detail: what.detail,
-        pad: 0,
+        name_len: 0,
         comm: caller.comm,
+        name: [0; NAME],
     });
     slot.submit(0);
+}
+
+/// The same for a call that has no address: `detail` is all there is to say.
+#[inline(always)]
+pub fn refuse_call(hook: Hook, reason: Reason, detail: u32) {
+    let what = Refused { hook, reason, cookie: 0, addr: [0; 4], port: 0, protocol: 0, detail };
+    refuse(&caller::current(), &what);
 }
 
 /// Counts a TCP connect that was sent to the proxy.
@@ -67,7 +75,7 @@ pub fn count_dns(cgroup: u64) {
 }
 
 #[inline(always)]
-fn count_refused(cgroup: u64, reason: Reason) {
+pub fn count_refused(cgroup: u64, reason: Reason) {
     let slot = reason as usize;
     if let Some(row) = row(cgroup)
         && slot < REASONS
@@ -90,7 +98,7 @@ fn row(cgroup: u64) -> Option<*mut Counters> {
 }
 
 #[inline(always)]
-fn bump(value: *mut u64) {
+pub fn bump(value: *mut u64) {
     // SAFETY: an aligned u64 in a map value, only ever changed atomically by programs.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, 1) };
 }

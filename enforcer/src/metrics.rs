@@ -250,6 +250,16 @@ impl Collector for Parts {
 
 impl Parts {
     fn kernel(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut layers = encoder.encode_descriptor(
+            "layer_holds",
+            "1 while the layer of enforcement holds",
+            None,
+            MetricType::Gauge,
+        )?;
+        for layer in self.capture.layers() {
+            ConstGauge::new(i64::from(layer.holds))
+                .encode(layers.encode_family(&[("layer", layer.name)])?)?;
+        }
         let rows = self.capture.counters();
         let agent = |row: &crate::capture::CounterRow| {
             row.agent.as_ref().map_or_else(String::new, ToString::to_string)

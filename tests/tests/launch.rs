@@ -305,6 +305,19 @@ fn kernel_interfaces_are_hidden_or_read_only() {
 }
 
 #[test]
+fn messages_of_others_and_core_dumps_are_out() {
+    let host = Host::start();
+    let made = Command::new("ipcmk").args(["-Q", "-p", "0666"]).output().unwrap();
+    let id = said(&made).trim().rsplit(' ').next().unwrap().to_owned();
+    let seen = format!("ipcs -q | grep -wc {id}");
+    let outside = Command::new("sh").args(["-c", &seen]).output().unwrap();
+    let inside = host.say(&format!("{seen}; ulimit -c"));
+    assert!(Command::new("ipcrm").args(["-q", &id]).status().unwrap().success());
+    assert_eq!(said(&outside), "1\n", "the control: outside it is there");
+    assert_eq!(inside, "0\n0\n", "sysv_msgq, core_pattern");
+}
+
+#[test]
 fn a_governed_process_is_not_served() {
     let host = Host::start();
     let status = |procs: &str| {

@@ -8,6 +8,7 @@ mod exec;
 mod fuzz;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,11 @@ cargo xtask <task>
   demo [--interactive]   build and show every guarantee on this machine (as root)
   test [FILTER]          run every test (as root)
   lint                   formatting, clippy on both halves, dependency policy
-  ci                     lint, then test
+  ci                     lint, test, then vm
+  vm [--kernel K] [--suite S] [--filter NAME] [--report]
+                         the containment suite on Debian's kernels: 6.1 (default), 6.12, newest
+                         or all, in virtual machines (as root); --report
+                         writes docs/kernels.md
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";
@@ -29,13 +34,14 @@ fn main() -> ExitCode {
         ["demo", rest @ ..] => demo::run(rest),
         ["test", rest @ ..] => test::run(rest),
         ["lint"] => check::run(),
-        ["ci"] => check::run().and_then(|()| test::run(&[])),
+        ["ci"] => check::run().and_then(|()| test::run(&[])).and_then(|()| vm::run(&[])),
+        ["vm", rest @ ..] => vm::run(rest),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", "--secs", secs] => match secs.parse() {
             Ok(secs) => fuzz::run(secs),
             Err(_) => Err(format!("--secs takes a number, not `{secs}`")),
         },
-        ["setup"] => setup::everything(),
+        ["setup"] => setup::everything().and_then(|()| vm::fetch()),
         ["help" | "--help" | "-h"] | [] => {
             print!("{USAGE}");
             Ok(())

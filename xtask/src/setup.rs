@@ -37,6 +37,9 @@ const WORLD: &[&str] = &[
     "util-linux",
 ];
 
+/// To run other kernels: a machine for them, its first program, what unpacks their modules.
+const MACHINES: &[&str] = &["busybox-static", "kmod", "qemu-system-x86", "xz-utils"];
+
 /// The linker for the kernel half; its LLVM is the pinned rustc's.
 const BPF_LINKER: &str = "0.13.0";
 
@@ -50,6 +53,7 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) fn everything() -> Done {
     build()?;
     world()?;
+    machines()?;
     deny()
 }
 
@@ -72,6 +76,11 @@ pub(crate) fn world() -> Done {
         debian(&["nodejs"])?;
     }
     Ok(())
+}
+
+/// What `vm` needs beside the world.
+pub(crate) fn machines() -> Done {
+    debian(MACHINES)
 }
 
 /// What `lint` needs beside the build.

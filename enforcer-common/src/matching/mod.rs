@@ -88,6 +88,26 @@ pub const fn socket_allowed(family: u32, kind: u32, protocol: u32) -> bool {
     inet && (stream || datagram)
 }
 
+/// Whether a governed process may have a socket of this family at all: unix and inet, which have
+/// guards of their own, and routing netlink, of which only look-ups pass.
+#[inline(always)]
+pub const fn family_allowed(family: u32, protocol: u32) -> bool {
+    match family {
+        1 | AF_INET | AF_INET6 => true,
+        // AF_NETLINK with NETLINK_ROUTE
+        16 => protocol == 0,
+        _ => false,
+    }
+}
+
+/// Whether a routing message asks and changes nothing: the last two bits of its type say what it
+/// does (include/uapi/linux/rtnetlink.h: new, delete, get, set), and types below 16 are control
+/// messages.
+#[inline(always)]
+pub const fn route_look_up(kind: u16) -> bool {
+    kind < 16 || kind & 3 == 2
+}
+
 /// The local port that a connect or send goes to instead; `None`: refused.
 #[inline(always)]
 pub const fn redirect(settings: &Settings, kind: u32, protocol: u32, port: u32) -> Option<u32> {

@@ -155,3 +155,28 @@ fn options_that_send_or_steer_are_refused_and_usual_ones_are_not() {
         assert!(!sockopt_denied(level, option), "{level} {option}");
     }
 }
+
+#[test]
+fn families_are_unix_inet_and_look_ups_of_routes() {
+    for (family, protocol) in [(1, 0), (2, 6), (10, 17), (16, 0)] {
+        assert!(family_allowed(family, protocol), "{family} {protocol}");
+    }
+    // Netlink but routes (audit, netfilter, generic); packet, vsock, xdp, smc, alg, tipc, rds.
+    for (family, protocol) in
+        [(16, 9), (16, 12), (16, 16), (17, 0), (40, 0), (44, 0), (43, 0), (38, 0), (30, 0), (21, 0)]
+    {
+        assert!(!family_allowed(family, protocol), "{family} {protocol}");
+    }
+}
+
+#[test]
+fn only_look_ups_of_routes_pass() {
+    // RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, NLMSG_DONE
+    for kind in [18, 22, 26, 30, 3] {
+        assert!(route_look_up(kind), "{kind}");
+    }
+    // RTM_NEWLINK, RTM_DELLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH
+    for kind in [16, 17, 19, 20, 24, 28] {
+        assert!(!route_look_up(kind), "{kind}");
+    }
+}

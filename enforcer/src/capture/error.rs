@@ -34,8 +34,13 @@ pub enum CaptureError {
         root: String,
     },
     /// The configuration requires a layer that is not there.
-    #[error("kernel.require names the layer {0:?}, which this host or build does not have")]
-    Layer(String),
+    #[error("kernel.require names the layer {name:?}, which does not hold on this host: {reason}")]
+    Layer {
+        /// Its name.
+        name: &'static str,
+        /// Why it does not hold.
+        reason: String,
+    },
     /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     File {

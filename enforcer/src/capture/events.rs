@@ -38,8 +38,11 @@ pub struct Refusal {
     /// The socket's cookie; 0 when unknown.
     pub cookie: u64,
     /// Socket type (connect, send, bind, create), `level << 16 | option` (setsockopt), local port
-    /// (sock_ops) or interface index (packets).
+    /// (sock_ops), interface index (packets), socket family (socket_create), command (bpf).
     pub detail: u32,
+    /// The unix socket that was asked for, `@` before an abstract name; as `kernel.unix_sockets`
+    /// takes it.
+    pub unix_name: Option<String>,
     /// Refusals that found the ring buffer full, since it was made: they have no record of their
     /// own, only their count.
     pub dropped: u64,
@@ -105,6 +108,17 @@ impl Inner {
     }
 }
 
+/// A path ends at its NUL; an abstract name begins with one.
+fn unix_name(name: &[u8]) -> String {
+    match name.split_first() {
+        Some((0, name)) => format!("@{}", String::from_utf8_lossy(name)),
+        _ => {
+            let path = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(path).into_owned()
+        }
+    }
+}
+
 async fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) -> Refusal {
     // The same facts as for a captured flow; the process is only looked up when there is one.
     let caller = FlowEntry {
@@ -124,6 +138,7 @@ async fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) 
         Some(principal) => Some(identities.look_up(principal, &caller, PATIENCE).await),
         None => None,
     };
+    let name = record.name.get(..record.name_len as usize).filter(|name| !name.is_empty());
     let nowhere = record.addr == [0; 16] && record.port == 0;
     Refusal {
         principal,
@@ -134,6 +149,18 @@ async fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) 
         protocol: record.protocol,
         cookie: record.cookie,
         detail: record.detail,
+        unix_name: name.map(unix_name),
         dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_unix_sockets_are_told_as_the_configuration_takes_them() {
+        assert_eq!(unix_name(b"/run/x.sock\0\0"), "/run/x.sock");
+        assert_eq!(unix_name(b"\0chat"), "@chat");
     }
 }

@@ -2,14 +2,18 @@
 //! away and sweeps; it never makes an entry that decides.
 
 use super::error::CaptureError;
+use super::names;
 use super::sys;
 use aya::Ebpf;
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use enforcer_common::counters::{Counters, OTHERS};
 use enforcer_common::flow::{FlowEntry, FlowKey};
+use enforcer_common::kernel::Offsets;
 use enforcer_common::matching::{TCP, UDP};
 use enforcer_common::names::{
-    BEAT, COUNTERS, DROPPED, FLOW_SLACK, FLOWS, MAPS, REFUSALS, SETTINGS, SOCKETS,
+    BEAT, COUNTERS, DROPPED, FLOW_SLACK, FLOWS, GOVERNED, MAPS, OFFSETS, REFUSALS, SETTINGS,
+    SOCKETS, UNIX_NAME, UNIX_NAMES,
 };
 use enforcer_common::settings::Settings;
 use enforcer_common::socket::SocketEntry;
@@ -65,6 +69,9 @@ pub(super) struct Tables {
     sockets: Table<u64, SocketEntry>,
     counters: Table<u64, Counters>,
     dropped: Array<MapData, u64>,
+    offsets: Mutex<Array<MapData, Offsets>>,
+    governed: Mutex<HashMap<MapData, u64, u32>>,
+    unix_names: Mutex<LpmTrie<MapData, [u8; UNIX_NAME], u32>>,
     refusals: Mutex<Option<RingBuf<MapData>>>,
 }
 
@@ -75,7 +82,9 @@ impl Tables {
         let mut data = |name: &'static str| -> Result<MapData, CaptureError> {
             let slot = taken.iter_mut().find(|(known, _)| *known == name);
             match slot.and_then(|(_, map)| map.take()) {
-                Some(Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data)) => Ok(data),
+                Some(
+                    Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data) | Map::LpmTrie(data),
+                ) => Ok(data),
                 _ => Err(CaptureError::Mismatch(format!("no map {name} in the object"))),
             }
         };
@@ -88,6 +97,13 @@ impl Tables {
             sockets: Table::new(data(SOCKETS)?, SOCKETS)?,
             counters,
             dropped: array(data(DROPPED)?, DROPPED)?,
+            offsets: Mutex::new(array(data(OFFSETS)?, OFFSETS)?),
+            governed: Mutex::new(
+                HashMap::try_from(Map::HashMap(data(GOVERNED)?)).map_err(failed(GOVERNED))?,
+            ),
+            unix_names: Mutex::new(
+                LpmTrie::try_from(Map::LpmTrie(data(UNIX_NAMES)?)).map_err(failed(UNIX_NAMES))?,
+            ),
             refusals: Mutex::new(Some(
                 RingBuf::try_from(Map::RingBuf(data(REFUSALS)?)).map_err(failed(REFUSALS))?,
             )),
@@ -114,6 +130,43 @@ impl Tables {
     /// Tells the kernel half where the proxy is.
     pub(super) fn configure(&self, settings: Settings) -> Result<(), CaptureError> {
         lock(&self.settings).set(0, settings, 0).map_err(failed(SETTINGS))
+    }
+
+    /// Tells the kernel half where this kernel keeps things.
+    pub(super) fn locate(&self, offsets: Offsets) -> Result<(), CaptureError> {
+        lock(&self.offsets).set(0, offsets, 0).map_err(failed(OFFSETS))
+    }
+
+    /// Tells the kernel half which cgroups are governed roots, and which unix sockets outside
+    /// agents may reach. New rows come before old ones go.
+    pub(super) fn govern(
+        &self,
+        roots: impl Iterator<Item = u64>,
+        unix_sockets: &[String],
+    ) -> Result<(), CaptureError> {
+        let roots: Vec<u64> = roots.collect();
+        let mut governed = lock(&self.governed);
+        for root in &roots {
+            governed.insert(root, 1, 0).map_err(failed(GOVERNED))?;
+        }
+        let old: Vec<u64> = governed.keys().filter_map(Result::ok).collect();
+        for root in old.iter().filter(|root| !roots.contains(root)) {
+            governed.remove(root).map_err(failed(GOVERNED))?;
+        }
+        let wanted: Vec<names::NameKey> =
+            unix_sockets.iter().filter_map(|entry| names::key(entry)).collect();
+        let mut table = lock(&self.unix_names);
+        for key in &wanted {
+            table.insert(key, 1, 0).map_err(failed(UNIX_NAMES))?;
+        }
+        let old: Vec<names::NameKey> = table.keys().filter_map(Result::ok).collect();
+        let same = |a: &names::NameKey, b: &names::NameKey| {
+            a.prefix_len() == b.prefix_len() && a.data() == b.data()
+        };
+        for key in old.iter().filter(|key| !wanted.iter().any(|wanted| same(wanted, key))) {
+            table.remove(key).map_err(failed(UNIX_NAMES))?;
+        }
+        Ok(())
     }
 
     /// Writes a beat.

@@ -36,3 +36,27 @@ pub(super) const PROGRAMS: [Program; 18] = [
     program("connect4", 10),
     program("connect6", 11),
 ];
+
+/// `BPF_LSM_CGROUP`.
+const LSM_CGROUP: u32 = 43;
+
+/// The programs of the LSM layer, `lsm_` and the kernel's hook. A kernel attaches ten different
+/// hooks of this kind at once (`CGROUP_LSM_NUM`); with one of [`LSM_URING`] these are all.
+pub(super) const LSM: [Program; 9] = [
+    program("lsm_socket_create", LSM_CGROUP),
+    program("lsm_netlink_send", LSM_CGROUP),
+    program("lsm_file_open", LSM_CGROUP),
+    program("lsm_file_receive", LSM_CGROUP),
+    program("lsm_task_alloc", LSM_CGROUP),
+    program("lsm_bpf", LSM_CGROUP),
+    program("lsm_ptrace_access_check", LSM_CGROUP),
+    program("lsm_unix_stream_connect", LSM_CGROUP),
+    program("lsm_unix_may_send", LSM_CGROUP),
+];
+
+/// io_uring, the better hook first (Linux 6.15, 5.16).
+pub(super) const LSM_URING: [Program; 2] =
+    [program("lsm_uring_allowed", LSM_CGROUP), program("lsm_uring_sqpoll", LSM_CGROUP)];
+
+/// Unix sockets by name, where their owner cannot be seen.
+pub(super) const UNIX: [Program; 2] = [program("connect_unix", 49), program("sendmsg_unix", 50)];

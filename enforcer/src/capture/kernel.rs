@@ -5,8 +5,10 @@ use super::counters::{CounterRow, Ledger};
 use super::error::CaptureError;
 use super::events::{Refusal, Stream};
 use super::flows::{Tables, address};
+use super::hooks::PROGRAMS;
 use super::identity::Identities;
-use super::loader::{self, Attached};
+use super::layers::{OPEN_WITHOUT_LSM, OPEN_WITHOUT_UNIX, State};
+use super::loader::{self, Attached, Installed};
 use super::pins::Pins;
 use super::{Captured, Layer, sys};
 use crate::config::Config;
@@ -29,6 +31,8 @@ pub struct Kernel {
     tables: Tables,
     identities: Identities,
     attached: Vec<Attached>,
+    unix: State,
+    lsm: State,
     roots: Vec<Root>,
     pins: Pins,
     netns: u64,
@@ -40,9 +44,6 @@ pub struct Kernel {
 impl Kernel {
     /// Makes the governed roots, loads, attaches and pins; or adopts what is pinned.
     pub(super) fn install(cfg: &Config) -> Result<Self, CaptureError> {
-        if let Some(missing) = cfg.kernel.require.first() {
-            return Err(CaptureError::Layer(missing.clone()));
-        }
         let roots = open_roots(&cfg.governed)?;
         refuse_inside(&roots)?;
         let netns = sys::netns_cookie()
@@ -57,7 +58,15 @@ impl Kernel {
         let paths = roots.iter().map(|root| root.path.clone()).collect();
         let identities = Identities::new(host, paths)?;
         let pins = Pins::at(&cfg.kernel.pin_dir);
-        let (tables, attached) = loader::install(&pins, &roots, cfg.kernel.max_flows)?;
+        let Installed { tables, attached, unix, lsm } =
+            loader::install(&pins, &roots, &cfg.kernel)?;
+        for (name, state) in [("unix", &unix), ("lsm", &lsm)] {
+            let required = cfg.kernel.require.iter().any(|required| required == name);
+            if required && state.programs.is_empty() {
+                let reason = state.detail.clone();
+                return Err(CaptureError::Layer { name, reason });
+            }
+        }
         tables.configure(Settings {
             netns,
             heartbeat_limit_ns: cfg.kernel.heartbeat_limit_ms.saturating_mul(1_000_000),
@@ -68,6 +77,8 @@ impl Kernel {
             tables,
             identities,
             attached,
+            unix,
+            lsm,
             roots,
             pins,
             netns,
@@ -135,8 +146,15 @@ impl Kernel {
 
     /// Asks the kernel, not our own memory, for every program on every root.
     pub(super) fn verify_attached(&self) -> Result<(), CaptureError> {
+        self.verify_all(&self.attached)
+    }
+
+    fn verify_all<'a>(
+        &self,
+        attached: impl IntoIterator<Item = &'a Attached> + Clone,
+    ) -> Result<(), CaptureError> {
         for root in &self.roots {
-            for attached in &self.attached {
+            for attached in attached.clone() {
                 if let Err(reason) = self.verify(root, attached) {
                     return Err(CaptureError::Detached {
                         hook: attached.program.name,
@@ -170,12 +188,30 @@ impl Kernel {
 
     pub(super) fn layers(&self) -> Vec<Layer> {
         let roots: Vec<&str> = self.roots.iter().map(|root| root.path.as_str()).collect();
-        let cgroup = Layer {
-            name: "cgroup",
-            holds: self.verify_attached().is_ok(),
-            detail: format!("{} programs on {}", self.attached.len(), roots.join(", ")),
-        };
-        let absent = |name| Layer { name, holds: false, detail: "not installed".into() };
-        vec![cgroup, absent("unix"), absent("lsm")]
+        let cgroup = State::of(
+            PROGRAMS.to_vec(),
+            format!("{} programs on {}", PROGRAMS.len(), roots.join(", ")),
+        );
+        vec![
+            self.layer("cgroup", &cgroup, ""),
+            self.layer("unix", &self.unix, OPEN_WITHOUT_UNIX),
+            self.layer("lsm", &self.lsm, OPEN_WITHOUT_LSM),
+        ]
+    }
+
+    fn layer(&self, name: &'static str, state: &State, open: &str) -> Layer {
+        if state.programs.is_empty() {
+            let detail = format!("{}; {open}", state.detail);
+            return Layer { name, holds: false, detail };
+        }
+        let own: Vec<&Attached> = self
+            .attached
+            .iter()
+            .filter(|attached| state.programs.iter().any(|p| p.name == attached.program.name))
+            .collect();
+        match self.verify_all(own) {
+            Ok(()) => Layer { name, holds: true, detail: state.detail.clone() },
+            Err(error) => Layer { name, holds: false, detail: error.to_string() },
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! the caller closes it.
 
 pub(crate) mod argv;
+mod btf;
 mod cgroup;
 mod counters;
 mod error;
@@ -16,11 +17,14 @@ mod flows;
 mod hooks;
 mod identity;
 pub mod kernel;
+mod layers;
 mod loader;
 mod lookup;
+pub(crate) mod names;
 mod pins;
 mod process;
 mod sys;
+mod unix;
 
 use crate::config::Config;
 use crate::principal::Principal;

@@ -70,6 +70,20 @@ impl Pins {
         Ok(dir)
     }
 
+    /// Takes programs off a root, by the names of their pins; those that are not there are no
+    /// error.
+    pub(super) fn remove_links(&self, dir: &Path, names: &[&str]) -> Result<(), CaptureError> {
+        for pin in names.iter().map(|name| dir.join(name)) {
+            match fs::remove_file(&pin) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(CaptureError::file("removing", &pin)(e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what serves nothing any more: links of cgroups that are gone, and maps of other
     /// ABI versions, once every link has a program of this one.
     pub(super) fn prune(&self) -> Result<(), CaptureError> {

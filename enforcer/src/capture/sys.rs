@@ -7,6 +7,7 @@
 //! shorter attribute and reads the rest as zero.
 #![expect(unsafe_code, reason = "bpf(2) and open_by_handle_at(2) have no safe wrapper")]
 
+use aya_obj::generated::bpf_insn;
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,6 +15,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+const PROG_LOAD: libc::c_long = 5;
 const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
@@ -48,6 +50,66 @@ fn raw(fd: BorrowedFd<'_>) -> u32 {
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a NUL byte"))
+}
+
+/// Loads a program on socket addresses for an attach type that the library does not know. The
+/// licence is the kernel half's own.
+pub(super) fn load_sock_addr(
+    name: &str,
+    instructions: &[bpf_insn],
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+    const SOCK_ADDR: u32 = 18;
+    #[repr(C)]
+    struct Attr {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log_buf: u64,
+        kern_version: u32,
+        prog_flags: u32,
+        prog_name: [u8; 16],
+        prog_ifindex: u32,
+        expected_attach_type: u32,
+    }
+    let mut prog_name = [0; 16];
+    // The last byte stays NUL.
+    for (to, from) in prog_name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    let mut log = vec![0u8; 1 << 16];
+    let mut attr = Attr {
+        prog_type: SOCK_ADDR,
+        insn_cnt: instructions.len() as u32,
+        insns: instructions.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name,
+        prog_ifindex: 0,
+        expected_attach_type: attach_type,
+    };
+    let error = match bpf(PROG_LOAD, &mut attr).map(owned) {
+        Ok(program) => return Ok(program),
+        Err(error) => error,
+    };
+    // Once more, to hear the verifier's last words.
+    attr.log_level = 1;
+    attr.log_size = log.len() as u32;
+    attr.log_buf = log.as_mut_ptr() as u64;
+    if bpf(PROG_LOAD, &mut attr).map(owned).is_ok() {
+        return Err(error);
+    }
+    let said = String::from_utf8_lossy(&log);
+    let said = said.trim_end_matches('\0').lines().rev().nth(1).unwrap_or("").to_owned();
+    Err(io::Error::new(error.kind(), format!("{error}: {said}")))
 }
 
 /// Attaches a program to a cgroup; it is detached when the link's last descriptor or pin goes.

@@ -1,7 +1,9 @@
 //! Values that read, but cannot work: each with what would be right.
 
 use super::{Config, Kernel, Limits, Resolver, Server};
+use crate::capture::names;
 use crate::protocol::dns::names::Name;
+use enforcer_common::names::MAX_UNIX_NAMES;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path};
@@ -192,6 +194,21 @@ fn kernel(kernel: &Kernel, found: &mut Findings) {
                 "kernel.require",
                 &[Step::Index(at)],
                 format!("{layer:?} is no layer; there are {}", quoted(&LAYERS)),
+            );
+        }
+    }
+    if kernel.unix_sockets.len() > MAX_UNIX_NAMES as usize {
+        found.add("kernel.unix_sockets", format!("has more than {MAX_UNIX_NAMES} entries"));
+    }
+    for (at, entry) in kernel.unix_sockets.iter().enumerate() {
+        if names::bytes(entry).is_none() {
+            found.add_in(
+                "kernel.unix_sockets",
+                &[Step::Index(at)],
+                format!(
+                    "{entry:?} is no name of a unix socket: an absolute path of less than 108 \
+                     bytes without `..` (a directory ends with /), or @ and an abstract name"
+                ),
             );
         }
     }

@@ -18,6 +18,7 @@ impl Default for Kernel {
             max_flows: 65_536,
             heartbeat_limit_ms: 5_000,
             require: Vec::new(),
+            unix_sockets: Vec::new(),
         }
     }
 }

@@ -89,6 +89,10 @@ pub struct Kernel {
     pub heartbeat_limit_ms: u64,
     /// Layers without which the daemon refuses to start, beside the cgroup layer: `unix`, `lsm`.
     pub require: Vec<String>,
+    /// Unix sockets outside of the agent that agents may reach: `/path` that socket, `/dir/` all
+    /// below, `@name` that abstract one. Where the unix layer goes by name an agent's own sockets
+    /// have to be named, too.
+    pub unix_sockets: Vec<String>,
 }
 
 /// The local proxy.

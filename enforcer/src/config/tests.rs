@@ -43,6 +43,12 @@ fn the_least_configuration_is_complete() {
 #[case("[host]", 7, "", "duplicate key")]
 #[case("[proxy", 7, "proxy", "")]
 #[case("[kernel]\nrequire = [\"unix\", \"moon\"]", 8, "kernel.require[1]", "\"unix\" and \"lsm\"")]
+#[case(
+    "[kernel]\nunix_sockets = [\"/run/a.sock\", \"run/b\"]",
+    8,
+    "kernel.unix_sockets[1]",
+    "absolute path"
+)]
 #[case("[kernel]\nmax_flows = 0", 8, "kernel.max_flows", "must be 1 to")]
 #[case("[kernel]\nheartbeat_limit_ms = 5", 8, "kernel.heartbeat_limit_ms", "100 to 60000")]
 #[case("[kernel]\npin_dir = \"bpf\"", 8, "kernel.pin_dir", "absolute path")]

@@ -221,6 +221,7 @@ fn prepare(run: Run, peer: &Peer, inputs: &ControlInputs) -> Result<Spec, String
     (inputs.guard)()
         .map_err(|why| format!("enforcement does not hold, so nothing is started: {why}"))?;
     let root = run_root(config)?;
+    let layers = (inputs.status)().layers;
     let trust = trust::write(&config.ca_dir().join("ca.pem"), &config.host.runtime_dir)
         .map_err(|error| error.to_string())?;
     let place = Place {
@@ -229,6 +230,7 @@ fn prepare(run: Run, peer: &Peer, inputs: &ControlInputs) -> Result<Spec, String
         trust: &trust,
         // "run-" so that it can never be taken for a task's cgroup.
         run_id: format!("run-{}", uuid::Uuid::now_v7().simple()),
+        lsm: layers.iter().any(|layer| layer.name == "lsm" && layer.holds),
     };
     plan(run, peer, &place, &plan::system_accounts).map_err(|refusal| refusal.to_string())
 }

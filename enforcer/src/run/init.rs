@@ -80,19 +80,20 @@ fn supervise(
     caller: &Caller,
     session: &OwnedFd,
 ) -> Result<(), StartError> {
-    // Before anything else: from here on all that this process and its children
-    // do is the run's.
+    let host = mounts::HostMounts::open()?;
+    // From here on all that this process and its children do is the run's.
     cgroup.join().map_err(system("joining the run's cgroup"))?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("PR_SET_PDEATHSIG"))?;
     let run = spec.run.as_ref().ok_or(StartError::Client)?;
     setsid().map_err(system("making a session"))?;
-    mounts::set_up(&mounts::View {
+    let view = mounts::View {
         runtime_dir: Path::new(OsStr::from_bytes(&spec.runtime_dir)),
         name_server: &spec.name_server,
         cgroup: cgroup.path(),
         uid: spec.uid,
         gid: spec.gid,
-    })?;
+    };
+    mounts::set_up(&host, &view)?;
     // Signals arrive on a descriptor; nothing may end this process but its work.
     let mask = SigSet::all();
     mask.thread_block().map_err(system("blocking signals"))?;

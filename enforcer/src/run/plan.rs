@@ -42,8 +42,8 @@ pub enum Refusal {
     },
     /// Root inside defeats the guard.
     #[error(
-        "a program that runs as root can undo its own confinement; \
-         choose another --user, or accept it by name with --accept-root"
+        "a program that runs as root can undo its own confinement where the lsm layer does not \
+         hold (`enforcer status`); choose another --user, or accept it by name with --accept-root"
     )]
     Root,
     /// The account database failed.
@@ -82,6 +82,8 @@ pub struct Place<'a> {
     pub trust: &'a TrustFiles,
     /// The name of the run's own cgroup.
     pub run_id: String,
+    /// Whether the lsm layer holds, and with it root inside is held, too.
+    pub lsm: bool,
 }
 
 /// Decides what is started. `run` keeps program, arguments, directory and mask;
@@ -93,7 +95,7 @@ pub fn plan(
     lookup: Lookup<'_>,
 ) -> Result<Spec, Refusal> {
     check_words(&run)?;
-    let chosen = choose_user(&run, peer, place.config, lookup)?;
+    let chosen = choose_user(&run, peer, place, lookup)?;
     if run.agent.is_empty() {
         run.agent = default_agent(&run.argv[0], chosen.uid);
     }
@@ -139,13 +141,13 @@ struct Chosen {
 fn choose_user(
     run: &Run,
     peer: &Peer,
-    config: &Config,
+    place: &Place<'_>,
     lookup: Lookup<'_>,
 ) -> Result<Chosen, Refusal> {
     let caller = Chosen { uid: peer.uid, gid: peer.gid, groups: peer.groups.clone(), other: None };
     let (name, hint) = match (run.user.as_str(), peer.uid) {
         ("", 0) => (
-            config.run.user.as_str(),
+            place.config.run.user.as_str(),
             ": it is the default for root's programs; make it \
              (`systemd-sysusers`, `useradd --system`), set run.user, or give --user",
         ),
@@ -155,8 +157,8 @@ fn choose_user(
     let account = lookup(name)
         .map_err(Refusal::Accounts)?
         .ok_or_else(|| Refusal::NoUser { name: name.to_owned(), hint })?;
-    if account.uid == 0 && !run.accept_root {
-        return Err(if peer.uid == 0 { Refusal::Root } else { Refusal::OtherUser });
+    if account.uid == 0 && peer.uid == 0 && !run.accept_root && !place.lsm {
+        return Err(Refusal::Root);
     }
     if account.uid == peer.uid {
         return Ok(caller);
@@ -257,6 +259,11 @@ mod tests {
     }
 
     fn planned(uid: u32, change: impl FnOnce(&mut Run)) -> Result<Spec, Refusal> {
+        planned_where(false, uid, change)
+    }
+
+    /// `lsm`: whether that layer holds.
+    fn planned_where(lsm: bool, uid: u32, change: impl FnOnce(&mut Run)) -> Result<Spec, Refusal> {
         let mut run = Run {
             argv: vec![b"/usr/bin/curl".to_vec()],
             env: vec![b"HOME=/root".to_vec()],
@@ -271,6 +278,7 @@ mod tests {
             root: Path::new("/sys/fs/cgroup/agents.slice"),
             trust: &super::super::trust::files(Path::new("/run/enforcer")),
             run_id: "run-1".into(),
+            lsm,
         };
         plan(run, &peer, &place, &lookup)
     }
@@ -299,6 +307,16 @@ mod tests {
             });
             assert_eq!(got.map(|s| (s.uid, s.groups)), expected, "{uid} {user} {accept}");
         }
+    }
+
+    #[test]
+    fn root_inside_needs_the_lsm_layer_or_a_word() {
+        let as_root = |run: &mut Run| run.user = "root".into();
+        assert_eq!(planned_where(false, 0, as_root).unwrap_err(), Refusal::Root);
+        assert_eq!(planned_where(true, 0, as_root).unwrap().uid, 0);
+        assert_eq!(planned_where(true, 1000, as_root).unwrap_err(), Refusal::OtherUser);
+        let default = planned_where(true, 0, |_| ()).unwrap();
+        assert_eq!(default.uid, 900, "root's programs are somebody else's all the same");
     }
 
     #[test]

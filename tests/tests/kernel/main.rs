@@ -8,4 +8,7 @@
 mod closed;
 mod escapes;
 mod inbound;
+mod lsm;
 mod names;
+mod report;
+mod unix;

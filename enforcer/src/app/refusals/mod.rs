@@ -146,6 +146,7 @@ impl Refusals {
                 hook = refusal.hook,
                 reason = refusal.reason,
                 detail = refusal.detail,
+                name = refusal.unix_name.as_deref().unwrap_or_default(),
                 "refused in the kernel"
             );
         }
@@ -209,6 +210,9 @@ impl Refusals {
     }
 
     fn destination(&self, refusal: &Refusal) -> Option<String> {
+        if let Some(name) = &refusal.unix_name {
+            return Some(format!("unix:{name}"));
+        }
         let to = refusal.destination?;
         Some(match self.name(refusal) {
             Some(name) => format!("{name}:{}", to.port()),
@@ -259,8 +263,11 @@ impl Refusals {
             }),
             orig_addr: destination.map(|to| to.ip().to_string()).unwrap_or_default(),
             orig_port: destination.map(|to| u32::from(to.port())).unwrap_or_default(),
-            name: self.name(refusal).unwrap_or_default(),
-            transport: transport(refusal.protocol),
+            name: self.name(refusal).or_else(|| refusal.unix_name.clone()).unwrap_or_default(),
+            transport: match refusal.unix_name {
+                Some(_) => "unix".to_owned(),
+                None => transport(refusal.protocol),
+            },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             layers: self.layers.clone(),
             ..v1::FlowStart::default()

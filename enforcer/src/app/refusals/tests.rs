@@ -29,6 +29,7 @@ fn refusal(agent: &str, hook: &'static str, to: &str) -> Refusal {
         protocol: 17,
         cookie: 0,
         detail: 0,
+        unix_name: None,
         dropped: 0,
     }
 }

@@ -68,8 +68,8 @@ pub struct View<'a> {
 /// Enters the host's mount namespace, makes a private copy with own ipc and
 /// cgroup namespaces, and changes it. The calling process must be alone in its
 /// new pid namespace and in the run's cgroup.
-pub fn set_up(view: &View<'_>) -> Result<(), FloorError> {
-    enter_host()?;
+pub fn set_up(host: &HostMounts, view: &View<'_>) -> Result<(), FloorError> {
+    host.enter()?;
     let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
     step("unshare(mount, ipc, cgroup)", unshare(own))?;
     change("/", "make private", None, None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
@@ -83,20 +83,33 @@ pub fn set_up(view: &View<'_>) -> Result<(), FloorError> {
     Ok(())
 }
 
-/// The daemon may live in a mount namespace of its own (a unit's sandboxing);
-/// the program is to see the host's. A daemon that may not look at pid 1 (root
-/// with fewer capabilities, as in a container) gives its own view on.
-fn enter_host() -> Result<(), FloorError> {
-    let host = match File::open("/proc/1/ns/mnt") {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-        other => named("open", Path::new("/proc/1/ns/mnt"), || other)?,
-    };
-    let own = fs::metadata("/proc/self/ns/mnt");
-    let ids = named("look at", Path::new("/proc/self/ns/mnt"), || Ok((host.metadata()?, own?)))?;
-    if ids.0.ino() == ids.1.ino() {
-        return Ok(());
+/// The host's mounts. The daemon may live in a mount namespace of its own (a unit's sandboxing);
+/// the program is to see the host's. A daemon that may not look at pid 1 (root with fewer
+/// capabilities, as in a container) gives its own view on.
+#[derive(Debug)]
+pub struct HostMounts(Option<File>);
+
+impl HostMounts {
+    /// To be opened before the run's cgroup is joined: from inside pid 1 is out of reach.
+    pub fn open() -> Result<Self, FloorError> {
+        match File::open("/proc/1/ns/mnt") {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Self(None)),
+            other => {
+                named("open", Path::new("/proc/1/ns/mnt"), || other).map(|file| Self(Some(file)))
+            }
+        }
     }
-    step("setns(host's mounts)", setns(host, CloneFlags::CLONE_NEWNS))
+
+    fn enter(&self) -> Result<(), FloorError> {
+        let Some(host) = &self.0 else { return Ok(()) };
+        let own = fs::metadata("/proc/self/ns/mnt");
+        let ids =
+            named("look at", Path::new("/proc/self/ns/mnt"), || Ok((host.metadata()?, own?)))?;
+        if ids.0.ino() == ids.1.ino() {
+            return Ok(());
+        }
+        step("setns(host's mounts)", setns(host, CloneFlags::CLONE_NEWNS))
+    }
 }
 
 /// Covers the sockets' directories; gives those that are to become read-only.
