@@ -100,6 +100,7 @@ struct Response {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Content {
     size: i64,
+    compression: Option<i64>,
     mime_type: String,
     text: Option<String>,
     encoding: Option<String>,

@@ -34,7 +34,7 @@ mod text;
 mod wrapper;
 
 pub use body::BodyMasker;
-pub use decode::ACCEPT_ENCODING;
+pub use decode::{ACCEPT_ENCODING, whole as decode_whole};
 pub use detect::{DetectorInfo, detectors};
 pub use plan::MaskPlan;
 pub use rule::{DetectorChoice, MaskRule, OtherContent, Replace};

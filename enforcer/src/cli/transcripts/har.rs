@@ -4,6 +4,7 @@
 //! name that begins with an underscore. Secrets are the keyed hashes that were recorded.
 
 use super::when;
+use crate::mask;
 use crate::record::FlowId;
 use crate::record::view::{BodyView, Exchange};
 use base64::Engine as _;
@@ -109,7 +110,10 @@ fn request(asked: &v1::OperationAsked, exchange: &Exchange) -> Value {
         // Without `params`: it and `text` exclude each other.
         let mut data =
             json!({"mimeType": kind.map_or("application/octet-stream", |(_, value)| value)});
-        put_text(&mut data, &exchange.request, "_encoding");
+        put_text(&mut data, &exchange.request.data, "_encoding");
+        if exchange.request.truncated {
+            data["_truncated"] = json!(true);
+        }
         request["postData"] = data;
     }
     request
@@ -157,7 +161,19 @@ fn response(exchange: &Exchange) -> Value {
         "mimeType": if kind.is_empty() { "x-unknown" } else { kind },
     });
     if !exchange.response.data.is_empty() {
-        put_text(&mut content, &exchange.response, "encoding");
+        let body = &exchange.response;
+        // HAR wants the text decoded, and says how much the encoding saved.
+        match decoded(body, find("content-encoding")) {
+            Some(plain) => {
+                content["size"] = json!(plain.len());
+                content["compression"] = json!(plain.len() as i64 - body.data.len() as i64);
+                put_text(&mut content, &plain, "encoding");
+            }
+            None => put_text(&mut content, &body.data, "encoding"),
+        }
+        if body.truncated {
+            content["_truncated"] = json!(true);
+        }
     }
     json!({
         "status": status,
@@ -189,16 +205,24 @@ fn size(body: &BodyView) -> i64 {
     }
 }
 
-fn put_text(object: &mut Value, body: &BodyView, encoding: &str) {
-    match std::str::from_utf8(&body.data) {
+/// The most bytes of one decoded body.
+const MOST: usize = 64 << 20;
+
+/// A body whose content encoding can be undone.
+fn decoded(body: &BodyView, encoding: &str) -> Option<Vec<u8>> {
+    if encoding.is_empty() || body.truncated {
+        return None;
+    }
+    mask::decode_whole(encoding, &body.data, MOST)
+}
+
+fn put_text(object: &mut Value, bytes: &[u8], encoding: &str) {
+    match std::str::from_utf8(bytes) {
         Ok(text) => object["text"] = json!(text),
         Err(_) => {
-            object["text"] = json!(STANDARD.encode(&body.data));
+            object["text"] = json!(STANDARD.encode(bytes));
             object[encoding] = json!("base64");
         }
-    }
-    if body.truncated {
-        object["_truncated"] = json!(true);
     }
 }
 

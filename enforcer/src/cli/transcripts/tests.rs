@@ -259,6 +259,17 @@ fn kinds() -> Vec<Vec<(Option<OperationId>, Kind)>> {
             *sent = body("\u{e9}".repeat(5_000).as_bytes());
         }
     };
+    let packed = |kind: &mut Kind| match kind {
+        Kind::ResponseHead(head) => {
+            head.headers.push(v1::Header { name: "content-encoding".into(), value: "gzip".into() })
+        }
+        Kind::ResponseBody(sent) => {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut gzip, "plain ".repeat(50).as_bytes()).unwrap();
+            *sent = body(&gzip.finish().unwrap());
+        }
+        _ => {}
+    };
     let answer = |kind: &Kind| matches!(kind, Kind::ResponseHead(_) | Kind::ResponseBody(_));
     let begun = |kind: &mut Kind| {
         if let Kind::ResponseBody(sent) = kind {
@@ -269,6 +280,7 @@ fn kinds() -> Vec<Vec<(Option<OperationId>, Kind)>> {
     vec![
         again(&all, &same),
         again(&all, &binary),
+        again(&all, &packed),
         again(&|kind| !matches!(kind, Kind::Forwarded(_)), &denied),
         again(&all, &long),
         again(&|kind| !answer(kind), &same),
@@ -297,7 +309,7 @@ async fn the_har_of_every_kind_of_operation_is_valid() {
     let (_, out) = output(&store_dir(&cfg, dir.path()), &line);
     assert_eq!(out, "");
     let har: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    assert_eq!(har_spec::check(&har), Ok(7), "{har:#}");
+    assert_eq!(har_spec::check(&har), Ok(8), "{har:#}");
     let entries = &har["log"]["entries"];
     let first = &entries[0];
     assert_eq!(first["request"]["url"], "https://api.test/v1/x?a=1&b=two%20words");
@@ -306,6 +318,11 @@ async fn the_har_of_every_kind_of_operation_is_valid() {
     assert_eq!(first["response"]["content"]["size"], 7);
     assert_eq!(first["serverIPAddress"], "10.0.0.5");
     assert!(first["_digest"].is_string());
+    let content = &entries[2]["response"]["content"];
+    assert_eq!(content["text"], "plain ".repeat(50), "decoded, as the format wants it");
+    assert_eq!(content["size"], 300);
+    let sent = entries[2]["response"]["bodySize"].as_i64().unwrap();
+    assert_eq!(content["compression"], 300 - sent);
     let of = |what: &dyn Fn(&Value) -> bool| {
         entries.as_array().unwrap().iter().filter(|e| what(e)).count()
     };

@@ -87,6 +87,24 @@ impl Decoder {
     }
 }
 
+/// A whole body with its encodings undone; `None` when it is cut, damaged, of an encoding that
+/// is not known, or longer than `most` bytes.
+pub fn whole(encoding: &str, body: &[u8], most: usize) -> Option<Vec<u8>> {
+    let mut decoder = Decoder::new(Some(encoding)).ok()?;
+    let mut decoded = Vec::new();
+    let mut fits = true;
+    let mut take = |bytes: &[u8]| {
+        fits &= decoded.len() + bytes.len() <= most;
+        if fits {
+            decoded.extend_from_slice(bytes);
+        }
+        Ok(())
+    };
+    decoder.push(body, &mut take).ok()?;
+    decoder.finish().ok()?;
+    fits.then_some(decoded)
+}
+
 fn push(
     layers: &mut [Layer],
     input: &[u8],

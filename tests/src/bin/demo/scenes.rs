@@ -49,7 +49,10 @@ fn captured(stage: &mut Stage) {
     let leaked = sniffer.stop().iter().filter(|p| p.has(b"leak-by-udp")).count();
     stage.guarantee(
         "UDP (and so QUIC) is refused at once",
-        control.status.success() && seen > 0 && leaked == 0 && said(&out).contains("PermissionError"),
+        control.status.success()
+            && seen > 0
+            && leaked == 0
+            && said(&out).contains("PermissionError"),
         &format!(
             "ungoverned {seen} datagram, governed {leaked}; {}",
             said(&out).lines().last().unwrap_or_default()
