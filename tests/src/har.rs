@@ -198,6 +198,8 @@ fn entry(entry: &Entry, own: &Value) -> Result<(), String> {
     ok(content.size >= 0 && !content.mime_type.is_empty(), "content")?;
     ok(content.encoding.as_deref().is_none_or(|e| e == "base64"), "content.encoding")?;
     ok(content.text.is_some() || content.encoding.is_none(), "an encoding of nothing")?;
+    let saved = content.compression.is_none_or(|saved| saved == content.size - response.body_size);
+    ok(saved, "content.compression")?;
     let delivered = &own["response"]["content"];
     sized(content.text.as_deref(), &delivered["encoding"], content.size, delivered)?;
     let all = request.headers.iter().chain(&request.cookies).chain(&request.query_string);
