@@ -45,6 +45,7 @@ struct Entry {
     #[serde(rename = "serverIPAddress")]
     server_ip_address: Option<IpAddr>,
     connection: Option<String>,
+    comment: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +154,7 @@ fn entry(entry: &Entry, own: &Value) -> Result<(), String> {
     let ok = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
     ok(OffsetDateTime::parse(&entry.started_date_time, &Rfc3339).is_ok(), "startedDateTime")?;
     ok(entry.connection.as_ref().is_none_or(|c| !c.is_empty()), "connection")?;
+    ok(entry.comment.as_ref().is_none_or(|c| !c.is_empty()), "comment")?;
     let Cache {} = entry.cache;
     let t = &entry.timings;
     let known = [t.send, t.wait, t.receive];

@@ -67,6 +67,7 @@ pub(super) const REASONS: &[(&str, &str)] = &[
     ("trace-refused", "TRACE is refused: it echoes credentials"),
     ("transcript-closed", "the operation could not be recorded; connect again"),
     ("transcript-full", "this host has no room for transcripts; tell its operator"),
+    ("transcript-share", "this agent has used up its room for transcripts; tell its operator"),
     ("two-hosts", "the request has more than one Host"),
     ("unknown-target", "policy does not know this name and port"),
     ("unmaskable", "the answer could not be read to mask it, so it is withheld"),
