@@ -254,8 +254,10 @@ impl Deployment {
             .arg(&self.config)
             .args(["--agent", agent, "--"])
             .arg(program)
-            // A terminal that this process has is the person's, not the agent's.
-            .stdin(Stdio::null());
+            // A terminal that this process has is the person's, not the agent's; and the
+            // checkout may lie where only root can go.
+            .stdin(Stdio::null())
+            .current_dir("/");
         command
     }
 

@@ -134,7 +134,8 @@ fn drop_and_exec(spec: &Spec, run: &Run) -> Result<Infallible, ExecFailure> {
     // With the program's own rights.
     nix::unistd::chdir(run.cwd.as_slice()).map_err(|errno| {
         let dir = String::from_utf8_lossy(&run.cwd);
-        failed(1, &format!("entering the directory {dir} as its user"), errno)
+        let way = "start it from one that this user may enter, or give --user";
+        failed(1, &format!("entering the directory {dir} as its user ({way})"), errno)
     })?;
     exec(run)
 }
