@@ -105,6 +105,7 @@ impl Deployment {
              [resolver]\nupstream = [\"{far}:53\"]\n[resolver.hosts]\n{hosts}\
              [tls]\nextra_roots = {roots:?}\nsystem_roots = false\n\
              [server]\nurl = {url:?}\ntoken_file = {token_file:?}\n\
+             [run]\nuser = \"nobody\"\n\
              [policy]\ndir = {policy:?}\n{more}\n",
             data = self.dir.join("data"),
             run = self.dir.join("run"),
