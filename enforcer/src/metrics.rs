@@ -2,7 +2,7 @@
 //! itself names; never what an agent writes.
 
 use crate::approval::Approvals;
-use crate::capture::{Capture, Layer};
+use crate::capture::Capture;
 use crate::decide::Holds;
 use crate::flow::{Ledger, Outcome};
 use crate::operation::Operation;
@@ -281,7 +281,7 @@ impl Parts {
 
 fn put_layers(
     encoder: &mut DescriptorEncoder<'_>,
-    layers: &[Layer],
+    layers: &[crate::capture::Layer],
 ) -> Result<(), std::fmt::Error> {
     let help = "1 while the layer of enforcement holds";
     let mut family = encoder.encode_descriptor("layer_holds", help, None, MetricType::Gauge)?;
@@ -366,6 +366,7 @@ pub async fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::Layer;
 
     #[derive(Debug)]
     struct Layers(Vec<Layer>);
