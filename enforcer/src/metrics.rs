@@ -250,16 +250,7 @@ impl Collector for Parts {
 
 impl Parts {
     fn kernel(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut layers = encoder.encode_descriptor(
-            "layer_holds",
-            "1 while the layer of enforcement holds",
-            None,
-            MetricType::Gauge,
-        )?;
-        for layer in self.capture.layers() {
-            ConstGauge::new(i64::from(layer.holds))
-                .encode(layers.encode_family(&[("layer", layer.name)])?)?;
-        }
+        put_layers(encoder, &self.capture.layers())?;
         let rows = self.capture.counters();
         let agent = |row: &crate::capture::CounterRow| {
             row.agent.as_ref().map_or_else(String::new, ToString::to_string)
@@ -301,6 +292,19 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+fn put_layers(
+    encoder: &mut DescriptorEncoder<'_>,
+    layers: &[crate::capture::Layer],
+) -> Result<(), std::fmt::Error> {
+    let help = "1 while the layer of enforcement holds";
+    let mut family = encoder.encode_descriptor("layer_holds", help, None, MetricType::Gauge)?;
+    for layer in layers {
+        ConstGauge::new(i64::from(layer.holds))
+            .encode(family.encode_family(&[("layer", layer.name)])?)?;
+    }
+    Ok(())
 }
 
 fn put(
@@ -372,4 +376,31 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
 /// Binds the metrics address.
 pub async fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(addr).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Layer;
+
+    #[derive(Debug)]
+    struct Layers(Vec<Layer>);
+
+    impl Collector for Layers {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+            put_layers(&mut encoder, &self.0)
+        }
+    }
+
+    #[test]
+    fn a_layer_that_does_not_hold_is_zero() {
+        let layer = |name, holds| Layer { name, holds, detail: String::new() };
+        let mut registry = Registry::default();
+        registry
+            .register_collector(Box::new(Layers(vec![layer("cgroup", true), layer("lsm", false)])));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("layer_holds{layer=\"cgroup\"} 1\n"), "{text}");
+        assert!(text.contains("layer_holds{layer=\"lsm\"} 0\n"), "{text}");
+    }
 }

@@ -142,7 +142,7 @@ impl Tables {
     pub(super) fn govern(
         &self,
         roots: impl Iterator<Item = u64>,
-        unix_sockets: &[String],
+        unix_names: &[String],
     ) -> Result<(), CaptureError> {
         let roots: Vec<u64> = roots.collect();
         let mut governed = lock(&self.governed);
@@ -154,7 +154,7 @@ impl Tables {
             governed.remove(root).map_err(failed(GOVERNED))?;
         }
         let wanted: Vec<names::NameKey> =
-            unix_sockets.iter().filter_map(|entry| names::key(entry)).collect();
+            unix_names.iter().filter_map(|entry| names::key(entry)).collect();
         let mut table = lock(&self.unix_names);
         for key in &wanted {
             table.insert(key, 1, 0).map_err(failed(UNIX_NAMES))?;

@@ -12,6 +12,7 @@ use super::loader::{self, Attached, Installed};
 use super::pins::Pins;
 use super::{Captured, Layer, sys};
 use crate::config::Config;
+use crate::run::control::socket_path;
 use enforcer_common::flow::FlowEntry;
 use enforcer_common::settings::Settings;
 use std::net::SocketAddr;
@@ -59,7 +60,7 @@ impl Kernel {
         let identities = Identities::new(host, paths)?;
         let pins = Pins::at(&cfg.kernel.pin_dir);
         let Installed { tables, attached, unix, lsm } =
-            loader::install(&pins, &roots, &cfg.kernel)?;
+            loader::install(&pins, &roots, &cfg.kernel, &unix_names(cfg))?;
         for (name, state) in [("unix", &unix), ("lsm", &lsm)] {
             let required = cfg.kernel.require.iter().any(|required| required == name);
             if required && state.programs.is_empty() {
@@ -214,4 +215,11 @@ impl Kernel {
             Err(error) => Layer { name, holds: false, detail: error.to_string() },
         }
     }
+}
+
+/// The unix sockets outside that agents may reach: those of the configuration, and the daemon's
+/// own, which looks at who asks.
+fn unix_names(cfg: &Config) -> Vec<String> {
+    let own = socket_path(&cfg.host.runtime_dir).display().to_string();
+    cfg.kernel.unix_sockets.iter().cloned().chain([own]).collect()
 }

@@ -40,12 +40,13 @@ pub(super) struct Installed {
 }
 
 /// Loads, attaches and pins. Maps that are pinned are used again; a link that is pinned gets the
-/// new program in one step. The layers that only some kernels have come first; a kernel without
+/// new program in one step. `unix_names` is what agents may reach outside. The layers that only some kernels have come first; a kernel without
 /// them is no error here.
 pub(super) fn install(
     pins: &Pins,
     roots: &[Root],
     kernel: &Kernel,
+    unix_names: &[String],
 ) -> Result<Installed, CaptureError> {
     if OBJECT.is_empty() {
         return Err(CaptureError::NoObject);
@@ -58,7 +59,7 @@ pub(super) fn install(
         .load(OBJECT)?;
     let tables = Tables::take(&mut ebpf, kernel.max_flows)?;
     let host = Host::read();
-    tables.govern(roots.iter().map(|root| root.id), &kernel.unix_sockets)?;
+    tables.govern(roots.iter().map(|root| root.id), unix_names)?;
     if let Ok(offsets) = host.offsets() {
         tables.locate(offsets)?;
     }

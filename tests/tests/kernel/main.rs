@@ -12,3 +12,4 @@ mod lsm;
 mod names;
 mod report;
 mod unix;
+mod voices;

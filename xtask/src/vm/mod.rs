@@ -121,10 +121,11 @@ fn suite(name: &str) -> Result<PathBuf, String> {
 fn on(kernel: &Kernel, binary: &Path, options: &Options) -> Result<Row, String> {
     step(&format!("{} on Linux {}", binary.display(), kernel.release));
     let filter: String = options.filter.iter().map(|word| format!(" '{word}'")).collect();
+    // Two, as many as the machine has processors: each test has namespaces and cgroups of its own.
     // Times of an emulated machine mean nothing.
     let tests = format!(
         "ENFORCER_LAYERS=cgroup,unix,lsm ENFORCER_REPORT=/run/vm/report \
-         '{}' --test-threads=1 --skip what_a_connect_costs{filter}",
+         '{}' --test-threads=2 --skip what_a_connect_costs{filter}",
         binary.display()
     );
     let left = machine::boot(&home(), kernel, &[tests], LIMIT)?;
