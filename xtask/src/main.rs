@@ -18,7 +18,7 @@ cargo xtask <task>
   demo [--interactive]   build and show every guarantee on this machine (as root)
   test [FILTER]          run every test (as root)
   lint                   formatting, clippy on both halves, dependency policy
-  ci                     lint, test, then vm
+  ci                     lint, vm, then test
   vm [--kernel K] [--suite S] [--filter NAME] [--report]
                          the containment suite on Debian's kernels: 6.1 (default), 6.12, newest
                          or all, in virtual machines (as root); --report
@@ -34,7 +34,8 @@ fn main() -> ExitCode {
         ["demo", rest @ ..] => demo::run(rest),
         ["test", rest @ ..] => test::run(rest),
         ["lint"] => check::run(),
-        ["ci"] => check::run().and_then(|()| test::run(&[])).and_then(|()| vm::run(&[])),
+        // The tests are last: the log ends with their own summary.
+        ["ci"] => check::run().and_then(|()| vm::run(&[])).and_then(|()| test::run(&[])),
         ["vm", rest @ ..] => vm::run(rest),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", "--secs", secs] => match secs.parse() {
