@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on stops where it is")]
 #[path = "launch/host.rs"]
 mod host;
+#[path = "launch/sandbox.rs"]
+mod sandbox;
 #[path = "launch/terminal.rs"]
 mod terminal;
 
@@ -214,6 +216,7 @@ fn no_descriptor_of_the_callers_reaches_the_program() {
         .args(["run", "--config"])
         .arg(&host.config)
         .args(["--", "sh", "-c", "read line; echo got $line; ls -l /proc/$$/fd; exit"])
+        .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs.try_clone().unwrap())))
         .stdout(Stdio::from(OwnedFd::from(theirs)));
     let mut child = client.spawn().unwrap();

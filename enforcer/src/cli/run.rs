@@ -22,6 +22,10 @@ pub struct Args {
     /// Accept that a program running as root can undo its own confinement
     #[arg(long)]
     accept_root: bool,
+    /// Read-only files but the directory that it starts in; new homes and /tmp; others' sockets
+    /// and fifos out of sight [default: run.sandbox of the configuration]
+    #[arg(long)]
+    sandbox: bool,
     /// The daemon's configuration, for its runtime directory
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -47,6 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     request.task = args.task.unwrap_or_default();
     request.user = args.user.unwrap_or_default();
     request.accept_root = args.accept_root;
+    request.sandbox = args.sandbox;
     Ok(client::end_like(client::run(&dir, request)?))
 }
 

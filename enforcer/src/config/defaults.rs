@@ -85,6 +85,6 @@ impl Default for Limits {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { user: "enforcer-agent".into(), cgroup: None }
+        Self { user: "enforcer-agent".into(), cgroup: None, sandbox: false }
     }
 }

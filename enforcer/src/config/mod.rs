@@ -239,6 +239,8 @@ pub struct Run {
     pub user: String,
     /// The governed cgroup that `run` starts agents in; the first one when left out.
     pub cgroup: Option<String>,
+    /// Whether every program gets a file system view of its own, as with `--sandbox`.
+    pub sandbox: bool,
 }
 
 /// Prometheus metrics.

@@ -92,6 +92,8 @@ fn supervise(
         cgroup: cgroup.path(),
         uid: spec.uid,
         gid: spec.gid,
+        groups: &spec.groups,
+        sandbox: run.sandbox.then(|| Path::new(OsStr::from_bytes(&run.cwd))),
     };
     mounts::set_up(&host, &view)?;
     // Signals arrive on a descriptor; nothing may end this process but its work.

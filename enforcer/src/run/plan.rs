@@ -107,6 +107,7 @@ pub fn plan(
     if !run.task.is_empty() {
         name("the task", &run.task)?;
     }
+    run.sandbox |= place.config.run.sandbox;
     let who = Who {
         agent: &run.agent,
         task: &run.task,

@@ -96,6 +96,9 @@ pub struct Run {
     /// Which of descriptors 0, 1 and 2 are a terminal (bits 0, 1, 2).
     #[prost(uint32, tag = "9")]
     pub terminal: u32,
+    /// Whether the program gets a file system view of its own.
+    #[prost(bool, tag = "10")]
+    pub sandbox: bool,
 }
 
 /// What the daemon answers.

@@ -4,7 +4,7 @@ use super::NetNs;
 use crate::wait::eventually;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// One frame as it was on the wire.
@@ -34,6 +34,8 @@ impl Packet {
 pub struct Sniffer {
     child: Child,
     file: PathBuf,
+    /// Sends what marks the end.
+    ns: String,
 }
 
 impl Sniffer {
@@ -55,11 +57,24 @@ impl Sniffer {
         }
         // Its last words would block it once the pipe is full.
         std::thread::spawn(move || for _ in words.lines() {});
-        Self { child, file: file.to_owned() }
+        Self { child, file: file.to_owned(), ns: ns.file() }
     }
 
-    /// Stops it and gives every frame it saw.
+    /// Stops it and gives every frame that was on the wire: it is stopped when it has seen a
+    /// datagram that was sent after all others, so that none is still on its way to the file.
     pub fn stop(mut self) -> Vec<Packet> {
+        let mark = format!("end of {}", self.file.display());
+        let send = format!("echo '{mark}' > /dev/udp/{}/9", super::HOST_V4);
+        eventually("tcpdump sees the mark", Duration::from_secs(20), || {
+            let sent = Command::new("nsenter")
+                .arg(format!("--net={}", self.ns))
+                .args(["--", "bash", "-c", &send])
+                .stderr(Stdio::null())
+                .status();
+            assert!(sent.is_ok(), "nsenter(1) and bash(1) start");
+            let seen = packets(&std::fs::read(&self.file).unwrap_or_default());
+            seen.iter().any(|packet| packet.has(mark.as_bytes())).then_some(())
+        });
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")),
             nix::sys::signal::Signal::SIGINT,
@@ -68,7 +83,10 @@ impl Sniffer {
         eventually("tcpdump ends", Duration::from_secs(10), || {
             self.child.try_wait().expect("wait")
         });
-        packets(&std::fs::read(&self.file).expect("the capture"))
+        let mut seen = packets(&std::fs::read(&self.file).expect("the capture"));
+        // Nor is the mark's refusal anybody's: it quotes the mark.
+        seen.retain(|packet| !packet.has(mark.as_bytes()));
+        seen
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod landlock;
 pub mod mounts;
+mod sandbox;
 pub mod seccomp;
 
 use caps::CapSet;
@@ -51,6 +52,13 @@ pub enum FloorError {
         /// The kernel's answer.
         error: std::io::Error,
     },
+    /// There is nothing that the sandbox could leave writable.
+    #[error(
+        "the sandbox leaves the directory that the program starts in writable, and {} holds more \
+         than its work: start it in a directory of its own",
+        .0.display()
+    )]
+    Sandbox(std::path::PathBuf),
     /// A check afterwards found the door open.
     #[error("after dropping privileges {0}")]
     NotDropped(&'static str),

@@ -5,6 +5,7 @@
 //! Works on the host's own mount tree in a private copy. Nothing here may
 //! follow a path that the caller chose.
 
+use super::sandbox::{self, Work};
 use super::{FloorError, step};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -63,6 +64,10 @@ pub struct View<'a> {
     pub uid: u32,
     /// That user's group.
     pub gid: u32,
+    /// That user's further groups.
+    pub groups: &'a [u32],
+    /// With a sandbox: the directory that the program starts in.
+    pub sandbox: Option<&'a Path>,
 }
 
 /// Enters the host's mount namespace, makes a private copy with own ipc and
@@ -73,6 +78,7 @@ pub fn set_up(host: &HostMounts, view: &View<'_>) -> Result<(), FloorError> {
     let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
     step("unshare(mount, ipc, cgroup)", unshare(own))?;
     change("/", "make private", None, None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
+    let work = view.sandbox.map(|cwd| Work::open(view, cwd)).transpose()?;
     let hidden = hide_sockets(view)?;
     runtime(view, &hidden)?;
     proc_and_devices()?;
@@ -80,7 +86,7 @@ pub fn set_up(host: &HostMounts, view: &View<'_>) -> Result<(), FloorError> {
     for dir in hidden {
         read_only(&dir)?;
     }
-    Ok(())
+    work.map_or(Ok(()), |work| sandbox::close(view, &work))
 }
 
 /// The host's mounts. The daemon may live in a mount namespace of its own (a unit's sandboxing);
@@ -159,7 +165,7 @@ fn runtime(view: &View<'_>, hidden: &[PathBuf]) -> Result<(), FloorError> {
     let host_resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     tmpfs(view.runtime_dir, "mode=0755,size=1m")?;
     named("make", &trust, || fs::create_dir(&trust))?;
-    bind(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), &trust)?;
+    bind_held(&source, &trust)?;
     read_only(&trust)?;
 
     let resolv = view.runtime_dir.join("resolv.conf");
@@ -326,10 +332,19 @@ fn unescape(field: &[u8]) -> PathBuf {
 
 fn tmpfs(path: &Path, options: &str) -> Result<(), FloorError> {
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    change(path, "mount tmpfs", Some("tmpfs"), Some(options), safe)
+    tmpfs_with(path, options, safe)
 }
 
-fn bind(source: &Path, target: &Path) -> Result<(), FloorError> {
+pub(super) fn tmpfs_with(path: &Path, options: &str, flags: MsFlags) -> Result<(), FloorError> {
+    change(path, "mount tmpfs", Some("tmpfs"), Some(options), flags)
+}
+
+/// Of a directory that is held open: its path may be covered.
+pub(super) fn bind_held(source: &File, target: &Path) -> Result<(), FloorError> {
+    bind(Path::new(&format!("/proc/self/fd/{}", source.as_raw_fd())), target)
+}
+
+pub(super) fn bind(source: &Path, target: &Path) -> Result<(), FloorError> {
     let done = mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>);
     done.map_err(|errno| FloorError::File {
         what: format!("bind {} to {}", source.display(), target.display()),
@@ -361,7 +376,11 @@ fn change(
     })
 }
 
-fn named<T>(what: &str, path: &Path, act: impl FnOnce() -> io::Result<T>) -> Result<T, FloorError> {
+pub(super) fn named<T>(
+    what: &str,
+    path: &Path,
+    act: impl FnOnce() -> io::Result<T>,
+) -> Result<T, FloorError> {
     act().map_err(|error| FloorError::File { what: format!("{what} {}", path.display()), error })
 }
 
