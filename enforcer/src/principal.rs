@@ -52,8 +52,13 @@ pub struct Process {
     pub start_ticks: u64,
     /// Command name (`comm`, at most 15 bytes) that the kernel saw.
     pub comm: String,
-    /// Path of the executable as the host sees it, when it could be read.
+    /// Path of the executable, when the host has that very file there.
     pub exe: Option<PathBuf>,
+    /// Its path as the process sees it, when the host has another file there or none: in a
+    /// container's or its own mounts, or deleted. For people to read; never judged, since whoever
+    /// makes the mounts chooses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe_inside: Option<PathBuf>,
     /// SHA-256 of the executable's bytes, hex, when it could be read.
     pub exe_sha256: Option<String>,
     /// Argument vector, bounded to 4 KiB, without what looks like a credential.

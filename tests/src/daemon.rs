@@ -396,12 +396,14 @@ pub(crate) fn remove_cgroup(cgroup: &Path) {
 
 /// Where the unified hierarchy is mounted.
 pub fn cgroup2() -> PathBuf {
+    hierarchies("cgroup2").into_iter().next().expect("cgroup2 is mounted")
+}
+
+/// Where hierarchies of this kind (`cgroup2`, or `cgroup` for version 1) are mounted.
+pub(crate) fn hierarchies(kind: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("proc is mounted");
-    let line = mounts
-        .lines()
-        .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
-        .expect("cgroup2 is mounted");
-    line.split(' ').nth(1).expect("a mount point").into()
+    let of_kind = mounts.lines().filter(|line| line.split(' ').nth(2) == Some(kind));
+    of_kind.filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
 }
 
 /// Runs a command that has to succeed.

@@ -7,11 +7,13 @@
 
 pub mod agents;
 pub mod daemon;
+pub mod docker;
 pub mod fixture;
 pub mod har;
 pub mod manager;
 pub mod origin;
 pub mod probe;
 pub mod servers;
+pub mod systemd;
 pub mod wait;
 pub mod world;

@@ -33,6 +33,7 @@ const WORLD: &[&str] = &[
     "procps",
     "python3",
     "python3-venv",
+    "systemd",
     "tcpdump",
     "util-linux",
 ];
@@ -75,7 +76,18 @@ pub(crate) fn world() -> Done {
     if !quiet(Command::new("node").arg("--version")) {
         debian(&["nodejs"])?;
     }
-    Ok(())
+    containers()
+}
+
+/// Docker, unless a host has one from anywhere: two cannot be installed at once. The tests start
+/// their own with everything apart; what comes with the package is not to run at the next boot.
+fn containers() -> Done {
+    if quiet(Command::new("dockerd").arg("--version")) {
+        return Ok(());
+    }
+    debian(&["docker.io"])?;
+    let units = ["docker.service", "docker.socket", "containerd.service"];
+    run(Command::new("systemctl").args(["-q", "disable"]).args(units))
 }
 
 /// What `vm` needs beside the world.

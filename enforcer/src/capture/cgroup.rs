@@ -13,23 +13,46 @@ use std::sync::{Mutex, PoisonError};
 /// Paths that are remembered before the table starts afresh.
 const KNOWN_PATHS: usize = 4_096;
 
-/// Where cgroup2 is mounted, from `/proc/self/mounts` (hybrid hosts have it below
+/// Where cgroup2 is mounted, from `/proc/self/mountinfo` (hybrid hosts have it below
 /// `/sys/fs/cgroup`).
 pub fn cgroup2_mount() -> Result<PathBuf, CaptureError> {
-    let mounts = "/proc/self/mounts";
+    let mounts = "/proc/self/mountinfo";
     let text = fs::read_to_string(mounts).map_err(CaptureError::file("reading", mounts))?;
-    find_mount(&text).ok_or(CaptureError::NoCgroup2)
+    find_mount(&text, mount_id).ok_or(CaptureError::NoCgroup2)
 }
 
-fn find_mount(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(unescape(path)))
-    })
+/// The mount of cgroup2 that its path leads to, by `id_at`: another may lie above it, and what has
+/// its path then is some cgroup's directory. One of the whole tree before one of a part.
+fn find_mount(mounts: &str, id_at: impl Fn(&Path) -> Option<u64>) -> Option<PathBuf> {
+    let mut parts = None;
+    for line in mounts.lines() {
+        // proc_pid_mountinfo(5): id, parent, device, root, mount point, ... - type, source, options
+        let Some((mount, kind)) = line.split_once(" - ") else { continue };
+        let fields: Vec<&str> = mount.split(' ').collect();
+        let [id, _, _, root, path, ..] = fields.as_slice() else { continue };
+        if kind.split(' ').next() != Some("cgroup2") {
+            continue;
+        }
+        let path = PathBuf::from(unescape(path));
+        if id_at(&path).is_none_or(|found| id.parse() != Ok(found)) {
+            continue;
+        }
+        if *root == "/" {
+            return Some(path);
+        }
+        parts = parts.or(Some(path));
+    }
+    parts
 }
 
-/// `/proc/self/mounts` writes space, tab, newline and backslash as octal.
+/// The id of the mount that a path leads into (`/proc/PID/fdinfo`, proc_pid_fdinfo(5)).
+fn mount_id(path: &Path) -> Option<u64> {
+    let dir = File::open(path).ok()?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}
+
+/// `/proc/self/mountinfo` writes space, tab, newline and backslash as octal.
 fn unescape(path: &str) -> String {
     path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
@@ -177,13 +200,34 @@ mod tests {
 
     #[test]
     fn the_mount_is_found_wherever_it_is() {
-        let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(find_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        let found = |text: &str| find_mount(text, |_| Some(7));
+        let hybrid = "5 1 0:1 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+6 5 0:2 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+7 5 0:3 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(found(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(
-            find_mount("none /mnt/with\\040space cgroup2 rw 0 0"),
+            found("7 1 0:3 / /mnt/with\\040space rw - cgroup2 none rw"),
             Some("/mnt/with space".into())
         );
-        assert_eq!(find_mount("cgroup2 /x tmpfs rw 0 0\nshort"), None);
+        assert_eq!(found("7 1 0:3 / /x rw - tmpfs cgroup2 rw\nshort\n7 - cgroup2"), None);
+        assert!(mount_id(&cgroup2_mount().unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_mount_that_another_one_hides_is_not_the_one() {
+        let mounts = "6 1 0:3 /../.. /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+7 1 0:3 /pod /part rw - cgroup2 cgroup2 rw
+8 1 0:3 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let at = |path: &Path| match path.to_str() {
+            // The directory of a cgroup in the mount above.
+            Some("/sys/fs/cgroup/unified" | "/sys/fs/cgroup") => Some(8),
+            Some("/part") => Some(7),
+            _ => None,
+        };
+        assert_eq!(find_mount(mounts, at), Some("/sys/fs/cgroup".into()));
+        let part = mounts.lines().take(2).collect::<Vec<_>>().join("\n");
+        assert_eq!(find_mount(&part, at), Some("/part".into()));
+        assert_eq!(find_mount(mounts, |_| None), None);
     }
 
     #[test]

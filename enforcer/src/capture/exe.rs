@@ -1,12 +1,17 @@
 //! The executable behind a process, and its SHA-256, remembered per file.
+//!
+//! The path that the kernel tells is the one in the process's own mounts: in a container, or where
+//! somebody made mounts of his own, `/usr/bin/git` can be any file. So it is the executable's path
+//! only where the host has that very file there.
 
 use nix::libc;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -31,6 +36,17 @@ struct Version {
     changed: (i64, i64),
 }
 
+/// What runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Exe {
+    /// Where the host has it.
+    pub(super) host: Option<PathBuf>,
+    /// Where the process sees it, when the host has another file there, or none.
+    pub(super) inside: Option<PathBuf>,
+    /// Of its bytes, hex.
+    pub(super) sha256: Option<String>,
+}
+
 /// Hashes of executables, bounded.
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
@@ -42,15 +58,25 @@ pub(super) struct Hashes {
 }
 
 impl Hashes {
-    /// Path and SHA-256 (hex) of the executable of a process in that cgroup, as far as they can be
-    /// read. A cgroup that has too much hashed gets no hash, and so no permit that asks for one.
-    pub(super) fn of(&self, cgroup: u64, pid: u32) -> (Option<PathBuf>, Option<String>) {
-        let link = format!("/proc/{pid}/exe");
+    /// The executable of a process in that cgroup, as far as it can be read; `process` is its
+    /// directory in `/proc`. A cgroup that has too much hashed gets no hash, and so no permit that
+    /// asks for one.
+    pub(super) fn of(&self, cgroup: u64, process: &str) -> Exe {
+        let link = format!("{process}/exe");
         // Opened before the path is read: what is hashed is what runs, wherever its name points.
-        let file = File::open(&link);
+        let file = File::open(&link).ok();
+        let running = match &file {
+            Some(file) => file.metadata(),
+            None => fs::metadata(&link),
+        };
         let path = fs::read_link(&link).ok();
-        let hash = file.ok().and_then(|file| self.hash(cgroup, file).ok().flatten());
-        (path, hash)
+        let sha256 = file.and_then(|file| self.hash(cgroup, file).ok().flatten());
+        let has = |path: &PathBuf| running.is_ok_and(|running| host_has(path, &running));
+        if path.as_ref().is_some_and(has) {
+            Exe { host: path, inside: None, sha256 }
+        } else {
+            Exe { host: None, inside: path, sha256 }
+        }
     }
 
     /// Takes so many bytes of what the cgroup may have hashed.
@@ -136,6 +162,18 @@ impl Hashes {
     }
 }
 
+/// Whether the host has this file at that path. A daemon with mounts of its own (a unit's
+/// `PrivateTmp=`) asks the first process's, which are the host's.
+fn host_has(path: &Path, file: &Metadata) -> bool {
+    ["/proc/1/root", ""].into_iter().any(|root| {
+        let mut at = OsString::from(root);
+        at.push(path);
+        // A link at its end is another name, not the file.
+        fs::symlink_metadata(at)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+    })
+}
+
 fn version(file: &File) -> io::Result<Version> {
     let meta = file.metadata()?;
     if meta.mode() & libc::S_IFMT != libc::S_IFREG {
@@ -158,9 +196,24 @@ mod tests {
     #[test]
     fn own_executable_has_a_path_and_a_hash() {
         let hashes = Hashes::default();
-        let (path, hash) = hashes.of(1, std::process::id());
-        let bytes = fs::read(path.unwrap()).unwrap();
-        assert_eq!(hash, Some(hex::encode(Sha256::digest(bytes))));
+        let exe = hashes.of(1, "/proc/self");
+        let bytes = fs::read(exe.host.unwrap()).unwrap();
+        assert_eq!(exe.inside, None);
+        assert_eq!(exe.sha256, Some(hex::encode(Sha256::digest(bytes))));
+    }
+
+    #[test]
+    fn a_path_is_the_files_only_where_the_host_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        fs::write(&one, "").unwrap();
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink(&one, dir.path().join("link")).unwrap();
+        let file = fs::metadata(&one).unwrap();
+        assert!(host_has(&one, &file));
+        for wrong in [&other, &dir.path().join("link"), &dir.path().join("none")] {
+            assert!(!host_has(wrong, &file), "{}", wrong.display());
+        }
     }
 
     #[test]
@@ -208,6 +261,6 @@ mod tests {
     fn a_directory_or_no_process_has_none() {
         let hashes = Hashes::default();
         assert!(hashes.hash(1, File::open("/").unwrap()).is_err());
-        assert_eq!(hashes.of(1, u32::MAX), (None, None));
+        assert_eq!(hashes.of(1, "/proc/none"), Exe::default());
     }
 }

@@ -49,7 +49,7 @@ impl Identities {
         entry: &FlowEntry,
         patience: Duration,
     ) -> Principal {
-        let process = self.lookups.process(&principal.agent, entry, patience).await;
+        let process = self.lookups.process(&principal, entry, patience).await;
         Principal { process, ..principal }
     }
 

@@ -7,7 +7,7 @@
 
 use super::exe::Hashes;
 use super::process;
-use crate::principal::{AgentName, Process};
+use crate::principal::{AgentName, Principal, Process};
 use enforcer_common::flow::FlowEntry;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
@@ -57,19 +57,19 @@ impl Lookups {
     /// within `patience`.
     pub(super) async fn process(
         &self,
-        agent: &AgentName,
+        principal: &Principal,
         entry: &FlowEntry,
         patience: Duration,
     ) -> Process {
         let hashes = Arc::clone(&self.hashes);
-        let call = *entry;
-        let look = move || process::read(&call, &hashes);
-        match self.within(agent, patience, look).await {
+        let (call, cgroup) = (*entry, principal.cgroup.clone());
+        let look = move || process::read(&call, &cgroup, &hashes);
+        match self.within(&principal.agent, patience, look).await {
             Some(process) => process,
             None => {
                 tracing::warn!(
                     target: "audit",
-                    %agent,
+                    agent = %principal.agent,
                     pid = entry.tgid,
                     "a process could not be looked at in time; its executable is unknown"
                 );
@@ -171,7 +171,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_can_be_looked_at_is() {
-        let agent = AgentName::parse("a").unwrap();
+        let own = std::process::id().cast_signed();
+        let cgroup = crate::run::cgroup::of_process(own).unwrap();
+        let principal = Principal {
+            host: "h".into(),
+            agent: AgentName::parse("a").unwrap(),
+            task: None,
+            cgroup,
+            process: Process::default(),
+        };
         let entry = FlowEntry {
             cookie: 1,
             cgroup: 2,
@@ -185,7 +193,7 @@ mod tests {
             pad: 0,
             comm: [0; 16],
         };
-        let process = Lookups::default().process(&agent, &entry, LATER).await;
+        let process = Lookups::default().process(&principal, &entry, LATER).await;
         assert_eq!(process.uid, 5);
         assert!(process.exe.is_some());
     }

@@ -1,11 +1,14 @@
 //! What `/proc` says of a process that the kernel half named.
 //!
-//! A pid can belong to somebody else by the time it is looked up. A process
+//! A pid can belong to somebody else by the time it is looked up, and to somebody
+//! else altogether where the daemon sees other pids than the kernel half. A process
 //! that started after the recorded call is somebody else, and so is one that
-//! started anew while it was read: nothing is taken from those.
+//! started anew while it was read, or that is in another cgroup than the caller
+//! was: nothing is taken from those.
 
-use super::exe::Hashes;
+use super::exe::{Exe, Hashes};
 use crate::principal::Process;
+use crate::run::cgroup::of_process;
 use enforcer_common::flow::FlowEntry;
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs::{self, File};
@@ -25,9 +28,10 @@ pub(super) fn recorded(entry: &FlowEntry) -> Process {
     }
 }
 
-/// Reads the process behind a flow. It may take for ever: the executable, and the memory that the
+/// Reads the process behind a flow, which called from this cgroup (a path below the cgroup2
+/// mount). It may take for ever: the executable, and the memory that the
 /// arguments are in, may lie on a file system that does not answer.
-pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
+pub(super) fn read(entry: &FlowEntry, from: &str, hashes: &Hashes) -> Process {
     let known = recorded(entry);
     let Some(start) = start_ticks(entry.tgid) else {
         return known;
@@ -35,12 +39,27 @@ pub(super) fn read(entry: &FlowEntry, hashes: &Hashes) -> Process {
     if ticks_to_ns(start) > u128::from(entry.boot_ns) {
         return known;
     }
-    let (exe, exe_sha256) = hashes.of(entry.cgroup, entry.tgid);
-    let argv = super::argv::conceal(argv(entry.tgid));
+    if of_process(entry.tgid.cast_signed()).ok().as_deref() != Some(from) {
+        return known;
+    }
+    let dir = dir(entry);
+    let exe = hashes.of(entry.cgroup, &dir);
+    let argv = super::argv::conceal(argv(&dir));
     if start_ticks(entry.tgid) != Some(start) {
         return known;
     }
-    Process { start_ticks: start, exe, exe_sha256, argv, ..known }
+    let Exe { host: exe, inside: exe_inside, sha256: exe_sha256 } = exe;
+    Process { start_ticks: start, exe, exe_inside, exe_sha256, argv, ..known }
+}
+
+/// Where the process shows its executable and arguments. Its first thread may have ended before
+/// the one that connected, and shows none any more.
+fn dir(entry: &FlowEntry) -> String {
+    let process = format!("/proc/{}", entry.tgid);
+    if fs::read_link(format!("{process}/exe")).is_ok() {
+        return process;
+    }
+    format!("{process}/task/{}", entry.tid)
 }
 
 /// The command name of a record.
@@ -70,9 +89,9 @@ fn parse_start(stat: &str) -> Option<u64> {
     rest.split(' ').nth(19)?.parse().ok()
 }
 
-fn argv(pid: u32) -> Vec<String> {
+fn argv(dir: &str) -> Vec<String> {
     let mut bytes = Vec::new();
-    let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) else {
+    let Ok(file) = File::open(format!("{dir}/cmdline")) else {
         return Vec::new();
     };
     // What was read before an error is what there is.
@@ -121,17 +140,32 @@ mod tests {
 
     #[test]
     fn own_process_is_read() {
-        let process = read(&entry(sys::boottime_ns()), &Hashes::default());
+        let process = read(&entry(sys::boottime_ns()), &own_cgroup(), &Hashes::default());
         assert_eq!(process.comm, "test");
         assert_eq!((process.uid, process.gid), (5, 6));
         assert!(process.start_ticks > 0);
         assert!(process.exe.is_some() && process.exe_sha256.is_some());
+        assert_eq!(process.exe_inside, None);
         assert!(!process.argv.is_empty());
+    }
+
+    fn own_cgroup() -> String {
+        of_process(std::process::id().cast_signed()).unwrap()
+    }
+
+    #[test]
+    fn a_process_in_another_cgroup_than_the_caller_is_somebody_else() {
+        for other in ["/elsewhere".to_owned(), own_cgroup() + "x", String::new()] {
+            let process = read(&entry(sys::boottime_ns()), &other, &Hashes::default());
+            assert_eq!(process.start_ticks, 0, "{other}");
+            assert_eq!((process.exe, process.exe_sha256), (None, None));
+            assert!(process.argv.is_empty());
+        }
     }
 
     #[test]
     fn a_process_younger_than_the_call_is_somebody_else() {
-        let process = read(&entry(1), &Hashes::default());
+        let process = read(&entry(1), &own_cgroup(), &Hashes::default());
         assert_eq!(process.pid, std::process::id());
         assert_eq!(process.start_ticks, 0);
         assert_eq!((process.exe, process.exe_sha256), (None, None));

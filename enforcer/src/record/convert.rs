@@ -7,7 +7,7 @@
 use crate::operation::{Digest, Fact, Operation, OperationId, Protocol};
 use crate::principal::{AgentName, Principal, Process};
 use enforcer_proto::v1::{self, fact::Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A stored message does not say what it must.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,10 +117,13 @@ pub fn digest(
     Ok(crate::operation::digest(&principal.agent, task, &op))
 }
 
+fn lossy(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 impl From<&Principal> for v1::Principal {
     fn from(principal: &Principal) -> Self {
         let process = &principal.process;
-        let exe = process.exe.as_ref();
         Self {
             host: principal.host.clone(),
             agent: principal.agent.as_str().to_owned(),
@@ -131,9 +134,10 @@ impl From<&Principal> for v1::Principal {
             gid: process.gid,
             start_ticks: process.start_ticks,
             comm: process.comm.clone(),
-            exe: exe.map_or_else(String::new, |exe| exe.to_string_lossy().into_owned()),
+            exe: process.exe.as_deref().map(lossy).unwrap_or_default(),
             exe_sha256: process.exe_sha256.clone().unwrap_or_default(),
             argv: process.argv.clone(),
+            exe_inside: process.exe_inside.as_deref().map(lossy).unwrap_or_default(),
         }
     }
 }
@@ -156,6 +160,7 @@ impl TryFrom<&v1::Principal> for Principal {
                 start_ticks: principal.start_ticks,
                 comm: principal.comm.clone(),
                 exe: some(&principal.exe).map(PathBuf::from),
+                exe_inside: some(&principal.exe_inside).map(PathBuf::from),
                 exe_sha256: some(&principal.exe_sha256),
                 argv: principal.argv.clone(),
             },

@@ -73,18 +73,23 @@ impl Bench {
 
     /// A Python program as agent `agent` (`a/task-b` and deeper work too).
     pub fn governed(&self, agent: &str, code: &str) -> Command {
-        let enter = format!("echo $$ > {}/cgroup.procs && ", self.cgroup(agent).display());
+        self.governed_by(agent, PYTHON, code)
+    }
+
+    /// The same, started by these words of a shell, which find the program in `$CODE`.
+    pub fn governed_by(&self, agent: &str, start: &str, code: &str) -> Command {
+        let enter = format!("echo $$ > {}/cgroup.procs && {start}", self.cgroup(agent).display());
         python(Command::new("timeout"), &enter, code)
     }
 
     /// A Python program in the same namespace, governed by nothing.
     pub fn free(&self, code: &str) -> Command {
-        python(Command::new("timeout"), "", code)
+        python(Command::new("timeout"), PYTHON, code)
     }
 
     /// A Python program on the far side.
     pub fn far(&self, code: &str) -> Command {
-        python(self.world.far.command("timeout"), "", code)
+        python(self.world.far.command("timeout"), PYTHON, code)
     }
 
     /// A thread in the far side's network namespace.
@@ -168,12 +173,12 @@ fn enter(namespace: &str) {
     setns(file, CloneFlags::CLONE_NEWNET).expect("entering the namespace");
 }
 
+/// How a shell becomes the program.
+const PYTHON: &str = "exec /usr/bin/python3 -I -S -c \"$CODE\"";
+
 /// A shell moves itself first, then becomes Python: every socket is born inside.
-fn python(mut timeout: Command, enter: &str, code: &str) -> Command {
-    timeout
-        .args(["100", "sh", "-c"])
-        .arg(format!("{enter}exec python3 -I -S -c \"$CODE\""))
-        .env("CODE", format!("{PRELUDE}\n{code}"));
+fn python(mut timeout: Command, script: &str, code: &str) -> Command {
+    timeout.args(["100", "bash", "-c", script]).env("CODE", format!("{PRELUDE}\n{code}"));
     timeout
 }
 

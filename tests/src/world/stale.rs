@@ -1,6 +1,6 @@
 //! What a run that was interrupted left behind.
 
-use crate::daemon::{cgroup2, remove_cgroup};
+use crate::daemon::{hierarchies, remove_cgroup};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -21,9 +21,11 @@ pub(super) fn remove() {
     for name in names("/sys/fs/bpf", "enforcer-test-") {
         let _ = fs::remove_dir_all(Path::new("/sys/fs/bpf").join(name));
     }
-    let cgroups = cgroup2();
-    for name in names(&cgroups.to_string_lossy(), "enforcer-test-") {
-        remove_cgroup(&cgroups.join(name));
+    // In version 1 too: container runtimes make theirs in all that are mounted.
+    for cgroups in hierarchies("cgroup2").into_iter().chain(hierarchies("cgroup")) {
+        for name in names(&cgroups.to_string_lossy(), "enforcer-test-") {
+            remove_cgroup(&cgroups.join(name));
+        }
     }
 }
 

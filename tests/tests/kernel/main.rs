@@ -7,6 +7,7 @@
 
 mod closed;
 mod escapes;
+mod identity;
 mod inbound;
 mod lsm;
 mod names;

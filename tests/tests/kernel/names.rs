@@ -35,11 +35,6 @@ fn a_connect_arrives_with_its_name_on_it() {
     assert_eq!(process.pid.to_string(), pid);
     assert_eq!((process.uid, process.gid), (0, 0));
     assert!(process.comm.starts_with("python"), "{}", process.comm);
-    // A program that has ended by now keeps what the kernel saw, and nothing is made up.
-    if process.start_ticks != 0 {
-        assert!(process.exe_sha256.is_some_and(|hash| hash.len() == 64));
-        assert!(process.argv.iter().any(|arg| arg == "-I"));
-    }
     drop(capture);
 }
 

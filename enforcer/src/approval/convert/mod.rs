@@ -7,7 +7,7 @@
 
 use super::{ApprovalId, Ask, Scope, State, View};
 use crate::operation::{self, Digest, Fact, Operation, Protocol};
-use crate::principal::{AgentName, Principal};
+use crate::principal::AgentName;
 use bytes::Bytes;
 use enforcer_proto::v1;
 use sha2::{Digest as _, Sha256};
@@ -41,7 +41,7 @@ pub enum ConvertError {
 pub fn request(ask: Ask) -> v1::ApprovalRequest {
     let digest = ask.digest.to_string();
     v1::ApprovalRequest {
-        principal: Some(principal(&ask.principal)),
+        principal: Some((&ask.principal).into()),
         operation: Some(operation(&ask.operation, &digest)),
         digest,
         scopes: ask.scopes.iter().map(scope).collect(),
@@ -74,25 +74,6 @@ pub fn scope_from(scope: &v1::Scope) -> Scope {
         grant_ttl: Duration::from_secs(scope.grant_ttl_seconds),
         uses: scope.uses,
         reason_required: scope.reason_required,
-    }
-}
-
-fn principal(principal: &Principal) -> v1::Principal {
-    let process = &principal.process;
-    let exe = process.exe.as_deref().map(|exe| exe.to_string_lossy().into_owned());
-    v1::Principal {
-        host: principal.host.clone(),
-        agent: principal.agent.to_string(),
-        task: principal.task.clone().unwrap_or_default(),
-        cgroup: principal.cgroup.clone(),
-        pid: process.pid,
-        uid: process.uid,
-        gid: process.gid,
-        start_ticks: process.start_ticks,
-        comm: process.comm.clone(),
-        exe: exe.unwrap_or_default(),
-        exe_sha256: process.exe_sha256.clone().unwrap_or_default(),
-        argv: process.argv.clone(),
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::principal::Process;
+use crate::principal::{Principal, Process};
 use proptest::prelude::*;
 
 fn ask(body: Option<&'static [u8]>) -> Ask {

@@ -38,6 +38,7 @@ pub(super) fn approval(approval: &v1::Approval) -> Value {
             "gid": principal.gid,
             "comm": principal.comm,
             "exe": principal.exe,
+            "exe_inside": principal.exe_inside,
             "exe_sha256": principal.exe_sha256,
             "argv": principal.argv,
         },

@@ -195,6 +195,9 @@ impl Page {
         self.field("process", &format!("pid {pid}, uid {uid}, gid {gid}"));
         self.field("command", &principal.comm);
         self.field("executable", &principal.exe);
+        if !principal.exe_inside.is_empty() {
+            self.field("in its own mounts", &principal.exe_inside);
+        }
         self.field("exe sha256", &principal.exe_sha256);
         for (at, arg) in principal.argv.iter().enumerate() {
             self.field(&format!("argv[{at}]"), arg);

@@ -2,6 +2,7 @@
 //! it rests on. Each line says what was seen, or what to do.
 
 mod host;
+mod processes;
 mod proof;
 
 use crate::config::Config;
@@ -69,6 +70,7 @@ fn examine(path: Option<&Path>) -> anyhow::Result<Vec<Check>> {
         }
     };
     checks.extend(host::checks(&config, report.as_ref()));
+    checks.extend(processes::checks(&config, report.as_ref()));
     checks.extend(proof::checks(&config, &file, report.as_ref()));
     Ok(checks)
 }

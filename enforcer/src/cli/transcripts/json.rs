@@ -90,6 +90,7 @@ fn principal(p: &v1::Principal) -> Value {
         "start_ticks": p.start_ticks,
         "comm": p.comm,
         "exe": p.exe,
+        "exe_inside": p.exe_inside,
         "exe_sha256": p.exe_sha256,
         "argv": p.argv,
     })

@@ -107,6 +107,10 @@ fn write_flow(out: &mut String, id: FlowId, seen: &Assembler, open: bool) -> std
             let exe = if p.exe.is_empty() { &p.comm } else { &p.exe };
             write!(out, "process    {} {}", p.pid, Line(exe))?;
             writeln!(out, ", uid {}, gid {}", p.uid, p.gid)?;
+            if !p.exe_inside.is_empty() {
+                let inside = Line(&p.exe_inside);
+                writeln!(out, "           {inside} as it sees it, not the host's file")?;
+            }
             if !p.exe_sha256.is_empty() {
                 writeln!(out, "           sha256 {}", Line(&p.exe_sha256))?;
             }
