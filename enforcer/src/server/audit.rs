@@ -30,6 +30,12 @@ pub enum Code {
     ApprovalDenied,
     /// Nobody decided in time.
     ApprovalExpired,
+    /// Nobody decided for so long that more people may.
+    ApprovalEscalated,
+    /// One person approved alone, in an emergency.
+    GlassBroken,
+    /// Somebody else looked at that afterwards.
+    GlassReviewed,
     /// The daemon withdrew it.
     ApprovalCancelled,
     /// A use was spent.
@@ -68,6 +74,9 @@ impl Code {
             Self::ApprovalApproved => "approval.approved",
             Self::ApprovalDenied => "approval.denied",
             Self::ApprovalExpired => "approval.expired",
+            Self::ApprovalEscalated => "approval.escalated",
+            Self::GlassBroken => "glass.broken",
+            Self::GlassReviewed => "glass.reviewed",
             Self::ApprovalCancelled => "approval.cancelled",
             Self::GrantClaimed => "grant.claimed",
             Self::ClaimRefused => "claim.refused",
