@@ -180,6 +180,11 @@ impl Default for Verifier {
 }
 
 impl Verifier {
+    /// The number of the last record taken, 0 before the first, and the chain's hash there.
+    pub fn head(&self) -> (u64, [u8; 32]) {
+        (self.0.next - 1, self.0.hash)
+    }
+
     /// Takes the next record.
     ///
     /// # Errors

@@ -15,10 +15,12 @@ use enforcer_proto::v1::watch_event::Event;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 mod json;
+mod report;
 mod show;
 pub mod text;
 
@@ -106,6 +108,15 @@ enum Command {
         /// Why
         #[arg(long, default_value = "")]
         reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bad habits in how people decide: too fast, without a reason, always yes, ...
+    Report {
+        /// What was asked since: 90m, 12h, 30d
+        #[arg(long, default_value = "30d", value_parser = crate::cli::server::duration)]
+        since: Duration,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -209,6 +220,15 @@ async fn command(args: Args) -> anyhow::Result<()> {
         Command::Review { id, note, json } => {
             let answer = client.review_glass(v1::ReviewGlassRequest { id, note }).await;
             print_outcome(&answer.map_err(Told)?.into_inner(), json)
+        }
+        Command::Report { since, json } => {
+            let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+            let since_unix_ms = crate::server::clock::wall().saturating_sub(since);
+            let answer = client.report(v1::ReportRequest { since_unix_ms }).await;
+            let answer = answer.map_err(Told)?.into_inner();
+            let text = if json { report::json(&answer) } else { report::text(&answer) };
+            io::stdout().write_all(text.as_bytes())?;
+            Ok(())
         }
         Command::Watch { json } => watch(&mut client, json).await,
     }

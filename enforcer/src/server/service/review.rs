@@ -7,14 +7,19 @@ use crate::server::audit::{Code, Entry};
 use crate::server::core::{Caller, Core, id, unknown};
 use crate::server::expiry::escalated;
 use crate::server::model::{Ballot, Millis, Person, Phase, Record, ReviewError, VoteError};
+use crate::server::report::{self, Seen};
 use crate::server::wire;
 use enforcer_proto::v1;
 use enforcer_proto::v1::review_server::Review;
+use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// Records in one answer.
 const LIST: usize = 500;
+
+/// Approvals that a report looks at.
+const REPORTED: usize = 10_000;
 
 /// Bytes of a body that a list has. A larger one is left out whole, never cut.
 const LISTED_BODY: usize = 4096;
@@ -133,6 +138,26 @@ impl Review for Service {
         self.whole(&record).await
     }
 
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
+        let caller = self.0.caller(&request, &PEOPLE).await?;
+        let since = request.into_inner().since_unix_ms;
+        let now = self.0.clock.now();
+        let wanted =
+            move |record: &Record| record.created >= since && visible(&caller, record, now);
+        let records = self.0.store.list(REPORTED + 1, Box::new(wanted)).await?;
+        let more = records.len() > REPORTED;
+        let mut seen = Vec::with_capacity(records.len());
+        for record in records.into_iter().take(REPORTED) {
+            let asked = self.0.store.request(record.id, false).await?.unwrap_or_default();
+            seen.push(Seen { record, bytes: readable(&asked) });
+        }
+        let findings = report::findings(&seen);
+        Ok(Response::new(v1::ReportResponse { approvals: seen.len() as u64, more, findings }))
+    }
+
     async fn revoke(
         &self,
         request: Request<v1::RevokeRequest>,
@@ -199,6 +224,17 @@ impl Service {
         let asked = asked.ok_or_else(|| Status::data_loss("what was asked is not in the store"))?;
         Ok(Response::new(wire::approval(record, asked)))
     }
+}
+
+/// How much of a request there is to read: the operation, and the body by its length.
+fn readable(asked: &v1::ApprovalRequest) -> u64 {
+    let Some(operation) = &asked.operation else { return 0 };
+    let length = operation.facts.iter().find(|fact| fact.name == "body.length");
+    let body = match length.and_then(|fact| fact.value.as_ref()) {
+        Some(v1::fact::Value::Number(length)) => u64::try_from(*length).unwrap_or(0),
+        _ => 0,
+    };
+    body.saturating_add(operation.encoded_len() as u64)
 }
 
 fn reason_fits(reason: &str) -> Result<(), Status> {

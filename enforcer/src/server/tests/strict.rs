@@ -103,3 +103,28 @@ async fn a_broken_glass_is_loud_and_somebody_else_reviews_it() {
     assert_eq!(again.code(), Code::FailedPrecondition);
     assert_eq!(harness.audited("glass.reviewed").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_report_has_what_the_caller_may_see() {
+    let harness = Harness::start().await;
+    let approvals = harness.client("h1").await;
+    let mut ann = harness.reviewer("ann", &["ops"]).await;
+    let mut eve = harness.reviewer("eve", &["sec"]).await;
+    let ask = ask("h1", "/pay", vec![scope("s", &["ops"], 1, 1)]);
+    let ticket = approvals.request(ask.clone()).await.unwrap();
+    let mute = v1::DecideRequest { reason: String::new(), ..vote(ticket.id(), ask.digest, true) };
+    ann.decide(mute).await.unwrap();
+    let report = ann.report(v1::ReportRequest::default()).await.unwrap().into_inner();
+    let found: Vec<(&str, &str)> =
+        report.findings.iter().map(|f| (f.code.as_str(), f.person.as_str())).collect();
+    assert_eq!(found, [("too-fast", "ann"), ("no-reason", "ann")]);
+    assert_eq!(report.findings[0].approvals, [ticket.id().to_string()]);
+    let other = eve.report(v1::ReportRequest::default()).await.unwrap().into_inner();
+    assert_eq!((other.approvals, other.findings.len()), (0, 0));
+    let since_unix_ms = harness.time.load(Ordering::Relaxed) + 1;
+    let later = ann.report(v1::ReportRequest { since_unix_ms }).await.unwrap().into_inner();
+    assert_eq!(later.approvals, 0);
+    let mut admin = ReviewClient::new(harness.join(Role::Admin, "olaf", &[]).await);
+    let all = admin.report(v1::ReportRequest::default()).await.unwrap().into_inner();
+    assert_eq!(all, report);
+}
