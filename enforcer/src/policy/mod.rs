@@ -30,7 +30,7 @@ pub use case::{Case, CaseOutcome, Expected};
 pub use inject::{InjectError, InjectHeader, SecretSource};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{SCHEMA, SchemaFault, schema_json};
-pub use scope::Scope;
+pub use scope::{BadHours, Hours, Scope, open_until, reason_pattern};
 pub use starter::starter;
 pub use target::{NamePattern, Target, TlsMode};
 

@@ -30,6 +30,12 @@ pub enum Code {
     ApprovalDenied,
     /// Nobody decided in time.
     ApprovalExpired,
+    /// Nobody decided for so long that more people may.
+    ApprovalEscalated,
+    /// One person approved alone, in an emergency.
+    GlassBroken,
+    /// Somebody else looked at that afterwards.
+    GlassReviewed,
     /// The daemon withdrew it.
     ApprovalCancelled,
     /// A use was spent.
@@ -68,6 +74,9 @@ impl Code {
             Self::ApprovalApproved => "approval.approved",
             Self::ApprovalDenied => "approval.denied",
             Self::ApprovalExpired => "approval.expired",
+            Self::ApprovalEscalated => "approval.escalated",
+            Self::GlassBroken => "glass.broken",
+            Self::GlassReviewed => "glass.reviewed",
             Self::ApprovalCancelled => "approval.cancelled",
             Self::GrantClaimed => "grant.claimed",
             Self::ClaimRefused => "claim.refused",
@@ -171,6 +180,11 @@ impl Default for Verifier {
 }
 
 impl Verifier {
+    /// The number of the last record taken, 0 before the first, and the chain's hash there.
+    pub fn head(&self) -> (u64, [u8; 32]) {
+        (self.0.next - 1, self.0.hash)
+    }
+
     /// Takes the next record.
     ///
     /// # Errors

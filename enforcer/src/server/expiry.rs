@@ -1,4 +1,5 @@
-//! Puts on record, and tells waiters, that a time is over.
+//! Puts on record, and tells waiters, that a time is over: a request's, a grant's, or the time
+//! until more people may decide.
 //!
 //! Nothing depends on it for safety: every transition looks at the time itself.
 
@@ -30,6 +31,7 @@ impl Expiry {
         if record.phase.live() {
             let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
             due.insert((record.expires(), record.id));
+            due.extend(record.escalation().map(|at| (at, record.id)));
             drop(due);
             self.sooner.notify_one();
         }
@@ -101,6 +103,17 @@ async fn clock(core: &Core, news: News) -> Result<(), Status> {
     Ok(())
 }
 
+/// The audit records of an escalation in these scopes.
+pub(super) fn escalated(record: &Record, scopes: &[String]) -> Vec<Entry> {
+    let groups = |scope: &String| {
+        let rule = record.rules.iter().find(|rule| rule.scope == *scope);
+        rule.map(|rule| rule.escalate_to.join(",")).unwrap_or_default()
+    };
+    let detail = |scope| format!("scope={scope} to={}", groups(scope));
+    let entry = |scope| Entry::new(Code::ApprovalEscalated, "server", record.id, detail(scope));
+    scopes.iter().map(entry).collect()
+}
+
 /// Runs until the server stops.
 pub async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
@@ -116,7 +129,10 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) {
             let over = core.transition(id, None, |record, now| {
                 let next = record.at(now);
                 if next.revision == record.revision {
-                    return Ok((None, ()));
+                    let Some((next, scopes)) = record.escalate(now) else {
+                        return Ok((None, ()));
+                    };
+                    return Ok((Some((next, escalated(record, &scopes))), ()));
                 }
                 let code = match record.phase {
                     Phase::Pending => Code::ApprovalExpired,

@@ -16,6 +16,7 @@ pub mod listen;
 pub mod members;
 pub mod metrics;
 pub mod model;
+pub mod report;
 pub mod room;
 mod run;
 pub mod service;

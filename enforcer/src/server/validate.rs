@@ -3,6 +3,7 @@
 
 use super::model::{Millis, Rule};
 use crate::approval::convert::{self, ConvertError};
+use crate::policy::{Hours, reason_pattern};
 use bytes::Bytes;
 use enforcer_proto::v1;
 use prost::Message as _;
@@ -11,6 +12,8 @@ use prost::Message as _;
 const SCOPES: usize = 16;
 /// Groups of one scope.
 const GROUPS: usize = 64;
+/// Windows of one scope.
+const WINDOWS: usize = 64;
 /// Facts and notes of one operation.
 const FACTS: usize = 1024;
 /// Bytes of a name.
@@ -98,17 +101,22 @@ fn rules(scopes: &[v1::Scope]) -> Result<Vec<Rule>, Invalid> {
 
 fn rule(scope: &v1::Scope) -> Result<Rule, Invalid> {
     bounded("scope.name", (1..=NAME).contains(&scope.name.len()))?;
-    let groups = scope.reviewers.len() <= GROUPS
-        && scope.reviewers.iter().all(|group| (1..=NAME).contains(&group.len()));
-    bounded("scope.reviewers", groups)?;
+    let reviewers = groups("scope.reviewers", &scope.reviewers)?;
+    let escalate_to = groups("scope.escalate_to", &scope.escalate_to)?;
+    let break_glass = groups("scope.break_glass", &scope.break_glass)?;
     bounded("scope.quorum", (1..=PEOPLE).contains(&scope.quorum))?;
     bounded("scope.deny_threshold", (1..=PEOPLE).contains(&scope.deny_threshold))?;
     bounded("scope.request_ttl", (1..=TTL).contains(&scope.request_ttl_seconds))?;
     bounded("scope.grant_ttl", (1..=TTL).contains(&scope.grant_ttl_seconds))?;
     bounded("scope.uses", (1..=USES).contains(&scope.uses))?;
-    let mut reviewers = scope.reviewers.clone();
-    reviewers.sort();
-    reviewers.dedup();
+    let pattern = &scope.reason_pattern;
+    bounded("scope.reason_pattern", pattern.is_empty() || reason_pattern(pattern).is_ok())?;
+    let after = scope.escalate_after_seconds;
+    let escalates = (after > 0) != escalate_to.is_empty() && after < scope.request_ttl_seconds;
+    bounded("scope.escalate_after", escalates)?;
+    bounded("scope.hours", scope.hours.len() <= WINDOWS)?;
+    let hours: Result<Vec<Hours>, _> = scope.hours.iter().map(|text| text.parse()).collect();
+    let hours = hours.map_err(|_| Invalid::Range("scope.hours"))?;
     Ok(Rule {
         scope: scope.name.clone(),
         reviewers,
@@ -118,7 +126,24 @@ fn rule(scope: &v1::Scope) -> Result<Rule, Invalid> {
         grant_ttl: millis(scope.grant_ttl_seconds),
         uses: scope.uses,
         reason_required: scope.reason_required,
+        reason_pattern: pattern.clone(),
+        hours: ordered(hours.iter().map(ToString::to_string).collect()),
+        escalate_after: millis(after),
+        escalate_to,
+        break_glass,
     })
+}
+
+fn groups(what: &'static str, groups: &[String]) -> Result<Vec<String>, Invalid> {
+    let fit = groups.len() <= GROUPS && groups.iter().all(|g| (1..=NAME).contains(&g.len()));
+    bounded(what, fit)?;
+    Ok(ordered(groups.to_vec()))
+}
+
+fn ordered(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort();
+    texts.dedup();
+    texts
 }
 
 fn millis(seconds: u64) -> Millis {
@@ -194,7 +219,7 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         type Spoil = fn(&mut v1::ApprovalRequest);
-        let cases: [(Spoil, Invalid); 9] = [
+        let cases: [(Spoil, Invalid); 15] = [
             (|r| r.scopes.clear(), Invalid::Range("scopes")),
             (|r| r.scopes.push(r.scopes[0].clone()), Invalid::Range("scopes")),
             (|r| r.scopes[0].quorum = 0, Invalid::Range("scope.quorum")),
@@ -202,6 +227,21 @@ mod tests {
             (|r| r.scopes[0].uses = USES + 1, Invalid::Range("scope.uses")),
             (|r| r.scopes[0].grant_ttl_seconds = TTL + 1, Invalid::Range("scope.grant_ttl")),
             (|r| r.scopes[0].request_ttl_seconds = 0, Invalid::Range("scope.request_ttl")),
+            (
+                |r| r.scopes[0].reason_pattern = "(".to_owned(),
+                Invalid::Range("scope.reason_pattern"),
+            ),
+            (
+                |r| r.scopes[0].reason_pattern = ".*".to_owned(),
+                Invalid::Range("scope.reason_pattern"),
+            ),
+            (|r| r.scopes[0].hours.push("always".to_owned()), Invalid::Range("scope.hours")),
+            (|r| r.scopes[0].escalate_after_seconds = 9, Invalid::Range("scope.escalate_after")),
+            (
+                |r| r.scopes[0].escalate_to.push("g".to_owned()),
+                Invalid::Range("scope.escalate_after"),
+            ),
+            (|r| r.scopes[0].break_glass.push(String::new()), Invalid::Range("scope.break_glass")),
             (|r| r.policy = "x".repeat(NAME + 1), Invalid::Range("policy")),
             (|r| r.principal.as_mut().unwrap().host = "i".to_owned(), Invalid::Host),
         ];

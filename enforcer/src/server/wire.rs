@@ -1,6 +1,6 @@
 //! Records as the API shows them.
 
-use super::model::{Phase, Record, Rule};
+use super::model::{Looked, Phase, Record, Rule};
 use enforcer_proto::v1;
 
 /// The wire's state.
@@ -54,6 +54,13 @@ pub fn approval(record: &Record, request: v1::ApprovalRequest) -> v1::Approval {
         uses_left: record.uses_left(),
         revision: record.revision,
         asked: record.asked,
+        escalated: record.escalated.clone(),
+        unreviewed: record.unreviewed(),
+        review: record.review.clone().map(|Looked { person, note, at }| v1::GlassReview {
+            person,
+            note,
+            unix_ms: at,
+        }),
     }
 }
 
@@ -64,6 +71,7 @@ fn votes(vote: &super::model::Vote) -> impl Iterator<Item = v1::Vote> + '_ {
         reason: vote.reason.clone(),
         unix_ms: vote.at,
         scope: scope.clone(),
+        break_glass: vote.broke.contains(scope),
     })
 }
 
@@ -77,5 +85,10 @@ fn scope(rule: &Rule) -> v1::Scope {
         grant_ttl_seconds: rule.grant_ttl.unsigned_abs() / 1000,
         uses: rule.uses,
         reason_required: rule.reason_required,
+        reason_pattern: rule.reason_pattern.clone(),
+        hours: rule.hours.clone(),
+        escalate_after_seconds: rule.escalate_after.unsigned_abs() / 1000,
+        escalate_to: rule.escalate_to.clone(),
+        break_glass: rule.break_glass.clone(),
     }
 }

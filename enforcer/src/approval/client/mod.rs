@@ -158,8 +158,15 @@ impl Client {
     pub(super) async fn request(&self, ask: Ask) -> Result<Ticket, ApprovalError> {
         let digest = ask.digest;
         let message = convert::request(ask);
+        let scopes = message.scopes.clone();
         let answer = self.0.shared.api()?.request(timed(message)).await;
-        let view = view(&answer.map_err(refused)?.into_inner())?;
+        let answer = answer.map_err(refused)?.into_inner();
+        let view = view(&answer)?;
+        let kept = answer.request.map(|request| request.scopes).unwrap_or_default();
+        if !convert::same_scopes(&scopes, &kept) {
+            let why = "the approval server does not know a rule of this policy: update it";
+            return Err(ApprovalError::Refused(why.to_owned()));
+        }
         if view.digest != digest {
             return Err(ApprovalError::Protocol("an approval of another digest".to_owned()));
         }

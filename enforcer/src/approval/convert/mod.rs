@@ -12,7 +12,6 @@ use bytes::Bytes;
 use enforcer_proto::v1;
 use sha2::{Digest as _, Sha256};
 use std::str::FromStr;
-use std::time::Duration;
 
 /// A message that cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,21 +59,30 @@ fn scope(scope: &Scope) -> v1::Scope {
         grant_ttl_seconds: scope.grant_ttl.as_secs(),
         uses: scope.uses,
         reason_required: scope.reason_required,
+        reason_pattern: scope.reason_pattern.clone().unwrap_or_default(),
+        hours: scope.hours.iter().map(ToString::to_string).collect(),
+        escalate_after_seconds: scope.escalate_after.map_or(0, |after| after.as_secs()),
+        escalate_to: scope.escalate_to.clone(),
+        break_glass: scope.break_glass.clone(),
     }
 }
 
-/// A scope as the daemon sent it.
-pub fn scope_from(scope: &v1::Scope) -> Scope {
-    Scope {
-        name: scope.name.clone(),
-        reviewers: scope.reviewers.clone(),
-        quorum: scope.quorum,
-        deny_threshold: scope.deny_threshold,
-        request_ttl: Duration::from_secs(scope.request_ttl_seconds),
-        grant_ttl: Duration::from_secs(scope.grant_ttl_seconds),
-        uses: scope.uses,
-        reason_required: scope.reason_required,
-    }
+/// Whether the server keeps the scopes that it was asked under: one of an older version drops
+/// what it does not know of, and would count by weaker rules.
+pub fn same_scopes(asked: &[v1::Scope], kept: &[v1::Scope]) -> bool {
+    let ordered = |scopes: &[v1::Scope]| {
+        let mut scopes = scopes.to_vec();
+        for scope in &mut scopes {
+            let v1::Scope { reviewers, hours, escalate_to, break_glass, .. } = scope;
+            for list in [reviewers, hours, escalate_to, break_glass] {
+                list.sort();
+                list.dedup();
+            }
+        }
+        scopes.sort_by(|a, b| a.name.cmp(&b.name));
+        scopes
+    };
+    ordered(asked) == ordered(kept)
 }
 
 fn operation(op: &Operation, digest: &str) -> v1::OperationAsked {

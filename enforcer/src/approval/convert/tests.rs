@@ -116,3 +116,19 @@ fn credentials_in_a_reason_stay_at_the_server() {
     assert_eq!(kept[0], "CHG-1234, as agreed");
     assert!(!kept[1].contains("s3kr1t") && kept[1].starts_with("use password="), "{kept:?}");
 }
+
+#[test]
+fn a_server_that_drops_a_rule_is_noticed() {
+    let asked = v1::Scope {
+        name: "s".to_owned(),
+        reviewers: vec!["b".to_owned(), "a".to_owned()],
+        reason_pattern: "CHG".to_owned(),
+        ..v1::Scope::default()
+    };
+    let mut kept = v1::Scope { reviewers: vec!["a".into(), "b".into()], ..asked.clone() };
+    let other = v1::Scope { name: "r".to_owned(), ..v1::Scope::default() };
+    assert!(same_scopes(&[asked.clone(), other.clone()], &[other.clone(), kept.clone()]));
+    assert!(!same_scopes(std::slice::from_ref(&asked), &[]));
+    kept.reason_pattern.clear();
+    assert!(!same_scopes(&[asked, other.clone()], &[other, kept]));
+}

@@ -54,7 +54,12 @@ pub(super) fn approval(approval: &v1::Approval) -> Value {
         },
         "scopes": request.scopes.iter().map(scope).collect::<Vec<_>>(),
         "votes": approval.votes.iter().map(vote).collect::<Vec<_>>(),
+        "escalated": approval.escalated,
+        "unreviewed": approval.unreviewed,
     });
+    if let Some(v1::GlassReview { person, note, unix_ms }) = &approval.review {
+        value["review"] = json!({ "person": person, "note": note, "unix_ms": unix_ms });
+    }
     if !request.body.is_empty() {
         value["body"] = body(&request.body);
     }
@@ -90,6 +95,11 @@ fn scope(scope: &v1::Scope) -> Value {
         "grant_ttl_seconds": scope.grant_ttl_seconds,
         "uses": scope.uses,
         "reason_required": scope.reason_required,
+        "reason_pattern": scope.reason_pattern,
+        "hours": scope.hours,
+        "escalate_after_seconds": scope.escalate_after_seconds,
+        "escalate_to": scope.escalate_to,
+        "break_glass": scope.break_glass,
     })
 }
 
@@ -100,5 +110,6 @@ fn vote(vote: &v1::Vote) -> Value {
         "reason": vote.reason,
         "unix_ms": vote.unix_ms,
         "scope": vote.scope,
+        "break_glass": vote.break_glass,
     })
 }

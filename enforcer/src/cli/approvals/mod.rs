@@ -15,10 +15,12 @@ use enforcer_proto::v1::watch_event::Event;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 mod json;
+mod report;
 mod show;
 pub mod text;
 
@@ -42,6 +44,9 @@ enum Command {
         /// Only these states (repeat for more); all when left out
         #[arg(long = "state")]
         states: Vec<StateArg>,
+        /// Only those approved by breaking the glass and not reviewed yet
+        #[arg(long)]
+        unreviewed: bool,
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: u32,
@@ -64,6 +69,9 @@ enum Command {
         /// Why
         #[arg(long, default_value = "")]
         reason: String,
+        /// In an emergency: approve alone, for the scopes that let you; it is reviewed afterwards
+        #[arg(long, requires = "reason")]
+        break_glass: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -82,6 +90,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say that what was approved by breaking the glass was looked at, and what was found
+    Review {
+        /// Its id
+        id: String,
+        /// What was found
+        #[arg(long)]
+        note: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Take a grant back; what runs on it is cut
     Revoke {
         /// Its id
@@ -89,6 +108,15 @@ enum Command {
         /// Why
         #[arg(long, default_value = "")]
         reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bad habits in how people decide: too fast, without a reason, always yes, ...
+    Report {
+        /// What was asked since: 90m, 12h, 30d
+        #[arg(long, default_value = "30d", value_parser = crate::cli::server::duration)]
+        since: Duration,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -165,19 +193,23 @@ async fn command(args: Args) -> anyhow::Result<()> {
     let (_, channel) = join::open(&dir, args.server.as_deref()).await?;
     let mut client = ReviewClient::new(channel).max_decoding_message_size(tls::MAX_ANSWER);
     match args.command {
-        Command::List { states, limit, json } => list(&mut client, &states, limit, json).await,
+        Command::List { states, unreviewed, limit, json } => {
+            let states = states.iter().map(|state| state.wire().into()).collect();
+            list(&mut client, v1::ListRequest { states, limit, unreviewed }, json).await
+        }
         Command::Show { id, json } => {
             let approval = fetch(&mut client, id).await?;
             print_one(&approval, json)
         }
-        Command::Approve { id, reason, yes, json } => {
-            approve(&mut client, id, reason, yes, json).await
+        Command::Approve { id, reason, break_glass, yes, json } => {
+            let vote = v1::DecideRequest { id, approve: true, reason, break_glass, ..no_vote() };
+            approve(&mut client, vote, yes, json).await
         }
         Command::Deny { id, reason, json } => {
             let approval = fetch(&mut client, id).await?;
             undecided(&approval)?;
             let digest = approval.request.map(|request| request.digest).unwrap_or_default();
-            let vote = v1::DecideRequest { id: approval.id, approve: false, reason, digest };
+            let vote = v1::DecideRequest { id: approval.id, reason, digest, ..no_vote() };
             let answer = client.decide(vote).await.map_err(Told)?.into_inner();
             print_outcome(&answer, json)
         }
@@ -185,8 +217,25 @@ async fn command(args: Args) -> anyhow::Result<()> {
             let answer = client.revoke(v1::RevokeRequest { id, reason }).await;
             print_outcome(&answer.map_err(Told)?.into_inner(), json)
         }
+        Command::Review { id, note, json } => {
+            let answer = client.review_glass(v1::ReviewGlassRequest { id, note }).await;
+            print_outcome(&answer.map_err(Told)?.into_inner(), json)
+        }
+        Command::Report { since, json } => {
+            let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+            let since_unix_ms = crate::server::clock::wall().saturating_sub(since);
+            let answer = client.report(v1::ReportRequest { since_unix_ms }).await;
+            let answer = answer.map_err(Told)?.into_inner();
+            let text = if json { report::json(&answer) } else { report::text(&answer) };
+            io::stdout().write_all(text.as_bytes())?;
+            Ok(())
+        }
         Command::Watch { json } => watch(&mut client, json).await,
     }
+}
+
+fn no_vote() -> v1::DecideRequest {
+    v1::DecideRequest::default()
 }
 
 async fn fetch(client: &mut Client, id: String) -> anyhow::Result<v1::Approval> {
@@ -206,14 +255,8 @@ fn undecided(approval: &v1::Approval) -> anyhow::Result<()> {
     }
 }
 
-async fn list(
-    client: &mut Client,
-    states: &[StateArg],
-    limit: u32,
-    json: bool,
-) -> anyhow::Result<()> {
-    let states = states.iter().map(|state| state.wire().into()).collect();
-    let answer = client.list(v1::ListRequest { states, limit }).await;
+async fn list(client: &mut Client, wanted: v1::ListRequest, json: bool) -> anyhow::Result<()> {
+    let answer = client.list(wanted).await;
     let approvals = answer.map_err(Told)?.into_inner().approvals;
     let mut out = io::stdout().lock();
     if json {
@@ -228,12 +271,11 @@ async fn list(
 
 async fn approve(
     client: &mut Client,
-    id: String,
-    reason: String,
+    vote: v1::DecideRequest,
     yes: bool,
     json: bool,
 ) -> anyhow::Result<()> {
-    let approval = fetch(client, id).await?;
+    let approval = fetch(client, vote.id).await?;
     undecided(&approval)?;
     let request = approval.request.as_ref().context("the server sent no request")?;
     // Nothing cut or changed can be approved: the digest must come out of what is here.
@@ -244,6 +286,10 @@ async fn approve(
             bail!("there is no terminal to ask at: look at it with `show`, then say --yes");
         }
         io::stdout().write_all(show::whole(&approval).as_bytes())?;
+        if vote.break_glass {
+            println!("\nTHE GLASS IS BROKEN: nobody else decides on this. It goes on record, and");
+            println!("somebody else reviews it.");
+        }
         print!("\nApprove exactly this? Type yes: ");
         io::stdout().flush()?;
         let mut answer = String::new();
@@ -252,8 +298,7 @@ async fn approve(
             bail!("nothing was decided");
         }
     }
-    let vote =
-        v1::DecideRequest { id: approval.id, approve: true, reason, digest: digest.to_string() };
+    let vote = v1::DecideRequest { id: approval.id, digest: digest.to_string(), ..vote };
     let answer = client.decide(vote).await.map_err(Told)?.into_inner();
     print_outcome(&answer, json)
 }

@@ -70,8 +70,13 @@ fn rest(approval: &v1::Approval) -> String {
     let request = approval.request.clone().unwrap_or_default();
     let resource = request.operation.map(|operation| operation.resource).unwrap_or_default();
     let scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.name.as_str()).collect();
+    let glass = match (approval.unreviewed, approval.escalated.is_empty()) {
+        (true, _) => " GLASS-BROKEN",
+        (false, false) => " escalated",
+        (false, true) => "",
+    };
     format!(
-        "{} [{}] yes:{} no:{}",
+        "{} [{}] yes:{} no:{}{glass}",
         text::short(&resource, 100),
         text::short(&scopes.join(","), 60),
         convert::voters(approval, true).len(),
@@ -119,7 +124,11 @@ pub(super) fn whole(approval: &v1::Approval) -> String {
     }
     out.title("Who decides: not covered by the digest; the server counts by these rules");
     request.scopes.iter().for_each(|scope| out.scope(scope));
+    if !approval.escalated.is_empty() {
+        out.field("escalated", &approval.escalated.join(", "));
+    }
     approval.votes.iter().for_each(|vote| out.vote(vote));
+    out.review(approval);
     out.0
 }
 
@@ -213,20 +222,54 @@ impl Page {
         let rule = format!("{} of {who}{reason}", scope.quorum);
         self.field("scope", &scope.name);
         self.field("  people", &rule);
-        let ttl = i64::try_from(scope.grant_ttl_seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+        let denied = format!("{} no", scope.deny_threshold);
+        self.field("  denied by", &denied);
+        if !scope.reason_pattern.is_empty() {
+            self.field("  reason has", &scope.reason_pattern);
+        }
+        scope.hours.iter().for_each(|hours| self.field("  hours", hours));
+        let span =
+            |seconds| text::span(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000));
+        if scope.escalate_after_seconds > 0 {
+            let after = span(scope.escalate_after_seconds);
+            self.field(
+                "  escalates",
+                &format!("after {after} to {}", scope.escalate_to.join(", ")),
+            );
+        }
+        if !scope.break_glass.is_empty() {
+            self.field("  break-glass", &scope.break_glass.join(", "));
+        }
         self.field(
             "  grant",
             &format!(
                 "{} use{} within {}",
                 scope.uses,
                 if scope.uses == 1 { "" } else { "s" },
-                text::span(ttl)
+                span(scope.grant_ttl_seconds)
             ),
         );
     }
 
+    fn review(&mut self, approval: &v1::Approval) {
+        match &approval.review {
+            Some(v1::GlassReview { person, note, unix_ms }) => {
+                self.field("reviewed", &format!("by {person} at {}", text::time(*unix_ms)));
+                self.field("  note", note);
+            }
+            None if approval.unreviewed => {
+                self.field("reviewed", "NO: the glass was broken, and nobody has looked since");
+            }
+            None => {}
+        }
+    }
+
     fn vote(&mut self, vote: &v1::Vote) {
-        let word = if vote.approve { "yes" } else { "no" };
+        let word = match (vote.approve, vote.break_glass) {
+            (true, true) => "yes, GLASS BROKEN,",
+            (true, false) => "yes",
+            (false, _) => "no",
+        };
         let when = text::time(vote.unix_ms);
         self.field("vote", &format!("{word} by {} for {} at {when}", vote.person, vote.scope));
         if !vote.reason.is_empty() {

@@ -1,7 +1,6 @@
 //! `enforcer server`: run the approval server, and what its machine's root does with it.
 
 use crate::approval::identity::Role;
-use crate::server::audit::Verifier;
 use crate::server::config::{Config, STARTER};
 use crate::server::core::Core;
 use crate::server::service::admin::create_token;
@@ -23,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::{Channel, Endpoint};
 
+mod audit;
 mod member;
 
 /// Arguments of `enforcer server`.
@@ -69,6 +69,8 @@ enum Command {
     },
     /// Print the audit and check its chain, on the server's machine
     Audit {
+        #[command(subcommand)]
+        command: Option<audit::Command>,
         /// Print JSON, one record a line
         #[arg(long)]
         json: bool,
@@ -112,7 +114,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 token(config, ask, json).await
             }
             Some(Command::Member { command }) => member::run(config, command).await,
-            Some(Command::Audit { json }) => audit(config, json).await,
+            Some(Command::Audit { command, json }) => audit::run(config, command, json).await,
             Some(Command::Init { .. }) => Ok(()),
         }
     });
@@ -238,57 +240,8 @@ pub async fn make_token(
     made.map_err(|status| anyhow::anyhow!("{}", status.message()))
 }
 
-async fn audit(config: Config, json: bool) -> anyhow::Result<()> {
-    let mut printer = Printer { json, verifier: Verifier::default() };
-    match way(config).await? {
-        Way::Server(mut client) => {
-            let records = client.audit(v1::AuditRequest { after: 0 }).await;
-            let mut records = records.map_err(|s| anyhow::anyhow!("{}", s.message()))?.into_inner();
-            while let Some(record) = records.message().await? {
-                printer.print(&record)?;
-            }
-        }
-        Way::Store(core) => {
-            let mut after = 0;
-            loop {
-                let page = core.store.audit(after, 500).await?;
-                let Some(last) = page.last() else { break };
-                after = last.seq;
-                page.iter().try_for_each(|record| printer.print(record))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-struct Printer {
-    json: bool,
-    verifier: Verifier,
-}
-
-impl Printer {
-    fn print(&mut self, record: &v1::AuditRecord) -> anyhow::Result<()> {
-        self.verifier.next(record)?;
-        let v1::AuditRecord { seq, unix_ms, code, actor, subject, detail, prev } = record;
-        let line = if self.json {
-            let prev = hex::encode(prev);
-            serde_json::json!({
-                "seq": seq, "unix_ms": unix_ms, "code": code, "actor": actor,
-                "subject": subject, "detail": detail, "prev": prev,
-            })
-            .to_string()
-        } else {
-            use crate::cli::approvals::text;
-            let [actor, subject, detail] = [actor, subject, detail].map(|t| text::line(t));
-            format!("{seq} {} {code} {actor} {subject} {detail}", text::time(*unix_ms))
-        };
-        writeln!(io::stdout(), "{line}")?;
-        Ok(())
-    }
-}
-
 /// Reads `90s`, `30m`, `1h`, `2d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.split_at_checked(text.len().saturating_sub(1)).and_then(|(number, unit)| {
         let unit = match unit {
             "s" => 1,

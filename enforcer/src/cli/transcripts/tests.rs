@@ -45,6 +45,7 @@ fn events() -> Vec<(Option<OperationId>, Kind)> {
                 reason: "CHG-1234\u{1b}[2J".into(),
                 unix_ms: 1_700_000_000_000,
                 scope: "payments".into(),
+                break_glass: false,
             }],
             ..v1::Decision::default()
         }),

@@ -178,6 +178,36 @@ reviewers = ["a b"]
 name = "s"
 [[scope]]
 quorum = "two"
+[[scope]]
+name = "pattern"
+reason_pattern = "CHG-[0-9"
+[[scope]]
+name = "anything"
+reason_pattern = ".*"
+hours = ["Mon-Fri 08:00-18:00", "Mon 08:00-18:00 UTC", "8-18 UTC"]
+break_glass = ["on call"]
+[[scope]]
+name = "nobody"
+escalate_after = "5m"
+[[scope]]
+name = "never"
+reviewers = ["a"]
+escalate_to = ["b"]
+[[scope]]
+name = "everybody"
+escalate_after = "5m"
+escalate_to = ["b"]
+[[scope]]
+name = "the-same"
+reviewers = ["a", "b"]
+escalate_after = "5m"
+escalate_to = ["b"]
+[[scope]]
+name = "late"
+reviewers = ["a"]
+request_ttl = "5m"
+escalate_after = "5m"
+escalate_to = ["b"]
 "#,
         "",
     ));

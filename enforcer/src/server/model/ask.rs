@@ -1,12 +1,14 @@
 //! A new request: its rules, its times, and whether one that is there answers it.
 
 use super::{Millis, Phase, Record};
+use crate::policy::{Hours, open_until};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// A scope's rule, as it was asked under.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rule {
     /// The scope's name.
     pub scope: String,
@@ -24,12 +26,31 @@ pub struct Rule {
     pub uses: u32,
     /// Whether a vote must say why.
     pub reason_required: bool,
+    /// What the reason of a vote for it must match somewhere; empty: nothing.
+    pub reason_pattern: String,
+    /// When people may approve, as [`Hours`]; empty: at any time.
+    pub hours: Vec<String>,
+    /// After how long without a decision `escalate_to` may decide too; 0: never. Milliseconds.
+    pub escalate_after: Millis,
+    /// Groups that may decide then.
+    pub escalate_to: Vec<String>,
+    /// Groups of whom one person alone may approve.
+    pub break_glass: Vec<String>,
+}
+
+impl Rule {
+    /// Until when it may be approved at that time; `None` when it may not be. Hours that cannot
+    /// be read are never.
+    pub fn open_until(&self, now: Millis) -> Option<Millis> {
+        let hours: Result<Vec<Hours>, _> = self.hours.iter().map(|text| text.parse()).collect();
+        open_until(&hours.ok()?, now)
+    }
 }
 
 /// Identical requests have the same key: host, digest and rules. The rules are part of it so
 /// that a grant given under weaker ones never answers a request under stricter ones.
 pub fn fold_key(host: &str, digest: &str, rules: &[Rule]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix(b"enforcer approval fold v1\0");
+    let mut hash = Sha256::new_with_prefix(b"enforcer approval fold v2\0");
     let mut text = |part: &str| {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
@@ -37,12 +58,16 @@ pub fn fold_key(host: &str, digest: &str, rules: &[Rule]) -> [u8; 32] {
     text(host);
     text(digest);
     for rule in rules {
-        text(&rule.scope);
-        text(&rule.reviewers.len().to_string());
-        rule.reviewers.iter().for_each(|group| text(group));
         let Rule { quorum, deny_threshold, request_ttl, grant_ttl, uses, .. } = rule;
+        let Rule { scope, reason_required, reason_pattern, escalate_after, .. } = rule;
+        text(scope);
+        for list in [&rule.reviewers, &rule.hours, &rule.escalate_to, &rule.break_glass] {
+            text(&list.len().to_string());
+            list.iter().for_each(|item| text(item));
+        }
         text(&format!("{quorum} {deny_threshold} {request_ttl} {grant_ttl} {uses}"));
-        text(if rule.reason_required { "reason" } else { "" });
+        text(&format!("{reason_required} {escalate_after}"));
+        text(reason_pattern);
     }
     hash.finalize().into()
 }
@@ -87,6 +112,8 @@ impl Record {
             revoked_by: None,
             revision: 1,
             asked: 1,
+            escalated: Vec::new(),
+            review: None,
         }
     }
 

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 mod ask;
+mod emergency;
 mod vote;
 
 pub use ask::{Answer, Rule, fold_key};
-pub use vote::{Person, VoteError};
+pub use emergency::ReviewError;
+pub use vote::{Ballot, Person, VoteError};
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;
@@ -72,6 +74,20 @@ pub struct Vote {
     pub at: Millis,
     /// The scopes that it counts in, in their order.
     pub scopes: Vec<String>,
+    /// The scopes that it approves alone, because the person broke the glass.
+    #[serde(default)]
+    pub broke: Vec<String>,
+}
+
+/// Somebody looked afterwards at what was approved by breaking the glass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// Who.
+    pub person: String,
+    /// What they say about it.
+    pub note: String,
+    /// When.
+    pub at: Millis,
 }
 
 /// One use of a grant.
@@ -122,6 +138,12 @@ pub struct Record {
     pub revision: u64,
     /// How many identical requests it stands for.
     pub asked: u32,
+    /// The scopes whose escalation is on record.
+    #[serde(default)]
+    pub escalated: Vec<String>,
+    /// Who looked at it after the glass was broken.
+    #[serde(default)]
+    pub review: Option<Looked>,
 }
 
 /// What became of a claim.

@@ -12,8 +12,12 @@ fn rule(scope: &str, groups: &[&str], quorum: u32, uses: u32) -> Rule {
         request_ttl: 100,
         grant_ttl: 50,
         uses,
-        reason_required: false,
+        ..Rule::default()
     }
+}
+
+fn ballot(reason: &str) -> Ballot<'_> {
+    Ballot { approve: true, reason, digest: DIGEST, break_glass: false }
 }
 
 fn record(rules: Vec<Rule>) -> Record {
@@ -30,7 +34,7 @@ fn vote(
 ) -> Result<Record, VoteError> {
     let groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
     let person = Person { name, groups: &groups };
-    record.vote(person, approve, "because", DIGEST, now)
+    record.vote(person, Ballot { approve, ..ballot("because") }, now)
 }
 
 fn claim(record: &Record, op: u128, now: Millis) -> Claimed {
@@ -107,9 +111,10 @@ fn a_vote_needs_the_digest_and_the_reason() {
     strict.reason_required = true;
     let pending = record(vec![strict]);
     let person = Person { name: "a", groups: &[] };
-    assert_eq!(pending.vote(person, true, "r", "v1:bb", 1), Err(VoteError::Mismatch));
-    assert_eq!(pending.vote(person, true, " \n", DIGEST, 1), Err(VoteError::ReasonMissing));
-    assert_eq!(pending.vote(person, true, " r ", DIGEST, 1).unwrap().votes[0].reason, "r");
+    let other = Ballot { digest: "v1:bb", ..ballot("r") };
+    assert_eq!(pending.vote(person, other, 1), Err(VoteError::Mismatch));
+    assert_eq!(pending.vote(person, ballot(" \n"), 1), Err(VoteError::ReasonMissing));
+    assert_eq!(pending.vote(person, ballot(" r "), 1).unwrap().votes[0].reason, "r");
 }
 
 #[test]
@@ -224,7 +229,11 @@ proptest! {
                     let (name, groups) = PEOPLE[usize::from(person)];
                     let groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
                     let digest = if digest { DIGEST } else { "v1:bb" };
-                    let result = record.vote(Person { name, groups: &groups }, approve, "r", digest, now);
+                    let result = record.vote(
+                        Person { name, groups: &groups },
+                        Ballot { approve, digest, ..ballot("r") },
+                        now,
+                    );
                     if digest != DIGEST || person == 0 || person == 4 {
                         prop_assert!(result.is_err());
                     }

@@ -5,15 +5,21 @@ use super::watch::{self, visible};
 use crate::approval::identity::Role;
 use crate::server::audit::{Code, Entry};
 use crate::server::core::{Caller, Core, id, unknown};
-use crate::server::model::{Millis, Person, Phase, Record, VoteError};
+use crate::server::expiry::escalated;
+use crate::server::model::{Ballot, Millis, Person, Phase, Record, ReviewError, VoteError};
+use crate::server::report::{self, Seen};
 use crate::server::wire;
 use enforcer_proto::v1;
 use enforcer_proto::v1::review_server::Review;
+use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// Records in one answer.
 const LIST: usize = 500;
+
+/// Approvals that a report looks at.
+const REPORTED: usize = 10_000;
 
 /// Bytes of a body that a list has. A larger one is left out whole, never cut.
 const LISTED_BODY: usize = 4096;
@@ -35,7 +41,7 @@ impl Review for Service {
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
         let caller = self.0.caller(&request, &PEOPLE).await?;
-        let v1::ListRequest { states, limit } = request.into_inner();
+        let v1::ListRequest { states, limit, unreviewed } = request.into_inner();
         let phases: Option<Vec<Phase>> = states.into_iter().map(wire::phase).collect();
         let phases = phases.ok_or_else(|| Status::invalid_argument("an unknown state"))?;
         let limit = match limit as usize {
@@ -43,7 +49,7 @@ impl Review for Service {
             limit => limit.min(LIST),
         };
         let now = self.0.clock.now();
-        let records = self.found(caller, phases, limit, now).await?;
+        let records = self.found(caller, (phases, unreviewed), limit, now).await?;
         let mut approvals = Vec::with_capacity(records.len());
         for record in records {
             let asked = self.0.store.request(record.id, true).await?;
@@ -62,9 +68,10 @@ impl Review for Service {
     ) -> Result<Response<v1::Approval>, Status> {
         let caller = self.0.caller(&request, &PEOPLE).await?;
         let id = id(&request.get_ref().id)?;
-        let record = self.0.store.get(id).await?.filter(|record| visible(&caller, record));
+        let now = self.0.clock.now();
+        let record = self.0.store.get(id).await?.filter(|record| visible(&caller, record, now));
         let record = record.ok_or_else(unknown)?;
-        self.whole(&record.at(self.0.clock.now())).await
+        self.whole(&record.at(now)).await
     }
 
     async fn decide(
@@ -78,13 +85,14 @@ impl Review for Service {
         reason_fits(&vote.reason)?;
         let voted = self.0.transition(id, Some(&caller), |record, now| {
             let person = Person { name: caller.subject.name(), groups: &caller.groups };
-            match record.vote(person, vote.approve, &vote.reason, &vote.digest, now) {
-                Ok(next) if next.votes.len() == record.votes.len() => Ok((None, Ok(()))),
+            let v1::DecideRequest { approve, ref reason, ref digest, break_glass, .. } = vote;
+            match record.vote(person, Ballot { approve, reason, digest, break_glass }, now) {
+                Ok(next) if next.revision == record.revision => Ok((None, Ok(()))),
                 Ok(next) => {
                     if vote.approve {
                         self.0.may_grant()?;
                     }
-                    let audit = entries(&caller, &next, &vote);
+                    let audit = entries(&caller, record, &next, &vote);
                     Ok((Some((next, audit)), Ok(())))
                 }
                 Err(why) => Ok((None, Err(why))),
@@ -97,7 +105,57 @@ impl Review for Service {
             self.0.note(entry).await?;
             return Err(refusal(&why));
         }
+        let broke = record.votes.last().filter(|vote| !vote.broke.is_empty());
+        if let Some(broke) = broke.filter(|broke| broke.person == caller.subject.name()) {
+            tracing::warn!(
+                approval = %id,
+                person = %broke.person,
+                host = %record.host,
+                agent = %record.agent,
+                scopes = %broke.broke.join(","),
+                reason = %broke.reason,
+                "the glass was broken: somebody approved alone, which is to be reviewed"
+            );
+        }
         self.whole(&record).await
+    }
+
+    async fn review_glass(
+        &self,
+        request: Request<v1::ReviewGlassRequest>,
+    ) -> Result<Response<v1::Approval>, Status> {
+        let caller = self.0.caller(&request, &[Role::Reviewer]).await?;
+        let v1::ReviewGlassRequest { id: text, note } = request.into_inner();
+        reason_fits(&note)?;
+        let id = id(&text)?;
+        let looked = self.0.transition(id, Some(&caller), |record, now| {
+            let person = Person { name: caller.subject.name(), groups: &caller.groups };
+            let next = record.look(person, &note, now).map_err(|why| unreviewed(&why))?;
+            let actor = caller.subject.to_string();
+            Ok((Some((next, vec![Entry::new(Code::GlassReviewed, actor, id, note.trim())])), ()))
+        });
+        let (record, ()) = looked.await?;
+        self.whole(&record).await
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
+        let caller = self.0.caller(&request, &PEOPLE).await?;
+        let since = request.into_inner().since_unix_ms;
+        let now = self.0.clock.now();
+        let wanted =
+            move |record: &Record| record.created >= since && visible(&caller, record, now);
+        let records = self.0.store.list(REPORTED + 1, Box::new(wanted)).await?;
+        let more = records.len() > REPORTED;
+        let mut seen = Vec::with_capacity(records.len());
+        for record in records.into_iter().take(REPORTED) {
+            let asked = self.0.store.request(record.id, false).await?.unwrap_or_default();
+            seen.push(Seen { record, bytes: readable(&asked) });
+        }
+        let findings = report::findings(&seen);
+        Ok(Response::new(v1::ReportResponse { approvals: seen.len() as u64, more, findings }))
     }
 
     async fn revoke(
@@ -110,7 +168,7 @@ impl Review for Service {
         let id = id(&text)?;
         let actor = caller.subject.to_string();
         let revoked = self.0.transition(id, Some(&caller), |record, now| {
-            if !visible(&caller, record) {
+            if !visible(&caller, record, now) {
                 return Err(unknown());
             }
             let next = record.revoke(&actor, &reason, now);
@@ -138,14 +196,17 @@ impl Service {
     async fn found(
         &self,
         caller: Caller,
-        phases: Vec<Phase>,
+        (phases, unreviewed): (Vec<Phase>, bool),
         limit: usize,
         now: Millis,
     ) -> Result<Vec<Record>, Status> {
-        let live_only = !phases.is_empty() && phases.iter().all(|phase| phase.live());
+        let live_only =
+            !unreviewed && !phases.is_empty() && phases.iter().all(|phase| phase.live());
         let wanted = move |record: &Record| {
             let phase = record.at(now).phase;
-            (phases.is_empty() || phases.contains(&phase)) && visible(&caller, record)
+            (phases.is_empty() || phases.contains(&phase))
+                && (!unreviewed || record.unreviewed())
+                && visible(&caller, record, now)
         };
         if live_only {
             // The queue: it is short, the history is not.
@@ -165,6 +226,17 @@ impl Service {
     }
 }
 
+/// How much of a request there is to read: the operation, and the body by its length.
+fn readable(asked: &v1::ApprovalRequest) -> u64 {
+    let Some(operation) = &asked.operation else { return 0 };
+    let length = operation.facts.iter().find(|fact| fact.name == "body.length");
+    let body = match length.and_then(|fact| fact.value.as_ref()) {
+        Some(v1::fact::Value::Number(length)) => u64::try_from(*length).unwrap_or(0),
+        _ => 0,
+    };
+    body.saturating_add(operation.encoded_len() as u64)
+}
+
 fn reason_fits(reason: &str) -> Result<(), Status> {
     if reason.len() > REASON {
         return Err(Status::invalid_argument("the reason is too long"));
@@ -172,11 +244,21 @@ fn reason_fits(reason: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn entries(caller: &Caller, next: &Record, vote: &v1::DecideRequest) -> Vec<Entry> {
+fn entries(
+    caller: &Caller,
+    record: &Record,
+    next: &Record,
+    vote: &v1::DecideRequest,
+) -> Vec<Entry> {
     let entry = |code, detail| Entry::new(code, caller.subject.to_string(), next.id, detail);
     let word = if vote.approve { "approve" } else { "deny" };
     let mut entries =
-        vec![entry(Code::ApprovalVoted, format!("vote={word} reason={}", vote.reason.trim()))];
+        escalated(record, next.escalated.get(record.escalated.len()..).unwrap_or(&[]));
+    entries.push(entry(Code::ApprovalVoted, format!("vote={word} reason={}", vote.reason.trim())));
+    if let Some(broke) = next.votes.last().filter(|last| !last.broke.is_empty()) {
+        let detail = format!("scopes={} reason={}", broke.broke.join(","), broke.reason);
+        entries.push(entry(Code::GlassBroken, detail));
+    }
     match next.phase {
         Phase::Approved => entries.push(entry(Code::ApprovalApproved, String::new())),
         Phase::Denied => entries.push(entry(Code::ApprovalDenied, String::new())),
@@ -188,9 +270,24 @@ fn entries(caller: &Caller, next: &Record, vote: &v1::DecideRequest) -> Vec<Entr
 fn refusal(why: &VoteError) -> Status {
     match why {
         VoteError::NotEligible => unknown(),
-        VoteError::Requester => Status::permission_denied(why.to_string()),
-        VoteError::ReasonMissing => Status::invalid_argument(why.to_string()),
-        VoteError::Mismatch | VoteError::Voted | VoteError::NotNow(_) => {
+        VoteError::Requester | VoteError::NoGlass | VoteError::OnlyGlass => {
+            Status::permission_denied(why.to_string())
+        }
+        VoteError::ReasonMissing | VoteError::ReasonPattern { .. } => {
+            Status::invalid_argument(why.to_string())
+        }
+        VoteError::Mismatch | VoteError::Voted | VoteError::Hours { .. } | VoteError::NotNow(_) => {
+            Status::failed_precondition(why.to_string())
+        }
+    }
+}
+
+fn unreviewed(why: &ReviewError) -> Status {
+    match why {
+        ReviewError::NotEligible => unknown(),
+        ReviewError::Involved => Status::permission_denied(why.to_string()),
+        ReviewError::NoteMissing => Status::invalid_argument(why.to_string()),
+        ReviewError::NotBroken | ReviewError::Reviewed => {
             Status::failed_precondition(why.to_string())
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::approval::identity::{Role, Subject};
 use crate::server::core::{Caller, Core};
-use crate::server::model::{Person, Record};
+use crate::server::model::{Millis, Person, Record};
 use crate::server::wire;
 use enforcer_proto::v1;
 use enforcer_proto::v1::watch_event::Event;
@@ -107,7 +107,7 @@ async fn show(
     let approval = match caller.subject.role() {
         Role::Daemon if record.host == caller.subject.name() => wire::brief(record),
         Role::Daemon => return Ok(()),
-        Role::Reviewer | Role::Admin if visible(caller, record) => {
+        Role::Reviewer | Role::Admin if visible(caller, record, core.clock.now()) => {
             let asked = core.store.request(record.id, false).await;
             let asked = asked.map_err(|error| Some(error.into()))?;
             wire::approval(record, asked.unwrap_or_default())
@@ -123,11 +123,11 @@ async fn send(news: &Sender<News>, event: Event) -> Result<(), Option<Status>> {
 }
 
 /// What a person may see: an admin all, a reviewer what one of its groups may decide.
-pub(super) fn visible(caller: &Caller, record: &Record) -> bool {
+pub(super) fn visible(caller: &Caller, record: &Record, now: Millis) -> bool {
     let person = Person { name: caller.subject.name(), groups: &caller.groups };
     match caller.subject.role() {
         Role::Admin => true,
-        Role::Reviewer => !record.eligible(person).is_empty(),
+        Role::Reviewer => !record.eligible(person, now).is_empty(),
         Role::Daemon => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::approval::client::ClientError;
-use crate::server::model::Person;
+use crate::server::model::{Ballot, Person};
 
 /// What a restart must not lose is written with the server's own code on its own store.
 fn decide_offline(harness: &Harness, id: ApprovalId) -> impl Future<Output = ()> {
@@ -11,7 +11,9 @@ fn decide_offline(harness: &Harness, id: ApprovalId) -> impl Future<Output = ()>
         let groups = vec!["ops".to_owned()];
         let person = Person { name: "ann", groups: &groups };
         let voted = core.transition(id.0, None, |record, now| {
-            let next = record.vote(person, true, "r", &record.digest, now).unwrap();
+            let digest = &record.digest;
+            let ballot = Ballot { approve: true, reason: "r", digest, break_glass: false };
+            let next = record.vote(person, ballot, now).unwrap();
             Ok((Some((next, Vec::new())), ()))
         });
         voted.await.unwrap();

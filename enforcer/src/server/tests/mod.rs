@@ -32,6 +32,7 @@ mod clock;
 mod life;
 mod link;
 mod members;
+mod strict;
 
 /// A server and the directory that everything is in.
 struct Harness {
@@ -162,6 +163,11 @@ fn scope(name: &str, groups: &[&str], quorum: u32, uses: u32) -> Scope {
         grant_ttl: Duration::from_secs(30),
         uses,
         reason_required: false,
+        reason_pattern: None,
+        hours: Vec::new(),
+        escalate_after: None,
+        escalate_to: Vec::new(),
+        break_glass: Vec::new(),
     }
 }
 
@@ -193,6 +199,7 @@ fn vote(id: impl ToString, digest: impl ToString, approve: bool) -> v1::DecideRe
         approve,
         reason: "because".to_owned(),
         digest: digest.to_string(),
+        break_glass: false,
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::approval::identity::Role;
 use crate::server::audit::{Code, Verifier};
-use crate::server::model::{Person, Phase, Rule, fold_key};
+use crate::server::model::{Ballot, Person, Phase, Rule, fold_key};
 use bytes::Bytes;
 
 fn record(id: u128, host: &str, agent: &str, digest: &str) -> Record {
@@ -13,7 +13,7 @@ fn record(id: u128, host: &str, agent: &str, digest: &str) -> Record {
         request_ttl: 1000,
         grant_ttl: 1000,
         uses: 1,
-        reason_required: false,
+        ..Rule::default()
     };
     Record::new(Uuid::from_u128(id), (host, agent), digest, vec![rule], Vec::new(), 0)
 }
@@ -51,7 +51,8 @@ async fn a_reopened_store_has_everything() {
     let store = Rocks::open(dir.path()).unwrap();
     let asked = record(1, "h", "a", "d1");
     assert_eq!(store.ask(ask(asked.clone()), 5).await, Ok(Asked::New(asked.clone())));
-    let voted = asked.vote(Person { name: "p", groups: &[] }, true, "", "d1", 6).unwrap();
+    let ballot = Ballot { approve: true, reason: "", digest: "d1", break_glass: false };
+    let voted = asked.vote(Person { name: "p", groups: &[] }, ballot, 6).unwrap();
     assert_eq!(store.update(voted.clone(), 1, None, vec![entry("x")], 6).await, Ok(true));
     assert_eq!(store.last_time(), 6);
     drop(store);
