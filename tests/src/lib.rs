@@ -13,5 +13,6 @@ pub mod manager;
 pub mod origin;
 pub mod probe;
 pub mod servers;
+pub mod storm;
 pub mod wait;
 pub mod world;
