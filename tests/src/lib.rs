@@ -14,6 +14,7 @@ pub mod manager;
 pub mod origin;
 pub mod probe;
 pub mod servers;
+pub mod storm;
 pub mod systemd;
 pub mod wait;
 pub mod world;

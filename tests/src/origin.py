@@ -15,7 +15,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def note(self, body):
         with log_lock, open(log_path, "a") as log:
-            log.write(json.dumps({"method": self.command, "path": self.path, "headers": [list(h) for h in self.headers.items()],
+            log.write(json.dumps({"unix_ns": time.time_ns(), "method": self.command, "path": self.path, "headers": [list(h) for h in self.headers.items()],
                                   "length": len(body), "sha256": hashlib.sha256(body).hexdigest()}) + "\n")
 
     def body(self):

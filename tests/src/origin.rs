@@ -23,6 +23,8 @@ pub struct Seen {
     pub length: u64,
     /// Body SHA-256, hex.
     pub sha256: String,
+    /// When it had been read: nanoseconds since the Unix epoch.
+    pub unix_ns: i64,
 }
 
 /// The running origin.
@@ -72,6 +74,7 @@ impl Origin {
                         })
                         .collect(),
                     length: line["length"].as_u64().unwrap_or_default(),
+                    unix_ns: line["unix_ns"].as_i64().unwrap_or_default(),
                     sha256: line["sha256"].as_str().unwrap_or_default().to_owned(),
                 }
             })

@@ -23,6 +23,8 @@ cargo xtask <task>
                          the containment suite on Debian's kernels: 6.1 (default), 6.12, newest
                          or all, in virtual machines (as root); --report
                          writes docs/kernels.md
+  soak [--cycles N]      kill and restart the daemon N times (default 1000) while clients work
+                         and probes try to get out (as root)
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";
@@ -37,6 +39,11 @@ fn main() -> ExitCode {
         // The tests are last: the log ends with their own summary.
         ["ci"] => check::run().and_then(|()| vm::run(&[])).and_then(|()| test::run(&[])),
         ["vm", rest @ ..] => vm::run(rest),
+        ["soak"] => test::soak(1_000),
+        ["soak", "--cycles", cycles] => match cycles.parse() {
+            Ok(cycles) => test::soak(cycles),
+            Err(_) => Err(format!("--cycles takes a number, not `{cycles}`")),
+        },
         ["fuzz"] => fuzz::run(60),
         ["fuzz", "--secs", secs] => match secs.parse() {
             Ok(secs) => fuzz::run(secs),

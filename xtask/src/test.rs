@@ -22,6 +22,20 @@ pub(crate) fn run(filter: &[&str]) -> Done {
     )
 }
 
+/// Builds and runs the suite of kill cycles, so many of them.
+pub(crate) fn soak(cycles: u32) -> Done {
+    setup::build()?;
+    setup::world()?;
+    step("building everything");
+    execute(workspace("build").arg("--all-targets"))?;
+    step(&format!("{cycles} cycles"));
+    execute(
+        workspace("test")
+            .args(["--test", "cycles", "--", "--nocapture"])
+            .env("ENFORCER_CYCLES", cycles.to_string()),
+    )
+}
+
 /// A cargo command over the whole user half. Always the same packages: cargo unifies
 /// features over what is selected, and another selection would build RocksDB again.
 pub(crate) fn workspace(command: &str) -> Command {

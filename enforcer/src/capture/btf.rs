@@ -65,13 +65,15 @@ impl KernelTypes {
             let (kind, count) = types.kind(at)?;
             types.at.push(at);
             let id = u32::try_from(types.at.len()).ok()?;
-            let name = types.name(at)?;
-            match kind {
+            // Only what is asked for: a kernel has a hundred thousand types, and each start of the
+            // daemon reads them.
+            if kind == STRUCT || kind == FUNC {
+                let name = types.name(at)?;
+                let table =
+                    if kind == STRUCT { &mut types.structures } else { &mut types.functions };
                 // The first of its name; later ones belong to single files.
-                STRUCT => types.structures.entry(name).or_insert(id),
-                FUNC => types.functions.entry(name).or_insert(id),
-                _ => &mut 0,
-            };
+                table.entry(name).or_insert(id);
+            }
             at = at.checked_add(TYPE)?.checked_add(more(kind, count)?)?;
         }
         Some(types)

@@ -109,6 +109,12 @@ impl World {
             &self.path(&format!("wire-{}.pcap", NEXT.fetch_add(1, Ordering::Relaxed))),
         )
     }
+
+    /// The same, for what the host sends only, with room for a flood of it.
+    pub fn sniff_host(&self) -> Sniffer {
+        let file = self.path(&format!("wire-{}.pcap", NEXT.fetch_add(1, Ordering::Relaxed)));
+        Sniffer::start_with(&self.far, &file, &["-Q", "in", "-B", "65536"])
+    }
 }
 
 impl Default for World {

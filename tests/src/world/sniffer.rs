@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct Packet {
     /// The whole frame from the link layer.
     pub bytes: Vec<u8>,
+    /// When it was seen: nanoseconds since the Unix epoch, whole microseconds.
+    pub unix_ns: i64,
 }
 
 impl Packet {
@@ -41,9 +43,16 @@ pub struct Sniffer {
 impl Sniffer {
     /// Starts it and waits until it listens.
     pub fn start(ns: &NetNs, file: &Path) -> Self {
+        Self::start_with(ns, file, &[])
+    }
+
+    /// The same, with more arguments for tcpdump.
+    pub fn start_with(ns: &NetNs, file: &Path, more: &[&str]) -> Self {
         let mut child = ns
             .command("tcpdump")
-            .args(["-i", "wire", "-U", "--immediate-mode", "-Z", "root", "-s", "0", "-w"])
+            .args(["-i", "wire", "-U", "--immediate-mode", "-Z", "root", "-s", "0"])
+            .args(more)
+            .arg("-w")
             .arg(file)
             .stderr(Stdio::piped())
             .spawn()
@@ -102,9 +111,11 @@ fn packets(file: &[u8]) -> Vec<Packet> {
     let mut out = Vec::new();
     let mut rest = file.get(24..).unwrap_or_default();
     while let Some((head, tail)) = rest.split_at_checked(16) {
-        let length = u32::from_ne_bytes(head[8..12].try_into().expect("four bytes")) as usize;
+        let word = |at: usize| u32::from_ne_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        let length = word(8) as usize;
         let Some((bytes, next)) = tail.split_at_checked(length) else { break };
-        out.push(Packet { bytes: bytes.to_vec() });
+        let unix_ns = i64::from(word(0)) * 1_000_000_000 + i64::from(word(4)) * 1_000;
+        out.push(Packet { bytes: bytes.to_vec(), unix_ns });
         rest = next;
     }
     out
