@@ -8,6 +8,7 @@ use std::process::Command;
 pub(crate) fn run(filter: &[&str]) -> Done {
     setup::build()?;
     setup::world()?;
+    setup::containers()?;
     step("building everything");
     execute(workspace("build").arg("--all-targets"))?;
     step("unit and in-process tests");
