@@ -3,6 +3,7 @@
 //! An unknown key, a wrong type or a value out of its range is an error that
 //! names the file, the line and what would be right.
 
+use super::notify::Notify;
 use crate::approval::identity::{Role, Subject};
 use rustls_pki_types::ServerName;
 use serde::Deserialize;
@@ -68,6 +69,9 @@ pub struct Config {
     /// Who owns which agents, and so has no vote on them.
     #[serde(default, rename = "owner")]
     pub owners: Vec<Owner>,
+    /// Who is told what, by webhook.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
     /// Prometheus metrics.
     #[serde(default)]
     pub metrics: Metrics,
@@ -183,6 +187,7 @@ impl Config {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         config.data_dir = base.join(&config.data_dir);
         config.ca.dir = config.ca.dir.map(|dir| base.join(dir));
+        config.notify.iter_mut().for_each(|notify| notify.based(base));
         Ok(config)
     }
 
@@ -255,6 +260,9 @@ impl Config {
         if !(64 << 10..=16 << 20).contains(&message_bytes) {
             return Some(("limits.message_bytes", message_bytes.to_string(), "65536 to 16777216"));
         }
+        if let Some(problem) = self.notify.iter().find_map(Notify::problem) {
+            return Some(problem);
+        }
         let people = self.owners.iter().flat_map(|owner| &owner.people);
         for person in people {
             if Subject::new(Role::Reviewer, person).is_none() {
@@ -278,6 +286,8 @@ mod tests {
     }
 
     const LEAST: &str = "listen = \"127.0.0.1:7443\"\nnames = [\"localhost\"]\n";
+
+    const HOOK: &str = "[[notify]]\nname = \"a\"\nurl = \"https://a/\"\nsecret_file = \"k\"\n";
 
     #[test]
     fn the_starter_is_good_and_states_the_defaults() {
@@ -303,7 +313,14 @@ mod tests {
                 format!("{LEAST}[[owner]]\nhost = \"*\"\nagent = \"*\"\npeople = [\"Al\"]\n"),
                 "owner.people",
             ),
+            (format!("{LEAST}{HOOK}url_file = \"f\"\n"), "notify.url = a"),
+            (format!("{LEAST}{}", HOOK.replace("secret_file = \"k\"\n", "")), "notify.secret_file"),
+            (format!("{LEAST}{HOOK}events = [\"x\"]\n"), "notify.events = \"x\""),
+            (format!("{LEAST}{HOOK}tries = 0\n"), "notify.tries = 0"),
+            (format!("{LEAST}{HOOK}timeout_seconds = 61\n"), "notify.timeout_seconds = 61"),
+            (format!("{LEAST}{HOOK}format = \"xml\"\n"), "line 7"),
         ];
+        assert_eq!(parse(&format!("{LEAST}{HOOK}")).unwrap().notify.len(), 1);
         for (text, place) in cases {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(place) && error.contains("server.toml"), "{error}");

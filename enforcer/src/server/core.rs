@@ -9,6 +9,7 @@ use super::hub::Hub;
 use super::limits::Rate;
 use super::metrics::Metrics;
 use super::model::{Millis, Record};
+use super::notify::Notifier;
 use super::store::{Store, StoreError};
 use crate::approval::identity::{Holder, Role, Subject};
 use std::net::{IpAddr, Ipv6Addr};
@@ -33,6 +34,8 @@ pub struct Core {
     pub hub: Hub,
     /// What ends when.
     pub expiry: Expiry,
+    /// Who is told by webhook.
+    pub notifier: Notifier,
     /// The time.
     pub clock: Clock,
     /// The configuration.
@@ -106,6 +109,7 @@ impl Core {
             store,
             hub: Hub::default(),
             expiry: Expiry::default(),
+            notifier: Notifier::new(&config.notify),
             clock,
             ca,
             metrics: Metrics::default(),
@@ -218,7 +222,10 @@ impl Core {
             let revision = record.revision;
             let subject = by.map(|by| by.subject.clone());
             if self.store.update(next.clone(), revision, subject, audit, now).await? {
-                codes.into_iter().for_each(|code| self.metrics.event(code));
+                for code in codes {
+                    self.metrics.event(code);
+                    self.notifier.tell(code, &next);
+                }
                 self.tell(next.clone());
                 return Ok((next, done));
             }

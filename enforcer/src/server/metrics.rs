@@ -35,12 +35,19 @@ struct ByRole {
     role: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEndpoint {
+    endpoint: String,
+    outcome: &'static str,
+}
+
 /// The server's counters.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     events: Family<ByCode, Counter>,
     streams: Family<ByRole, Gauge>,
+    notifications: Family<ByEndpoint, Counter>,
     /// Requests folded into one that was pending.
     pub folded: Counter,
     /// Requests refused because too many were pending.
@@ -54,6 +61,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("enforcer_server");
         let events = Family::default();
         let streams = Family::default();
+        let notifications = Family::default();
         let (folded, full, limited) = (Counter::default(), Counter::default(), Counter::default());
         registry.register("events", "Audit records, by code", events.clone());
         registry.register("streams", "Open streams of news, by role", streams.clone());
@@ -68,7 +76,12 @@ impl Default for Metrics {
             full.clone(),
         );
         registry.register("calls_limited", "Calls refused by rate", limited.clone());
-        Self { registry, events, streams, folded, full, limited }
+        registry.register(
+            "notifications",
+            "News for webhooks, by endpoint and outcome",
+            notifications.clone(),
+        );
+        Self { registry, events, streams, notifications, folded, full, limited }
     }
 }
 
@@ -76,6 +89,19 @@ impl Metrics {
     /// Counts an audit record.
     pub fn event(&self, code: Code) {
         self.events.get_or_create(&ByCode { code: code.as_str() }).inc();
+    }
+
+    /// Counts news for an endpoint: `delivered`, `failed` or `dropped`.
+    pub fn told(&self, endpoint: &str, outcome: &'static str) {
+        let endpoint = endpoint.to_owned();
+        self.notifications.get_or_create(&ByEndpoint { endpoint, outcome }).inc();
+    }
+
+    /// How often that was counted.
+    #[cfg(test)]
+    pub(super) fn told_so_far(&self, endpoint: &str, outcome: &'static str) -> u64 {
+        let endpoint = endpoint.to_owned();
+        self.notifications.get_or_create(&ByEndpoint { endpoint, outcome }).get()
     }
 
     /// Counts a stream while the guard lives.

@@ -16,6 +16,7 @@ pub mod listen;
 pub mod members;
 pub mod metrics;
 pub mod model;
+pub mod notify;
 pub mod report;
 pub mod room;
 mod run;

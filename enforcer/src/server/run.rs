@@ -4,6 +4,7 @@ use super::ca::{Ca, CaError, Current};
 use super::clock::Clock;
 use super::config::Config;
 use super::core::Core;
+use super::notify::{self, Endpoint, EndpointError};
 use super::service::{admin, approvals, enrollment, review};
 use super::store::rocks::Rocks;
 use super::store::{Store as _, StoreError};
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An endpoint for news.
+    #[error(transparent)]
+    Notify(#[from] EndpointError),
     /// TLS.
     #[error("TLS cannot be set up: {0}")]
     Tls(rustls::Error),
@@ -118,6 +122,8 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
     let current = Arc::new(Current(ArcSwap::new(first)));
     let tls = listen::tls_config(core.ca.certificate(), Arc::clone(&current))?;
 
+    let endpoints: Result<Vec<_>, _> = config.notify.iter().map(Endpoint::load).collect();
+    let endpoints = endpoints?;
     // Everything that can fail is bound before anything is served.
     let listener = TcpListener::bind(config.listen).await.map_err(at(config.listen))?;
     let address = listener.local_addr().map_err(at(config.listen))?;
@@ -132,6 +138,7 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
     let mut tasks = JoinSet::new();
     tasks.spawn(expiry::run(Arc::clone(&core), stop.clone()));
     tasks.spawn(renew_own(Arc::clone(&core), current));
+    tasks.spawn(notify::run(Arc::clone(&core), endpoints, stop.clone()));
     tasks.spawn(serve_admin(Arc::clone(&core), admin_listener));
     if let Some(listener) = metrics_listener {
         tasks.spawn(metrics::serve(listener, Arc::clone(&core), stop.clone()));

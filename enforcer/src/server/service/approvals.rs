@@ -30,6 +30,7 @@ impl Approvals for Service {
         match core.store.ask(ask, core.clock.now()).await? {
             Asked::New(record) => {
                 core.metrics.event(Code::ApprovalRequested);
+                core.notifier.tell(Code::ApprovalRequested, &record);
                 core.tell(record.clone());
                 Ok(Response::new(wire::brief(&record)))
             }

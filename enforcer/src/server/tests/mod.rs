@@ -32,6 +32,7 @@ mod clock;
 mod life;
 mod link;
 mod members;
+mod notify;
 mod strict;
 
 /// A server and the directory that everything is in.

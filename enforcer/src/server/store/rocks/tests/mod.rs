@@ -4,6 +4,8 @@ use crate::server::audit::{Code, Verifier};
 use crate::server::model::{Ballot, Person, Phase, Rule, fold_key};
 use bytes::Bytes;
 
+mod model;
+
 fn record(id: u128, host: &str, agent: &str, digest: &str) -> Record {
     let rule = Rule {
         scope: "s".to_owned(),
