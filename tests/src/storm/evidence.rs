@@ -136,7 +136,6 @@ mod tests {
         let evidence = Evidence {
             seen: BTreeMap::from([("/a/tk-1".into(), 5), ("/a/tk-2".into(), 5)]),
             allowed: HashMap::from([("/a/tk-1".into(), 4), ("/a/tk-2".into(), 6)]),
-            ..Evidence::default()
         };
         let found = evidence.unexplained();
         assert!(found.len() == 1 && found[0].starts_with("/a/tk-2 "), "{found:?}");
