@@ -397,6 +397,36 @@ mod tests {
     }
 
     #[test]
+    fn the_rules_beyond_who_and_how_many_show() {
+        let mut approval = approval(b"", "r");
+        approval.unreviewed = true;
+        approval.escalated = vec!["s".to_owned()];
+        approval.votes.push(v1::Vote {
+            person: "olaf".to_owned(),
+            approve: true,
+            break_glass: true,
+            scope: "s".to_owned(),
+            ..v1::Vote::default()
+        });
+        approval.request.as_mut().unwrap().scopes.push(v1::Scope {
+            name: "s".to_owned(),
+            reason_pattern: "CHG-[0-9]+".to_owned(),
+            hours: vec!["08:00-18:00 UTC".to_owned()],
+            escalate_after_seconds: 600,
+            escalate_to: vec!["leads".to_owned()],
+            break_glass: vec!["oncall".to_owned()],
+            ..v1::Scope::default()
+        });
+        let page = whole(&approval);
+        for shown in ["CHG-[0-9]+", "08:00-18:00 UTC", "leads", "oncall", "GLASS BROKEN", "NO: "] {
+            assert!(page.contains(shown), "{shown}: {page}");
+        }
+        assert!(summary(&approval, 0).ends_with("yes:1 no:0 GLASS-BROKEN"));
+        approval.unreviewed = false;
+        assert!(summary(&approval, 0).ends_with(" escalated"));
+    }
+
+    #[test]
     fn what_is_not_hashed_stands_apart() {
         let mut approval = asked(vec![fact("hashed.fact", v1::fact::Value::Number(1))]);
         approval.host = "h1".to_owned();

@@ -73,7 +73,11 @@ pub fn entry(flow: FlowId, start: Option<&v1::FlowStart>, exchange: &Exchange) -
 /// What people said, for tools that show the format's own field only.
 fn comment(decision: &v1::Decision) -> String {
     let one = |vote: &v1::Vote| {
-        let word = if vote.approve { "approved" } else { "denied" };
+        let word = match (vote.approve, vote.break_glass) {
+            (true, true) => "approved alone, the glass broken,",
+            (true, false) => "approved",
+            (false, _) => "denied",
+        };
         match vote.reason.as_str() {
             "" => format!("{word} by {}", vote.person),
             reason => format!("{word} by {}: {reason}", vote.person),

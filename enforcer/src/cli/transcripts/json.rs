@@ -166,6 +166,7 @@ pub fn votes(d: &v1::Decision) -> Value {
             "reason": vote.reason,
             "unix_ms": vote.unix_ms,
             "scope": vote.scope,
+            "break_glass": vote.break_glass,
         })
     };
     d.votes.iter().map(one).collect()

@@ -252,7 +252,11 @@ fn write_decision(out: &mut String, d: &v1::Decision) -> std::fmt::Result {
 }
 
 fn write_vote(out: &mut String, vote: &v1::Vote) -> std::fmt::Result {
-    let word = if vote.approve { "yes" } else { "no" };
+    let word = match (vote.approve, vote.break_glass) {
+        (true, true) => "yes, GLASS BROKEN,",
+        (true, false) => "yes",
+        (false, _) => "no",
+    };
     let at = when::show(vote.unix_ms.saturating_mul(1_000_000));
     write!(out, "    vote {word} by {} for {} at {at}", Line(&vote.person), Line(&vote.scope))?;
     match vote.reason.as_str() {
