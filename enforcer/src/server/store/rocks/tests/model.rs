@@ -319,7 +319,6 @@ const STORE: &str = "ENFORCER_TEST_STORE";
 
 /// Asks, votes and claims until it is killed, and says what was answered; run by the test below.
 #[test]
-#[ignore = "a part of the test below, which kills it"]
 fn child_that_is_killed() {
     let Some(dir) = std::env::var_os(STORE) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
@@ -360,7 +359,7 @@ fn a_killed_process_loses_nothing_that_it_answered() {
     for round in 0..12u64 {
         let mut child = Process::new(std::env::current_exe().unwrap())
             .args(["--exact", "server::store::rocks::tests::model::child_that_is_killed"])
-            .args(["--ignored", "--nocapture"])
+            .arg("--nocapture")
             .env(STORE, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
