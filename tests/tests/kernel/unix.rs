@@ -231,6 +231,8 @@ while not os.path.exists(PATH + '.stop') and 'l' in globals(): time.sleep(0.1)
             "EPERM"
         );
         std::fs::remove_file(&own).unwrap();
+        // Or the server below would be taken for ready before it listens.
+        std::fs::remove_file(format!("{own}.ready")).unwrap();
         bench.config.kernel.unix_sockets = vec![format!("{}/", dir.path().display())];
         drop(capture);
         bench.install().beat();
