@@ -10,7 +10,7 @@ use std::process::Command;
 /// Ends and removes the worlds whose maker no longer runs: their programs, namespaces,
 /// cgroups and pins. A world of a running process is left alone.
 pub(super) fn remove() {
-    for name in names("/run/netns", "enfh").chain(names("/run/netns", "enff")) {
+    for name in ["enfh", "enff", "enfk"].into_iter().flat_map(|kind| names("/run/netns", kind)) {
         let pids = Command::new("ip").args(["netns", "pids", &name]).output();
         let pids = pids.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
         for pid in pids.unwrap_or_default().split_whitespace().filter_map(|p| p.parse().ok()) {
