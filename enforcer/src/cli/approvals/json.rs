@@ -103,7 +103,8 @@ fn scope(scope: &v1::Scope) -> Value {
     })
 }
 
-fn vote(vote: &v1::Vote) -> Value {
+/// A vote, as approvals and transcripts show it.
+pub(crate) fn vote(vote: &v1::Vote) -> Value {
     json!({
         "person": vote.person,
         "approve": vote.approve,

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-mod json;
+pub(super) mod json;
 mod report;
 mod show;
 pub mod text;

@@ -159,17 +159,7 @@ fn decision(d: &v1::Decision) -> Value {
 
 /// Who voted, when and why.
 pub fn votes(d: &v1::Decision) -> Value {
-    let one = |vote: &v1::Vote| {
-        json!({
-            "person": vote.person,
-            "approve": vote.approve,
-            "reason": vote.reason,
-            "unix_ms": vote.unix_ms,
-            "scope": vote.scope,
-            "break_glass": vote.break_glass,
-        })
-    };
-    d.votes.iter().map(one).collect()
+    d.votes.iter().map(crate::cli::approvals::json::vote).collect()
 }
 
 /// The verdict's word.

@@ -59,6 +59,12 @@ pub enum FloorError {
         .0.display()
     )]
     Sandbox(std::path::PathBuf),
+    /// Sockets and fifos could be behind what was not looked at.
+    #[error(
+        "the sandbox covers others' sockets and fifos below /run, /var, /srv and /opt, and there \
+         are more than {0} files: start the program without --sandbox, or with fewer files"
+    )]
+    SandboxSearch(usize),
     /// A check afterwards found the door open.
     #[error("after dropping privileges {0}")]
     NotDropped(&'static str),

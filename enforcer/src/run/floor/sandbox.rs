@@ -32,6 +32,10 @@ const SHARED: [&str; 14] = [
     "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run", "/srv",
     "/sys", "/usr", "/var",
 ];
+/// The system's own: no work is done in them or below, and a service's account that has its home
+/// there keeps it, read-only, with the programs that are in it.
+const SYSTEM: [&str; 10] =
+    ["/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr"];
 /// Entries that are looked at below [`SEARCHED`], at most.
 const ENTRIES: usize = 200_000;
 
@@ -64,11 +68,16 @@ fn too_wide(path: &Path, home: &Path) -> bool {
     home.starts_with(path)
         || SHARED.iter().any(|other| holds(other))
         || TEMPORARY.iter().any(|other| holds(other))
+        || systems(path)
+}
+
+fn systems(path: &Path) -> bool {
+    path == Path::new("/") || SYSTEM.iter().any(|system| path.starts_with(system))
 }
 
 /// Changes the mounts of a run that has all other changes.
 pub(super) fn close(view: &View<'_>, work: &Work) -> Result<(), FloorError> {
-    for path in found() {
+    for path in found()? {
         bind(Path::new("/dev/null"), &path)?;
     }
     attributes(Path::new("/"), libc::AT_RECURSIVE, libc::MOUNT_ATTR_RDONLY, 0)?;
@@ -86,7 +95,7 @@ pub(super) fn close(view: &View<'_>, work: &Work) -> Result<(), FloorError> {
         tmpfs_with(dir, "mode=0755", safe)?;
     }
     let user = format!("mode=0700,uid={},gid={}", view.uid, view.gid);
-    if work.home.is_dir() {
+    if work.home.is_dir() && !systems(&work.home) {
         tmpfs_with(&work.home, &user, safe)?;
     } else if HOMES.iter().any(|homes| work.home.starts_with(homes)) {
         named("make", &work.home, || {
@@ -123,7 +132,7 @@ fn as_user<T>(view: &View<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Resul
 
 /// Sockets and fifos of others. What cannot be looked at is skipped: the program cannot either,
 /// or the layer for unix sockets holds.
-fn found() -> Vec<PathBuf> {
+fn found() -> Result<Vec<PathBuf>, FloorError> {
     let mut left: Vec<PathBuf> = SEARCHED.iter().map(PathBuf::from).collect();
     let mut found = Vec::new();
     let mut seen = 0;
@@ -131,7 +140,7 @@ fn found() -> Vec<PathBuf> {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             seen += 1;
             if seen > ENTRIES {
-                return found;
+                return Err(FloorError::SandboxSearch(ENTRIES));
             }
             // Of the link itself, never of what it leads to.
             match entry.file_type() {
@@ -141,7 +150,7 @@ fn found() -> Vec<PathBuf> {
             }
         }
     }
-    found
+    Ok(found)
 }
 
 fn is_mount(path: &Path) -> Result<bool, FloorError> {
@@ -185,6 +194,8 @@ mod tests {
     #[case("/home", true)]
     #[case("/home/ann", true)]
     #[case("/tmp", true)]
+    #[case("/etc/cron.d", true)]
+    #[case("/usr/local/src", true)]
     #[case("/home/ann/work", false)]
     #[case("/tmp/work", false)]
     #[case("/srv/app", false)]
