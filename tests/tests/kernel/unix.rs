@@ -231,6 +231,8 @@ while not os.path.exists(PATH + '.stop') and 'l' in globals(): time.sleep(0.1)
             "EPERM"
         );
         std::fs::remove_file(&own).unwrap();
+        // It says that the next one listens.
+        std::fs::remove_file(format!("{own}.ready")).unwrap();
         bench.config.kernel.unix_sockets = vec![format!("{}/", dir.path().display())];
         drop(capture);
         bench.install().beat();
