@@ -133,9 +133,10 @@ mod tests {
 
     #[test]
     fn what_no_decision_explains_is_found() {
-        let mut evidence = Evidence::default();
-        evidence.seen = BTreeMap::from([("/a/tk-1".into(), 5), ("/a/tk-2".into(), 5)]);
-        evidence.allowed = HashMap::from([("/a/tk-1".into(), 4), ("/a/tk-2".into(), 6)]);
+        let evidence = Evidence {
+            seen: BTreeMap::from([("/a/tk-1".into(), 5), ("/a/tk-2".into(), 5)]),
+            allowed: HashMap::from([("/a/tk-1".into(), 4), ("/a/tk-2".into(), 6)]),
+        };
         let found = evidence.unexplained();
         assert!(found.len() == 1 && found[0].starts_with("/a/tk-2 "), "{found:?}");
         assert_eq!(path(b"\0\0GET /a/tk-1-7 HTTP/1.1\r\n").as_deref(), Some("/a/tk-1-7"));
