@@ -2,7 +2,7 @@
 
 /// Changes whenever a record, a map or the meaning of a code changes. Pinned maps of another
 /// version are never reused.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Map: [`crate::settings::Settings`], one entry, written by the daemon.
 pub const SETTINGS: &str = "SETTINGS";

@@ -9,6 +9,11 @@ pub const KEYED: u32 = 1;
 /// The flow could not be entered: nothing of it may leave.
 pub const REFUSED: u32 = 2;
 
+/// TCP states, include/net/tcp_states.h.
+pub const SYN_SENT: u32 = 2;
+/// The same: closed.
+pub const CLOSE: u32 = 7;
+
 /// One redirected socket; made at connect or send, removed when the socket is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

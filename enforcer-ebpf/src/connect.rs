@@ -4,7 +4,7 @@
 use crate::caller;
 use crate::ctx::{self, Family};
 use crate::gate;
-use crate::refuse::{count_dns, count_tcp};
+use crate::refuse::count_dns;
 use crate::remember::{remember, verdict};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -31,10 +31,10 @@ fn try_connect(ctx: &SockAddrContext, family: Family) -> Result<(), Reason> {
     let caller = caller::current();
     remember(ctx, settings.netns, &caller, to, protocol)?;
     ctx::redirect(ctx, family, &to.addr, port);
+    // A stream is counted when it has a port and its SYN leaves (`sock_ops`): before that it can
+    // still fail without a trace.
     if protocol == UDP {
         count_dns(caller.cgroup);
-    } else {
-        count_tcp(caller.cgroup);
     }
     Ok(())
 }

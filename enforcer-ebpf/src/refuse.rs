@@ -56,12 +56,21 @@ pub fn refuse_call(hook: Hook, reason: Reason, detail: u32) {
     refuse(&caller::current(), &what);
 }
 
-/// Counts a TCP connect that was sent to the proxy.
+/// Counts a TCP connect whose SYN goes to the proxy.
 #[inline(always)]
 pub fn count_tcp(cgroup: u64) {
     if let Some(row) = row(cgroup) {
         // SAFETY: a field of a live map value.
         bump(unsafe { core::ptr::addr_of_mut!((*row).tcp) });
+    }
+}
+
+/// Counts a TCP connect that was sent to the proxy and never became a connection.
+#[inline(always)]
+pub fn count_unconnected(cgroup: u64) {
+    if let Some(row) = row(cgroup) {
+        // SAFETY: a field of a live map value.
+        bump(unsafe { core::ptr::addr_of_mut!((*row).unconnected) });
     }
 }
 
@@ -91,7 +100,7 @@ fn row(cgroup: u64) -> Option<*mut Counters> {
     if let Some(row) = COUNTERS.get_ptr_mut(cgroup) {
         return Some(row);
     }
-    let zero = Counters { tcp: 0, dns: 0, refused: [0; REASONS] };
+    let zero = Counters { tcp: 0, unconnected: 0, dns: 0, refused: [0; REASONS] };
     // Another CPU may have made it first: then the look-up below finds that one.
     let _made_or_full = COUNTERS.insert(cgroup, zero, u64::from(BPF_NOEXIST));
     COUNTERS.get_ptr_mut(cgroup).or_else(|| COUNTERS.get_ptr_mut(OTHERS))

@@ -5,7 +5,7 @@ use crate::ALLOW;
 use crate::caller;
 use crate::ctx::field;
 use crate::maps::{FLOWS, SOCKETS};
-use crate::refuse::{Refused, refuse};
+use crate::refuse::{Refused, count_tcp, count_unconnected, refuse};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
@@ -17,11 +17,7 @@ use aya_ebpf::programs::SockOpsContext;
 use enforcer_common::event::{Hook, Reason};
 use enforcer_common::flow::FlowKey;
 use enforcer_common::matching::{AF_INET, TCP, Words, bytes, mapped, words};
-use enforcer_common::socket::{KEYED, REFUSED, SocketEntry, UNKEYED};
-
-/// TCP states, include/net/tcp_states.h.
-const SYN_SENT: u32 = 2;
-const CLOSE: u32 = 7;
+use enforcer_common::socket::{CLOSE, KEYED, REFUSED, SYN_SENT, SocketEntry, UNKEYED};
 
 #[sock_ops]
 pub fn sock_ops(ctx: SockOpsContext) -> u32 {
@@ -84,6 +80,7 @@ fn enter(ctx: &SockOpsContext) {
     }
     entry.key = key;
     entry.state = KEYED;
+    count_tcp(entry.flow.cgroup);
     let flags = ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG;
     // Without the callback an entry of a failed connect waits for the daemon's sweep.
     let _set = ctx.set_cb_flags(flags as i32);
@@ -103,5 +100,6 @@ fn leave(ctx: &SockOpsContext) {
         let key = entry.key;
         let _gone = FLOWS.remove(key);
         entry.state = UNKEYED;
+        count_unconnected(entry.flow.cgroup);
     }
 }

@@ -9,7 +9,8 @@ use crate::record::Recorder;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the kernel counts as sent to the proxy; every other name is a reason of a refusal.
+/// What the kernel counts as sent to the proxy and connected; every other name is a reason of a
+/// refusal.
 pub const REDIRECTED: &str = "redirected";
 /// How often the counters are read again until two readings are the same.
 const TRIES: usize = 10;
@@ -58,7 +59,7 @@ impl std::fmt::Debug for Completeness {
 struct State {
     /// Refusals that were read and not written yet.
     waiting: BTreeMap<Key, u64>,
-    /// Recorded now, but refused before this run.
+    /// Read in this run, but refused before it.
     before: BTreeMap<Key, u64>,
 }
 
@@ -76,27 +77,26 @@ impl Completeness {
             base = now;
             since = capture::boottime_ns();
         }
+        capture.begin(since);
         Self { capture, recorder, base, since, state: Mutex::default() }
     }
 
-    /// Whether a refusal belongs to an earlier run.
-    pub(crate) fn is_before(&self, boot_ns: u64) -> bool {
-        boot_ns < self.since
-    }
-
-    /// A refusal was read.
-    pub(crate) fn read(&self, agent: &str, reason: &str) {
-        let mut state = self.state();
-        *state.waiting.entry((agent.to_owned(), reason.to_owned())).or_default() += 1;
-    }
-
-    /// Refusals were recorded; `before` of them belong to an earlier run.
-    pub(crate) fn written(&self, agent: &str, reason: &str, count: u64, before: u64) {
+    /// A refusal of this moment (`CLOCK_BOOTTIME`, nanoseconds) was read. One of an earlier run is
+    /// taken off from the first, not when it is written: till then it would hide others.
+    pub(crate) fn read(&self, agent: &str, reason: &str, boot_ns: u64) {
         let mut state = self.state();
         let key = (agent.to_owned(), reason.to_owned());
-        let waiting = state.waiting.entry(key.clone()).or_default();
+        if boot_ns < self.since {
+            *state.before.entry(key.clone()).or_default() += 1;
+        }
+        *state.waiting.entry(key).or_default() += 1;
+    }
+
+    /// Refusals were recorded.
+    pub(crate) fn written(&self, agent: &str, reason: &str, count: u64) {
+        let mut state = self.state();
+        let waiting = state.waiting.entry((agent.to_owned(), reason.to_owned())).or_default();
         *waiting = waiting.saturating_sub(count);
-        *state.before.entry(key).or_default() += before;
     }
 
     /// Every count, by agent and name.
@@ -117,9 +117,12 @@ impl Completeness {
         for (key, count) in recorded.refused.into_iter().chain(state.waiting.clone()) {
             sums.entry(key).or_default().1 += count;
         }
-        for (key, count) in &state.before {
-            let sum = sums.entry(key.clone()).or_default();
-            sum.1 = sum.1.saturating_sub(*count);
+        // Connections that waited in the backlog for this run were counted in an earlier one.
+        let waited = self.capture.earlier();
+        let waited = waited.into_iter().map(|(agent, n)| ((agent, REDIRECTED.to_owned()), n));
+        for (key, count) in state.before.clone().into_iter().chain(waited) {
+            let sum = sums.entry(key).or_default();
+            sum.1 = sum.1.saturating_sub(count);
         }
         let line = |((agent, what), (kernel, recorded))| Line { agent, what, kernel, recorded };
         sums.into_iter().map(line).filter(|line| (line.kernel, line.recorded) != (0, 0)).collect()
@@ -134,7 +137,8 @@ fn counts(capture: &Capture) -> BTreeMap<Key, u64> {
     let mut counts = BTreeMap::new();
     for row in capture.counters() {
         let agent = row.agent.as_ref().map_or_else(String::new, ToString::to_string);
-        *counts.entry((agent.clone(), REDIRECTED.to_owned())).or_default() += row.redirected;
+        *counts.entry((agent.clone(), REDIRECTED.to_owned())).or_default() +=
+            row.redirected.saturating_sub(row.unconnected);
         for (reason, count) in row.refused {
             *counts.entry((agent.clone(), reason.to_owned())).or_default() += count;
         }
@@ -155,6 +159,7 @@ mod tests {
         CounterRow {
             agent: AgentName::parse("a"),
             redirected,
+            unconnected: 0,
             dns: 0,
             refused: BTreeMap::from([("protocol", refused)]),
         }
@@ -195,16 +200,25 @@ mod tests {
         assert_eq!(line(REDIRECTED).unwrap().unexplained(), 0);
         assert_eq!(line("protocol").unwrap().unexplained(), 7);
         for _ in 0..7 {
-            all.read("a", "protocol");
+            all.read("a", "protocol", u64::MAX);
         }
         assert_eq!(line("protocol").unwrap().unexplained(), 0, "read is not lost");
-        // Three of an earlier run come with them.
+        // Three of an earlier run come with them; they stand for none of this one's.
+        for _ in 0..3 {
+            all.read("a", "protocol", 0);
+        }
+        assert_eq!(line("protocol").unwrap().recorded, 7);
         let end = v1::FlowEnd::default();
         recorder.whole_flow(start(Some(10)), Vec::new(), end).await.unwrap();
-        all.written("a", "protocol", 7, 3);
+        all.written("a", "protocol", 10);
         let found = line("protocol").unwrap();
         assert_eq!((found.kernel, found.recorded), (7, 7));
-        assert!(all.is_before(0) && !all.is_before(u64::MAX));
+        // One that waited in the backlog was counted before; it explains none of this run's.
+        let third = recorder.open_flow(start(None)).await.unwrap();
+        let Capture::Fake(fake) = &*capture else { unreachable!() };
+        fake.waited("a");
+        assert_eq!(line(REDIRECTED).unwrap().recorded, 2);
+        drop(third);
         drop((log, second));
         recorder.shutdown().await;
     }

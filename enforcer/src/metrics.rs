@@ -256,12 +256,13 @@ impl Parts {
             row.agent.as_ref().map_or_else(String::new, ToString::to_string)
         };
         for (name, help, pick) in [
-            ("kernel_redirected", "TCP connects sent to the proxy", 0_u8),
-            ("kernel_dns", "Datagrams sent to the resolver", 1),
+            ("kernel_redirected", "TCP connects sent to the proxy", 0_usize),
+            ("kernel_unconnected", "TCP connects that ended before there was a connection", 1),
+            ("kernel_dns", "Datagrams sent to the resolver", 2),
         ] {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for row in &rows {
-                let count = if pick == 0 { row.redirected } else { row.dns };
+                let count = [row.redirected, row.unconnected, row.dns][pick];
                 let labels = [("agent", agent(row))];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }

@@ -79,6 +79,8 @@ pub struct Deployment {
     pins: PathBuf,
     logs: u32,
     manager: Option<Manager>,
+    /// Descriptors that the daemon may have; none: what this process may.
+    files: Option<u32>,
 }
 
 /// What a deployment is made of.
@@ -117,6 +119,7 @@ impl Deployment {
             dir,
             logs: 0,
             manager: None,
+            files: None,
         };
         let server_toml = all.dir.join("server.toml");
         fs::write(
@@ -220,7 +223,15 @@ impl Deployment {
     pub fn spawn_daemon(&mut self) {
         self.logs += 1;
         let out = fs::File::create(self.log()).expect("a log file");
-        let mut command = self.enforcer();
+        let mut command = match self.files {
+            None => self.enforcer(),
+            Some(files) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", self.host_ns)).args(["--", "prlimit"]);
+                command.arg(format!("--nofile={files}:{files}")).arg(enforcer());
+                command
+            }
+        };
         command.args(["daemon", "--config"]).arg(&self.config);
         self.daemon = Some(match &mut self.manager {
             Some(manager) => manager.spawn(&command, &out),
@@ -268,6 +279,24 @@ impl Deployment {
         self.start_daemon();
         let kept = self.manager.as_mut().expect("just set").kept();
         kept.into_iter().map(String::from).collect()
+    }
+
+    /// Starts the daemon again with so few descriptors.
+    pub fn restart_with_files(&mut self, files: u32) {
+        self.kill_daemon();
+        self.files = Some(files);
+        self.start_daemon();
+    }
+
+    /// Starts the daemon again, its kernel half made anew, with this text of its configuration
+    /// replaced.
+    pub fn restart_with(&mut self, from: &str, to: &str) {
+        self.kill_daemon();
+        let toml = fs::read_to_string(&self.config).expect("readable");
+        assert!(toml.contains(from), "{from} is not in the configuration");
+        fs::write(&self.config, toml.replace(from, to)).expect("written");
+        must(self.enforcer().args(["detach", "--config"]).arg(&self.config));
+        self.start_daemon();
     }
 
     /// Ends the daemon as a service manager does, and waits for its end.

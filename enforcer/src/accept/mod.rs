@@ -4,10 +4,12 @@
 //! is closed, counted, and nobody guesses. It knows no protocol and decides
 //! nothing but how many connections there may be; those past it are recorded too.
 
+mod descriptors;
 mod places;
 mod pulse;
 mod turned_away;
 
+pub use descriptors::fit;
 pub use pulse::{Pulse, Pulses};
 
 use crate::capture::{Capture, Captured};

@@ -12,7 +12,7 @@ mod refusals;
 mod reload;
 mod status;
 
-use crate::accept::Accept;
+use crate::accept::{self, Accept};
 use crate::approval::{Approvals, client};
 use crate::capture::{self, Capture};
 use crate::completeness::Completeness;
@@ -44,7 +44,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(15);
 
 /// Runs the daemon until it is told to stop. Must be called inside a runtime.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(mut config: Config) -> anyhow::Result<()> {
+    accept::fit(&mut config.limits);
     let config = Arc::new(config);
     let signals = Signals::new()?;
 

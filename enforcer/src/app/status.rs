@@ -89,6 +89,7 @@ impl Reporter {
                 counters.push(Counter { agent: agent.clone(), name, value });
             };
             add("redirected".to_owned(), row.redirected);
+            add("unconnected".to_owned(), row.unconnected);
             add("dns".to_owned(), row.dns);
             for (reason, count) in &row.refused {
                 add(format!("refused.{reason}"), *count);

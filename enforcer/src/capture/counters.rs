@@ -17,6 +17,8 @@ pub struct CounterRow {
     pub agent: Option<AgentName>,
     /// TCP connects that were sent to the proxy.
     pub redirected: u64,
+    /// Of them those that ended before they were connections, so that there was none to accept.
+    pub unconnected: u64,
     /// UDP connects and sends that were sent to the resolver.
     pub dns: u64,
     /// Refusals in the kernel by reason; reasons that never occurred are left out.
@@ -52,6 +54,7 @@ impl Ledger {
 
 fn add(sum: &mut Counters, more: &Counters) {
     sum.tcp += more.tcp;
+    sum.unconnected += more.unconnected;
     sum.dns += more.dns;
     for (sum, more) in sum.refused.iter_mut().zip(more.refused) {
         *sum += more;
@@ -65,7 +68,7 @@ fn row(agent: Option<AgentName>, sum: &Counters) -> CounterRow {
         .filter(|(_, count)| *count > 0)
         .map(|(reason, count)| (reason.name(), count))
         .collect();
-    CounterRow { agent, redirected: sum.tcp, dns: sum.dns, refused }
+    CounterRow { agent, redirected: sum.tcp, unconnected: sum.unconnected, dns: sum.dns, refused }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::counters::CounterRow;
 use super::events::Refusal;
 use super::{Captured, Layer};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,13 @@ pub struct Fake {
     send: UnboundedSender<Refusal>,
     receive: tokio::sync::Mutex<UnboundedReceiver<Refusal>>,
     beats: AtomicU64,
-    counters: Mutex<Vec<CounterRow>>,
+    counted: Box<Mutex<Counted>>,
+}
+
+#[derive(Default)]
+struct Counted {
+    rows: Vec<CounterRow>,
+    earlier: BTreeMap<String, u64>,
 }
 
 impl Default for Fake {
@@ -28,7 +34,7 @@ impl Default for Fake {
             send,
             receive: tokio::sync::Mutex::new(receive),
             beats: AtomicU64::new(0),
-            counters: Mutex::default(),
+            counted: Box::default(),
         }
     }
 }
@@ -57,7 +63,18 @@ impl Fake {
 
     /// What [`super::Capture::counters`] returns from now on.
     pub fn count(&self, rows: Vec<CounterRow>) {
-        *lock(&self.counters) = rows;
+        lock(&self.counted).rows = rows;
+    }
+
+    /// An accepted connection of this agent was made before this run.
+    pub fn waited(&self, agent: &str) {
+        *lock(&self.counted).earlier.entry(agent.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn begin(&self, _boot_ns: u64) {}
+
+    pub(super) fn earlier(&self) -> BTreeMap<String, u64> {
+        lock(&self.counted).earlier.clone()
     }
 
     pub(super) fn take_tcp(&self, peer: SocketAddr) -> Option<Captured> {
@@ -73,7 +90,7 @@ impl Fake {
     }
 
     pub(super) fn counters(&self) -> Vec<CounterRow> {
-        lock(&self.counters).clone()
+        lock(&self.counted).rows.clone()
     }
 
     pub(super) async fn next_refusal(&self) -> Refusal {

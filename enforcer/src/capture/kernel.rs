@@ -15,9 +15,11 @@ use crate::config::Config;
 use crate::run::control::socket_path;
 use enforcer_common::flow::FlowEntry;
 use enforcer_common::settings::Settings;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often old entries are swept, at most.
@@ -40,6 +42,9 @@ pub struct Kernel {
     ledger: Ledger,
     refusals: Stream,
     swept: AtomicU64,
+    /// When this run began.
+    since: AtomicU64,
+    earlier: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Kernel {
@@ -86,13 +91,29 @@ impl Kernel {
             ledger: Ledger::default(),
             refusals: Stream::default(),
             swept: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            earlier: Mutex::default(),
         };
         kernel.verify_attached()?;
         Ok(kernel)
     }
 
     pub(super) fn take_tcp(&self, peer: SocketAddr) -> Option<Captured> {
-        self.captured(&self.tables.take_tcp(self.netns, peer)?)
+        let entry = self.tables.take_tcp(self.netns, peer)?;
+        let captured = self.captured(&entry)?;
+        if entry.boot_ns < self.since.load(Ordering::Relaxed) {
+            let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+            *earlier.entry(captured.principal.agent.to_string()).or_default() += 1;
+        }
+        Some(captured)
+    }
+
+    pub(super) fn begin(&self, boot_ns: u64) {
+        self.since.store(boot_ns, Ordering::Relaxed);
+    }
+
+    pub(super) fn earlier(&self) -> BTreeMap<String, u64> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn peek_udp(&self, peer: SocketAddr) -> Option<Captured> {

@@ -88,6 +88,17 @@ impl Capture {
         each!(self.take_tcp(peer))
     }
 
+    /// This run begins: what was connected before (`CLOCK_BOOTTIME`, nanoseconds) is an earlier
+    /// one's.
+    pub fn begin(&self, boot_ns: u64) {
+        each!(self.begin(boot_ns));
+    }
+
+    /// How many of the TCP flows that were taken were connected before this run, by agent.
+    pub fn earlier(&self) -> std::collections::BTreeMap<String, u64> {
+        each!(self.earlier())
+    }
+
     /// The flow behind a datagram to the resolver; it stays until the client's socket is closed.
     /// `None`: drop the datagram.
     pub fn peek_udp(&self, peer: SocketAddr) -> Option<Captured> {

@@ -6,6 +6,7 @@ use crate::run::control::StatusReport;
 use crate::run::runtime_dir;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,9 +48,11 @@ fn unanswered(args: &Args, error: &anyhow::Error) -> ExitCode {
     let why = error.downcast_ref::<Unanswered>();
     let running = matches!(why, Some(Unanswered::Refused(_)));
     let pins = pins(&pin_dir(args.config.as_deref()));
-    // Who sees the pins is outside.
+    // Who sees the pins is outside, or root inside: that one the unix layer keeps from the socket.
     let blind = pins.as_ref().map_or(true, Vec::is_empty);
-    if running || (blind && inside(args.config.as_deref())) {
+    let denied =
+        matches!(why, Some(Unanswered::Absent(_, kind)) if *kind == ErrorKind::PermissionDenied);
+    if running || ((blind || denied) && inside(args.config.as_deref())) {
         let me = whoami();
         if args.json {
             let value = serde_json::json!({
@@ -190,7 +193,7 @@ pub(super) fn pins(dir: &Path) -> Result<Vec<String>, String> {
             names.sort();
             Ok(names)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(format!("{} cannot be read ({error}); try as root", dir.display())),
     }
 }
@@ -326,8 +329,7 @@ mod tests {
             within(&refused, true, Some(&me)).contains("agent     ci: this process is governed")
         );
         assert!(within(&refused, true, None).contains("runs, and does not answer this process"));
-        let absent =
-            anyhow::Error::from(Unanswered::Absent("/x".into(), std::io::ErrorKind::NotFound));
+        let absent = anyhow::Error::from(Unanswered::Absent("/x".into(), ErrorKind::NotFound));
         assert!(within(&absent, false, None).contains("cannot be told from here"));
     }
 

@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Refusals alike within this time are one record.
 const TOGETHER: Duration = Duration::from_secs(60);
+/// How often the counters are looked at for what has no record.
+const COUNT: Duration = Duration::from_secs(10);
 /// How often it is looked for what is due.
 const LOOK: Duration = Duration::from_secs(1);
 /// Kinds of refusals that are counted at once; past it all are written out.
@@ -74,8 +76,6 @@ struct Seen {
     /// The first of them.
     refusal: Refusal,
     waiting: u64,
-    /// Of them those that were refused before this run of the daemon.
-    before: u64,
     first_ns: i64,
     last_ns: i64,
     destinations: Vec<String>,
@@ -109,7 +109,7 @@ impl Refusals {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut counts = interval(TOGETHER);
+        let mut counts = interval(COUNT);
         counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let capture = Arc::clone(&self.capture);
         loop {
@@ -134,7 +134,7 @@ impl Refusals {
             self.dropped = refusal.dropped;
         }
         let kind = self.kind(&refusal);
-        self.completeness.read(&kind.agent, kind.reason);
+        self.completeness.read(&kind.agent, kind.reason, refusal.boot_ns);
         if !self.seen.contains_key(&kind) {
             if self.seen.len() >= KINDS {
                 self.write_out(Duration::ZERO).await;
@@ -151,13 +151,11 @@ impl Refusals {
             );
         }
         let at = unix_ns(refusal.boot_ns);
-        let before = u64::from(self.completeness.is_before(refusal.boot_ns));
         let destination = self.destination(&refusal);
         let fresh = !self.seen.contains_key(&kind);
         let seen = self.seen.entry(kind.clone()).or_insert_with(|| Seen {
             refusal: refusal.clone(),
             waiting: 0,
-            before: 0,
             first_ns: at,
             last_ns: at,
             destinations: Vec::new(),
@@ -168,7 +166,6 @@ impl Refusals {
             seen.first_ns = at;
         }
         seen.waiting += 1;
-        seen.before += before;
         seen.last_ns = at;
         if let Some(destination) = destination
             && seen.destinations.len() < DESTINATIONS
@@ -232,7 +229,7 @@ impl Refusals {
 
     async fn write(&mut self, kind: &Kind) {
         let Some(seen) = self.seen.get(kind) else { return };
-        let (count, before) = (seen.waiting, seen.before);
+        let count = seen.waiting;
         let mut start = self.start(&seen.refusal);
         start.refusal = Some(v1::KernelRefusal {
             hook: kind.hook.to_owned(),
@@ -248,9 +245,8 @@ impl Refusals {
         seen.written = Instant::now();
         if written {
             seen.waiting = 0;
-            seen.before = 0;
             seen.destinations.clear();
-            self.completeness.written(&kind.agent, kind.reason, count, before);
+            self.completeness.written(&kind.agent, kind.reason, count);
         }
     }
 

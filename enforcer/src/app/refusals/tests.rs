@@ -146,6 +146,7 @@ async fn what_only_the_kernel_counted_gets_a_record_with_its_count() {
     fake.count(vec![CounterRow {
         agent: AgentName::parse("a"),
         redirected: 5,
+        unconnected: 0,
         dns: 0,
         refused: [("protocol", 30)].into(),
     }]);

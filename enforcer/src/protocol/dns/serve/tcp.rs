@@ -57,11 +57,13 @@ async fn serve_until(
         return turn_away(&captured, &inputs).await;
     };
     let captured = inputs.capture.look_up(captured).await;
-    let mut log = None;
-    let ended = questions(stream, &captured, &inputs, &mut log, shutdown).await;
-    let Some(log) = log else {
-        return;
+    // At once, also when no question follows: the kernel has counted the connection.
+    let start = handle::start(&captured, &inputs, Transport::Tcp);
+    let log = match inputs.recorder.open_flow(start).await {
+        Ok(log) => log,
+        Err(error) => return handle::not_recorded(&inputs, &error),
     };
+    let ended = questions(stream, &captured, &inputs, &log, shutdown).await;
     let (outcome, error) = match ended {
         Ok(()) => ("complete", String::new()),
         Err(Stop::Io(error)) => ("failed", error.to_string()),
@@ -104,7 +106,7 @@ async fn questions(
     mut stream: TcpStream,
     captured: &Captured,
     inputs: &DnsInputs,
-    log: &mut Option<FlowLog>,
+    log: &FlowLog,
     shutdown: &CancellationToken,
 ) -> Result<(), Stop> {
     stream.set_nodelay(true)?;
@@ -115,24 +117,14 @@ async fn questions(
             return Ok(());
         };
         let handled = handle::packet(&packet, captured, inputs, Transport::Tcp);
-        if let Some(record) = handled.record {
-            let flow = match log {
-                Some(flow) => flow,
-                None => {
-                    let start = handle::start(captured, inputs, Transport::Tcp);
-                    let opened = inputs.recorder.open_flow(start).await;
-                    log.insert(opened.map_err(Stop::Record)?)
-                }
-            };
-            if !record.events.is_empty() {
-                let recorded = flow.append_all(record.events, Durability::Logged).await;
-                if let Err(error) = recorded {
-                    if let Some(reply) = handled.unrecorded.as_deref().and_then(codec::frame) {
-                        patiently(stream.write_all(&reply)).await?;
-                    }
-                    return Err(Stop::Record(error));
-                }
+        if let Some(record) = handled.record
+            && !record.events.is_empty()
+            && let Err(error) = log.append_all(record.events, Durability::Logged).await
+        {
+            if let Some(reply) = handled.unrecorded.as_deref().and_then(codec::frame) {
+                patiently(stream.write_all(&reply)).await?;
             }
+            return Err(Stop::Record(error));
         }
         match handled.reply.as_deref().and_then(codec::frame) {
             Some(reply) => patiently(stream.write_all(&reply)).await?,
