@@ -45,13 +45,15 @@ pub enum Reason {
     Received = 17,
     /// A unix socket outside of the agent that the configuration does not name.
     UnixPeer = 18,
+    /// The agent holds its share of the table of captured flows.
+    Share = 19,
 }
 
 /// Slots that [`crate::counters::Counters`] keeps for reasons.
 pub const REASONS: usize = 24;
 
 /// Every reason, in the order of its code.
-pub const ALL_REASONS: [Reason; 19] = [
+pub const ALL_REASONS: [Reason; 20] = [
     Reason::NotReady,
     Reason::Stale,
     Reason::Namespace,
@@ -71,6 +73,7 @@ pub const ALL_REASONS: [Reason; 19] = [
     Reason::Ring,
     Reason::Received,
     Reason::UnixPeer,
+    Reason::Share,
 ];
 
 const _: () = assert!(ALL_REASONS.len() <= REASONS);
@@ -103,6 +106,7 @@ impl Reason {
             Self::Ring => "io-uring",
             Self::Received => "received-socket",
             Self::UnixPeer => "unix-peer",
+            Self::Share => "agent-flows-full",
         }
     }
 }

@@ -40,14 +40,27 @@ pub struct FlowEntry {
     pub uid: u32,
     /// Real group id of the caller.
     pub gid: u32,
-    /// Explicit padding, zero.
-    pub pad: u32,
+    /// What the caller ran ([`image`]). Only of streams; 0 when unknown.
+    pub image: u32,
     /// Command name of the caller, NUL padded.
     pub comm: [u8; 16],
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 32);
 const _: () = assert!(size_of::<FlowEntry>() == 80);
+
+/// Magic numbers (include/uapi/linux/magic.h) of file systems whose inodes have another number in
+/// the kernel than `stat` tells: overlayfs, FUSE, NFS. There the inode counts as 0.
+pub const OWN_NUMBERS: [u64; 3] = [0x794c_7630, 0x6573_5546, 0x6969];
+
+/// Stands for what a process runs: its executable's inode number, and the address where its stack
+/// began (`mm_struct.start_stack`, field 28 of `/proc/PID/stat`), another after each exec. Never 0.
+pub const fn image(inode: u64, stack: u64) -> u32 {
+    // Finalizer of MurmurHash3 over both, so that neither can make up for the other.
+    let mixed =
+        (inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stack).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed >> 32) as u32 | 1
+}
 
 #[cfg(feature = "user")]
 mod pod {

@@ -25,6 +25,14 @@ pub struct Offsets {
     pub kernfs_parent: u32,
     /// `kernfs_node.id`.
     pub kernfs_id: u32,
+    /// `inode.i_ino`.
+    pub inode_number: u32,
+    /// `task_struct.mm`.
+    pub task_mm: u32,
+    /// `mm_struct.exe_file`.
+    pub mm_exe: u32,
+    /// `mm_struct.start_stack`.
+    pub mm_stack: u32,
     /// `task_struct.cgroups`.
     pub task_cgroups: u32,
     /// `css_set.dfl_cgrp`.
@@ -57,7 +65,7 @@ pub struct Offsets {
     pub complete: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 96);
+const _: () = assert!(size_of::<Offsets>() == 112);
 
 /// Magic number of cgroup2 (include/uapi/linux/magic.h).
 pub const CGROUP2_MAGIC: u64 = 0x6367_7270;

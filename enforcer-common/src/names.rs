@@ -2,7 +2,7 @@
 
 /// Changes whenever a record, a map or the meaning of a code changes. Pinned maps of another
 /// version are never reused.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Map: [`crate::settings::Settings`], one entry, written by the daemon.
 pub const SETTINGS: &str = "SETTINGS";
@@ -12,6 +12,8 @@ pub const BEAT: &str = "BEAT";
 pub const FLOWS: &str = "FLOWS";
 /// Map: socket cookie to [`crate::socket::SocketEntry`].
 pub const SOCKETS: &str = "SOCKETS";
+/// Map: agent (the id of its cgroup) to the sockets that it has in [`SOCKETS`].
+pub const HELD: &str = "HELD";
 /// Map: cgroup id to [`crate::counters::Counters`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Map: ring buffer of [`crate::event::RefusalRecord`].
@@ -28,8 +30,10 @@ pub const GOVERNED: &str = "GOVERNED";
 pub const UNIX_NAMES: &str = "UNIX_NAMES";
 
 /// Every map, for pins and checks.
-pub const MAPS: [&str; 10] =
-    [SETTINGS, BEAT, FLOWS, SOCKETS, COUNTERS, REFUSALS, DROPPED, OFFSETS, GOVERNED, UNIX_NAMES];
+pub const MAPS: [&str; 11] = [
+    SETTINGS, BEAT, FLOWS, SOCKETS, HELD, COUNTERS, REFUSALS, DROPPED, OFFSETS, GOVERNED,
+    UNIX_NAMES,
+];
 
 /// Sockets that can be redirected at once unless the daemon sets another number.
 pub const MAX_SOCKETS: u32 = 65_536;

@@ -13,9 +13,14 @@ pub struct Settings {
     pub proxy_port: u32,
     /// The resolver's UDP and TCP port on 127.0.0.1 and `::1`, host order.
     pub dns_port: u32,
+    /// Redirected sockets that one agent can have at once.
+    pub max_agent_flows: u32,
+    /// How many levels below the cgroup2 mount agents' cgroups are; 0 when governed roots lie at
+    /// different depths.
+    pub agent_level: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 24);
+const _: () = assert!(size_of::<Settings>() == 32);
 
 impl Settings {
     /// Whether the daemon has filled everything in.
@@ -24,6 +29,7 @@ impl Settings {
             && self.heartbeat_limit_ns != 0
             && self.proxy_port != 0
             && self.dns_port != 0
+            && self.max_agent_flows != 0
     }
 
     /// Whether a daemon that last beat at `beat` counts as alive at `now` (both
@@ -49,9 +55,17 @@ mod tests {
     #[test]
     fn nothing_is_ready_by_default() {
         assert!(!Settings::default().ready());
-        let full = Settings { netns: 1, heartbeat_limit_ns: 1, proxy_port: 1, dns_port: 1 };
+        let full = Settings {
+            netns: 1,
+            heartbeat_limit_ns: 1,
+            proxy_port: 1,
+            dns_port: 1,
+            max_agent_flows: 1,
+            agent_level: 0,
+        };
         assert!(full.ready());
         assert!(!Settings { netns: 0, ..full }.ready());
         assert!(!Settings { dns_port: 0, ..full }.ready());
+        assert!(!Settings { max_agent_flows: 0, ..full }.ready());
     }
 }

@@ -20,6 +20,8 @@ pub const CLOSE: u32 = 7;
 pub struct SocketEntry {
     /// The caller and the destination that it asked for last.
     pub flow: FlowEntry,
+    /// The agent in whose share it counts; 0 where it counts in none.
+    pub agent: u64,
     /// Where the flow lies in the table of flows, when `state` is [`KEYED`].
     pub key: FlowKey,
     /// IPPROTO_TCP (6) or IPPROTO_UDP (17).
@@ -28,4 +30,4 @@ pub struct SocketEntry {
     pub state: u32,
 }
 
-const _: () = assert!(size_of::<SocketEntry>() == 120);
+const _: () = assert!(size_of::<SocketEntry>() == 128);

@@ -1,8 +1,8 @@
 //! Who calls: the facts that BPF knows of the current task.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-    bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    bpf_ktime_get_boot_ns, generated,
 };
 
 /// The current task.
@@ -24,15 +24,20 @@ pub fn current() -> Caller {
     let uid_gid = bpf_get_current_uid_gid();
     // SAFETY: helpers without arguments.
     let (cgroup, boot_ns) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns()) };
-    Caller {
+    let mut caller = Caller {
         cgroup,
         boot_ns,
         tgid: (pid_tgid >> 32) as u32,
         tid: pid_tgid as u32,
         uid: uid_gid as u32,
         gid: (uid_gid >> 32) as u32,
-        comm: bpf_get_current_comm().unwrap_or([0; 16]),
-    }
+        comm: [0; 16],
+    };
+    // Read to where it stays: a copy would take stack, of which there is little.
+    // SAFETY: the helper writes at most as many bytes as it is told, and zeros when it fails.
+    let _zeros_or_named =
+        unsafe { generated::bpf_get_current_comm(caller.comm.as_mut_ptr().cast(), 16) };
+    caller
 }
 
 /// Nobody: for packets, which have a socket but no caller.

@@ -29,7 +29,7 @@ fn try_connect(ctx: &SockAddrContext, family: Family) -> Result<(), Reason> {
     let to = ctx::endpoint(ctx, family);
     let port = redirect(settings, kind, protocol, to.port).ok_or(Reason::Protocol)?;
     let caller = caller::current();
-    remember(ctx, settings.netns, &caller, to, protocol)?;
+    remember(ctx, settings, &caller, to, protocol)?;
     ctx::redirect(ctx, family, &to.addr, port);
     // A stream is counted when it has a port and its SYN leaves (`sock_ops`): before that it can
     // still fail without a trace.

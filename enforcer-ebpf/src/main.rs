@@ -33,6 +33,7 @@ mod refuse;
 mod remember;
 mod sendmsg;
 mod setsockopt;
+mod share;
 mod sock_create;
 mod sock_ops;
 mod sock_release;

@@ -29,6 +29,10 @@ pub static FLOWS: HashMap<FlowKey, FlowEntry> = HashMap::pinned(MAX_SOCKETS + FL
 #[map]
 pub static SOCKETS: HashMap<u64, SocketEntry> = HashMap::pinned(MAX_SOCKETS, 0);
 
+/// How many of those each agent has, by the id of its cgroup.
+#[map]
+pub static HELD: HashMap<u64, u64> = HashMap::pinned(MAX_COUNTERS, 0);
+
 /// Counts, by cgroup id.
 #[map]
 pub static COUNTERS: HashMap<u64, Counters> = HashMap::pinned(MAX_COUNTERS, 0);

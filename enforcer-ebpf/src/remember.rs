@@ -4,11 +4,12 @@ use crate::caller::{self, Caller};
 use crate::ctx::{self, Endpoint, Family};
 use crate::maps::SOCKETS;
 use crate::refuse::{Refused, refuse};
-use crate::{ALLOW, DENY};
+use crate::{ALLOW, DENY, share};
 use aya_ebpf::programs::SockAddrContext;
 use enforcer_common::event::{Hook, Reason};
 use enforcer_common::flow::{FlowEntry, FlowKey};
 use enforcer_common::matching::{TCP, UDP, bytes};
+use enforcer_common::settings::Settings;
 use enforcer_common::socket::{SocketEntry, UNKEYED};
 
 /// Remembers, under the socket's cookie, who calls and where to.
@@ -18,41 +19,51 @@ use enforcer_common::socket::{SocketEntry, UNKEYED};
 #[inline(always)]
 pub fn remember(
     ctx: &SockAddrContext,
-    netns: u64,
+    settings: &Settings,
     caller: &Caller,
     to: Endpoint,
     protocol: u32,
 ) -> Result<(), Reason> {
     let cookie = ctx::cookie(ctx);
-    let flow = FlowEntry {
-        cookie,
-        cgroup: caller.cgroup,
-        boot_ns: caller.boot_ns,
-        orig_addr: bytes(&to.addr),
-        orig_port: to.port,
-        tgid: caller.tgid,
-        tid: caller.tid,
-        uid: caller.uid,
-        gid: caller.gid,
-        pad: 0,
-        comm: caller.comm,
-    };
     let protocol = if protocol == UDP { UDP } else { TCP };
-    if protocol == UDP
-        && let Some(known) = SOCKETS.get_ptr_mut(cookie)
-    {
-        // SAFETY: a live map value. Only this socket's own calls write it; a torn read mixes two
-        // destinations of one socket, and the resolver treats all destinations alike.
-        unsafe { (*known).flow = flow };
-        return Ok(());
-    }
+    let known = SOCKETS.get_ptr_mut(cookie);
+    let agent = match known {
+        // SAFETY: a live map value; this field is written once.
+        Some(known) => unsafe { (*known).agent },
+        None => share::take(caller.cgroup, settings)?,
+    };
+    // One value for both uses: a program has 512 bytes of stack.
     let entry = SocketEntry {
-        flow,
-        key: FlowKey { netns, addr: [0; 16], port: 0, protocol },
+        flow: FlowEntry {
+            cookie,
+            cgroup: caller.cgroup,
+            boot_ns: caller.boot_ns,
+            orig_addr: bytes(&to.addr),
+            orig_port: to.port,
+            tgid: caller.tgid,
+            tid: caller.tid,
+            uid: caller.uid,
+            gid: caller.gid,
+            image: 0,
+            comm: caller.comm,
+        },
+        agent,
+        key: FlowKey { netns: settings.netns, addr: [0; 16], port: 0, protocol },
         protocol,
         state: UNKEYED,
     };
-    SOCKETS.insert(cookie, entry, 0).map_err(|_| Reason::Full)
+    if protocol == UDP
+        && let Some(known) = known
+    {
+        // SAFETY: a live map value. Only this socket's own calls write it; a torn read mixes two
+        // destinations of one socket, and the resolver treats all destinations alike.
+        unsafe { (*known).flow = entry.flow };
+        return Ok(());
+    }
+    SOCKETS.insert(cookie, entry, 0).map_err(|_| {
+        share::give_back(agent);
+        Reason::Full
+    })
 }
 
 /// Turns a hook's result into its verdict; a refusal is counted and sent up.

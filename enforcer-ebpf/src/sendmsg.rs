@@ -45,7 +45,7 @@ fn try_sendmsg(ctx: &SockAddrContext, family: Family) -> Result<(), Reason> {
     }
     let port = redirect(settings, kind, protocol, to.port).ok_or(Reason::Protocol)?;
     let caller = caller::current();
-    remember(ctx, settings.netns, &caller, to, protocol)?;
+    remember(ctx, settings, &caller, to, protocol)?;
     ctx::redirect(ctx, family, &to.addr, port);
     count_dns(caller.cgroup);
     Ok(())

@@ -6,6 +6,7 @@ use crate::caller;
 use crate::ctx::field;
 use crate::maps::{FLOWS, SOCKETS};
 use crate::refuse::{Refused, count_tcp, count_unconnected, refuse};
+use crate::task;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
@@ -62,9 +63,13 @@ fn enter(ctx: &SockOpsContext) {
     // SAFETY: a live map value; connect wrote it just now, on this socket, in this call.
     let entry = unsafe { &mut *entry };
     let key = FlowKey { netns: entry.key.netns, addr: bytes(&addr), port, protocol: TCP };
+    // The caller is in connect, and can exec as soon as that returns.
+    if let Some(image) = task::offsets().and_then(task::current_image) {
+        entry.flow.image = image;
+    }
     // An entry that is there belongs to a connection that the proxy has not accepted: overwriting
     // it would give that connection's bytes to this caller.
-    if FLOWS.insert(key, entry.flow, u64::from(BPF_NOEXIST)).is_err() {
+    if FLOWS.insert(key, &entry.flow, u64::from(BPF_NOEXIST)).is_err() {
         entry.state = REFUSED;
         let refused = Refused {
             hook: Hook::SockOps,

@@ -4,10 +4,10 @@
 //! the proxy may not have accepted the connection yet, and takes it when it does.
 //! Only one that is closed before it was a connection takes its flow along.
 
-use crate::ALLOW;
 use crate::ctx::field;
 use crate::maps::{FLOWS, SOCKETS};
 use crate::refuse::count_unconnected;
+use crate::{ALLOW, share};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_sock;
@@ -31,7 +31,9 @@ pub fn sock_release(ctx: SockContext) -> i32 {
                 count_unconnected(entry.flow.cgroup);
             }
         }
+        let agent = entry.agent;
         let _gone = SOCKETS.remove(cookie);
+        share::give_back(agent);
     }
     ALLOW
 }

@@ -7,6 +7,7 @@
 
 use crate::maps::{GOVERNED, OFFSETS};
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
+use enforcer_common::flow::{OWN_NUMBERS, image};
 use enforcer_common::kernel::Offsets;
 use enforcer_common::names::MAX_ROOT_DEPTH;
 
@@ -92,4 +93,20 @@ pub fn is_own_cgroup_file(o: &Offsets, inode: u64, agent: u64) -> Option<bool> {
         depth += 1;
     }
     Some(false)
+}
+
+/// What the calling task runs.
+#[inline(always)]
+pub fn current_image(o: &Offsets) -> Option<u32> {
+    // SAFETY: a helper without arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let memory: u64 = read(task, o.task_mm)?;
+    let stack: u64 = read(memory, o.mm_stack)?;
+    let exe: u64 = read(memory, o.mm_exe)?;
+    let inode: u64 = read(exe, o.file_inode)?;
+    let system: u64 = read(inode, o.inode_sb)?;
+    let magic: u64 = read(system, o.sb_magic)?;
+    let number: u64 = read(inode, o.inode_number)?;
+    let own = magic == OWN_NUMBERS[0] || magic == OWN_NUMBERS[1] || magic == OWN_NUMBERS[2];
+    Some(image(if own { 0 } else { number }, stack))
 }

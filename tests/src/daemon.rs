@@ -352,9 +352,14 @@ impl Deployment {
                 "-c",
                 "mkdir -p \"$0\" && echo $$ > \"$0/cgroup.procs\" && exec \"$@\"",
             ])
-            .arg(cgroup2().join(self.governed.trim_start_matches('/')).join(agent))
+            .arg(self.agent_cgroup(agent))
             .arg(program);
         command
+    }
+
+    /// Where an agent's cgroup is, or will be.
+    pub fn agent_cgroup(&self, agent: &str) -> PathBuf {
+        cgroup2().join(self.governed.trim_start_matches('/')).join(agent)
     }
 
     /// An `enforcer approvals` command of a reviewer.

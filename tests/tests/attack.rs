@@ -150,6 +150,8 @@ fn a_daemon_with_few_descriptors_serves_other_agents() {
     all.verify();
 }
 
+/// One agent takes all of the table that it can get, another works on; then several take the whole
+/// of it: everybody is refused until it has room.
 #[test]
 fn a_full_table_of_flows_refuses_and_frees_itself() {
     let mut all = Fixture::start();
@@ -157,7 +159,11 @@ fn a_full_table_of_flows_refuses_and_frees_itself() {
     let sniffer = all.world.sniff_host();
     let child = attack(&all.deployment, "attacker", "idle", SECONDS);
     std::thread::sleep(Duration::from_millis(1_500));
-    // The table is one for all: while it is full, everybody is refused.
+    other(&all, "one agent's full share");
+    println!("tried, failed {}", ended("idle", &child.wait_with_output().expect("ends")));
+    let children: Vec<_> =
+        (0..4).map(|n| attack(&all.deployment, &format!("a{n}"), "idle", SECONDS)).collect();
+    std::thread::sleep(Duration::from_millis(1_500));
     let out = all
         .deployment
         .governed("calm", "curl")
@@ -165,10 +171,12 @@ fn a_full_table_of_flows_refuses_and_frees_itself() {
         .output()
         .expect("starts");
     assert!(!out.status.success(), "{}", text(&out));
-    let said = ended("idle", &child.wait_with_output().expect("ends"));
-    println!("tried, failed {said}");
+    for child in children {
+        println!("tried, failed {}", ended("idle", &child.wait_with_output().expect("ends")));
+    }
     let packets = sniffer.stop();
-    assert!(!packets.iter().any(|packet| storm::stray(packet, &[])), "something opened");
+    let stray = packets.iter().find(|packet| storm::stray(packet, &[HTTPS]));
+    assert!(stray.is_none(), "something opened: {stray:02x?}");
     eventually("the table has room again", Duration::from_secs(5), || {
         all.curl(&["https://api.test:8443/people"]).ends_with(" 200").then_some(())
     });

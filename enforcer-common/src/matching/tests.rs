@@ -1,7 +1,13 @@
 use super::*;
 
-const SETTINGS: Settings =
-    Settings { netns: 1, heartbeat_limit_ns: 1, proxy_port: 15_001, dns_port: 15_053 };
+const SETTINGS: Settings = Settings {
+    netns: 1,
+    heartbeat_limit_ns: 1,
+    proxy_port: 15_001,
+    dns_port: 15_053,
+    max_agent_flows: 1,
+    agent_level: 0,
+};
 
 fn v6(text: &str) -> Words {
     let addr: core::net::Ipv6Addr = text.parse().unwrap();

@@ -155,7 +155,9 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     health.check().await.context("the kernel half does not hold")?;
     tokio::spawn(until(draining.clone(), health.clone().run()));
     let reporter = status::Reporter::new(&inputs, &capture, &health, completeness);
-    let control = control::ControlInputs::new(Arc::clone(&config), reporter, health.guard());
+    let learn = move |cgroup: &std::path::Path| capture.learn(cgroup);
+    let control =
+        control::ControlInputs::new(Arc::clone(&config), reporter, health.guard(), Arc::new(learn));
     tokio::spawn(control::serve(
         listeners.control,
         Arc::new(control),

@@ -145,6 +145,10 @@ impl KernelTypes {
             kernfs_parent: at("kernfs_node", "__parent")
                 .or_else(|_| at("kernfs_node", "parent"))?,
             kernfs_id: at("kernfs_node", "id")?,
+            inode_number: at("inode", "i_ino")?,
+            task_mm: at("task_struct", "mm")?,
+            mm_exe: at("mm_struct", "exe_file")?,
+            mm_stack: at("mm_struct", "start_stack")?,
             task_cgroups: at("task_struct", "cgroups")?,
             css_set_cgroup: at("css_set", "dfl_cgrp")?,
             cgroup_level: at("cgroup", "level")?,

@@ -172,10 +172,29 @@ impl Paths {
         }
         let path = self.read(id)?;
         if known.len() >= KNOWN_PATHS {
+            // Those that are gone may still have records on their way; but there is an end.
+            known.retain(|id, _| self.alive(*id));
+        }
+        if known.len() >= KNOWN_PATHS {
             known.clear();
         }
         known.insert(id, path.clone());
         Some(path)
+    }
+
+    /// Looks at every cgroup below `dir`, so that each is known when it is gone. What comes and
+    /// goes meanwhile is left out.
+    pub(super) fn learn(&self, dir: &Path) {
+        let mut dirs = vec![dir.to_owned()];
+        while let Some(dir) = dirs.pop() {
+            if let Ok(meta) = fs::metadata(&dir) {
+                let _known = self.path(meta.ino());
+            }
+            let inner = fs::read_dir(&dir).into_iter().flatten().flatten();
+            dirs.extend(
+                inner.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()),
+            );
+        }
     }
 
     /// Whether the cgroup still exists.

@@ -73,7 +73,7 @@ impl Stream {
                 inner.waiting.pop_front();
                 return refusal;
             }
-            if let Err(error) = inner.fill(tables).await {
+            if let Err(error) = inner.fill(tables, identities).await {
                 tracing::error!(%error, "reading refusals from the kernel; they are only counted from here on");
                 std::future::pending::<()>().await;
             }
@@ -82,7 +82,7 @@ impl Stream {
 }
 
 impl Inner {
-    async fn fill(&mut self, tables: &Tables) -> io::Result<()> {
+    async fn fill(&mut self, tables: &Tables, identities: &Identities) -> io::Result<()> {
         if self.ring.is_none() {
             let ring = tables
                 .take_refusals()
@@ -102,7 +102,10 @@ impl Inner {
                 break;
             };
             // A record of another size cannot be ours; its verdict stands all the same.
-            self.waiting.extend(RefusalRecord::from_bytes(&item));
+            let Some(record) = RefusalRecord::from_bytes(&item) else { continue };
+            // Now, while the cgroup is there: others wait before this one.
+            let _known = identities.path(record.cgroup);
+            self.waiting.push_back(record);
         }
         Ok(())
     }
@@ -131,7 +134,7 @@ async fn refusal(record: &RefusalRecord, dropped: u64, identities: &Identities) 
         tid: 0,
         uid: record.uid,
         gid: 0,
-        pad: 0,
+        image: 0,
         comm: record.comm,
     };
     let principal = match identities.principal(&caller) {

@@ -12,7 +12,7 @@ use enforcer_common::flow::{FlowEntry, FlowKey};
 use enforcer_common::kernel::Offsets;
 use enforcer_common::matching::{TCP, UDP};
 use enforcer_common::names::{
-    BEAT, COUNTERS, DROPPED, FLOW_SLACK, FLOWS, GOVERNED, MAPS, OFFSETS, REFUSALS, SETTINGS,
+    BEAT, COUNTERS, DROPPED, FLOW_SLACK, FLOWS, GOVERNED, HELD, MAPS, OFFSETS, REFUSALS, SETTINGS,
     SOCKETS, UNIX_NAME, UNIX_NAMES,
 };
 use enforcer_common::settings::Settings;
@@ -67,6 +67,7 @@ pub(super) struct Tables {
     beat: Mutex<Array<MapData, u64>>,
     flows: Table<FlowKey, FlowEntry>,
     sockets: Table<u64, SocketEntry>,
+    held: Table<u64, u64>,
     counters: Table<u64, Counters>,
     dropped: Array<MapData, u64>,
     offsets: Mutex<Array<MapData, Offsets>>,
@@ -95,6 +96,7 @@ impl Tables {
             beat: Mutex::new(array(data(BEAT)?, BEAT)?),
             flows: Table::new(data(FLOWS)?, FLOWS)?,
             sockets: Table::new(data(SOCKETS)?, SOCKETS)?,
+            held: Table::new(data(HELD)?, HELD)?,
             counters,
             dropped: array(data(DROPPED)?, DROPPED)?,
             offsets: Mutex::new(array(data(OFFSETS)?, OFFSETS)?),
@@ -200,6 +202,14 @@ impl Tables {
         for (key, _) in stale.collect::<Vec<_>>() {
             // Gone already: all the better. Anything else is tried again at the next sweep.
             let _gone = self.flows.take(&key);
+        }
+    }
+
+    /// Removes the shares of agents that are gone and hold nothing.
+    pub(super) fn forget_shares(&self, alive: impl Fn(u64) -> bool) {
+        let gone = self.held.rows().filter(|(agent, held)| *held == 0 && !alive(*agent));
+        for (agent, _) in gone.collect::<Vec<_>>() {
+            let _gone = self.held.take(&agent);
         }
     }
 

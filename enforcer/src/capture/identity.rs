@@ -9,6 +9,7 @@ use super::lookup::Lookups;
 use super::process;
 use crate::principal::{AgentName, Principal};
 use enforcer_common::flow::FlowEntry;
+use std::path::Path;
 use std::time::Duration;
 
 /// Prefix of the component that names a task.
@@ -66,6 +67,12 @@ impl Identities {
     /// The path of a cgroup, also of one that is gone when it was seen before.
     pub(super) fn path(&self, cgroup: u64) -> Option<String> {
         self.paths.path(cgroup)
+    }
+
+    /// Looks at the cgroups in this directory, so that what they did is known to be theirs when
+    /// they are gone.
+    pub(super) fn learn(&self, dir: &Path) {
+        self.paths.learn(dir);
     }
 
     /// Whether the cgroup still exists.

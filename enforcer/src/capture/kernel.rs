@@ -1,6 +1,6 @@
 //! The real capture: the kernel half, installed and pinned.
 
-use super::cgroup::{Root, open_roots, refuse_inside};
+use super::cgroup::{Root, governed_root, open_roots, refuse_inside};
 use super::counters::{CounterRow, Ledger};
 use super::error::CaptureError;
 use super::events::{Refusal, Stream};
@@ -18,6 +18,7 @@ use enforcer_common::settings::Settings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -63,6 +64,9 @@ impl Kernel {
         };
         let paths = roots.iter().map(|root| root.path.clone()).collect();
         let identities = Identities::new(host, paths)?;
+        for governed in &cfg.governed {
+            identities.learn(&governed_root(governed)?);
+        }
         let pins = Pins::at(&cfg.kernel.pin_dir);
         let Installed { tables, attached, unix, lsm } =
             loader::install(&pins, &roots, &cfg.kernel, &unix_names(cfg))?;
@@ -78,6 +82,8 @@ impl Kernel {
             heartbeat_limit_ns: cfg.kernel.heartbeat_limit_ms.saturating_mul(1_000_000),
             proxy_port: cfg.proxy.port.into(),
             dns_port: cfg.proxy.dns_port.into(),
+            max_agent_flows: cfg.kernel.max_agent_flows(),
+            agent_level: agent_level(&roots),
         })?;
         let kernel = Self {
             tables,
@@ -106,6 +112,10 @@ impl Kernel {
             *earlier.entry(captured.principal.agent.to_string()).or_default() += 1;
         }
         Some(captured)
+    }
+
+    pub(super) fn learn(&self, cgroup: &Path) {
+        self.identities.learn(cgroup);
     }
 
     pub(super) fn begin(&self, boot_ns: u64) {
@@ -155,6 +165,7 @@ impl Kernel {
             && self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.tables.sweep(sys::boottime_ns());
+            self.tables.forget_shares(|agent| self.identities.alive(agent));
         }
     }
 
@@ -240,6 +251,17 @@ impl Kernel {
 
 /// The unix sockets outside that agents may reach: those of the configuration, and the daemon's
 /// own, which looks at who asks.
+/// How many levels below the cgroup2 mount the agents of all roots are; 0 when that differs.
+fn agent_level(roots: &[Root]) -> u32 {
+    let mut levels =
+        roots.iter().map(|root| root.path.split('/').filter(|p| !p.is_empty()).count());
+    let first = levels.next().unwrap_or(0);
+    match levels.all(|level| level == first) {
+        true => u32::try_from(first + 1).unwrap_or(0),
+        false => 0,
+    }
+}
+
 fn unix_names(cfg: &Config) -> Vec<String> {
     let own = socket_path(&cfg.host.runtime_dir).display().to_string();
     cfg.kernel.unix_sockets.iter().cloned().chain([own]).collect()

@@ -190,7 +190,7 @@ mod tests {
             tid: 0,
             uid: 5,
             gid: 6,
-            pad: 0,
+            image: 0,
             comm: [0; 16],
         };
         let process = Lookups::default().process(&principal, &entry, LATER).await;

@@ -34,6 +34,7 @@ use enforcer_common::flow::FlowEntry;
 pub use error::CaptureError;
 pub use events::Refusal;
 use std::net::SocketAddr;
+use std::path::Path;
 pub use sys::boottime_ns;
 
 /// One captured flow.
@@ -113,6 +114,16 @@ impl Capture {
             Self::Kernel(kernel) => kernel.look_up(captured).await,
             #[cfg(any(test, feature = "testing"))]
             Self::Fake(_) => captured,
+        }
+    }
+
+    /// A cgroup was made here: what its processes do is known to be theirs, also when they and it
+    /// are gone before anybody looks.
+    pub fn learn(&self, cgroup: &Path) {
+        match self {
+            Self::Kernel(kernel) => kernel.learn(cgroup),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Fake(_) => {}
         }
     }
 

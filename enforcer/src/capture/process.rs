@@ -4,15 +4,22 @@
 //! else altogether where the daemon sees other pids than the kernel half. A process
 //! that started after the recorded call is somebody else, and so is one that
 //! started anew while it was read, or that is in another cgroup than the caller
-//! was: nothing is taken from those.
+//! was: nothing is taken from those. Nor is anything of the program that a process became after
+//! it connected.
 
 use super::exe::{Exe, Hashes};
 use crate::principal::Process;
 use crate::run::cgroup::of_process;
-use enforcer_common::flow::FlowEntry;
+use enforcer_common::flow::{FlowEntry, OWN_NUMBERS, image};
+use nix::sys::statfs::fstatfs;
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+
+/// Fields of `/proc/PID/stat`.
+const START_TIME: usize = 22;
+const START_STACK: usize = 28;
 
 /// Bytes of an argument vector that are kept.
 const MAX_ARGV: u64 = 4 << 10;
@@ -45,11 +52,27 @@ pub(super) fn read(entry: &FlowEntry, from: &str, hashes: &Hashes) -> Process {
     let dir = dir(entry);
     let exe = hashes.of(entry.cgroup, &dir);
     let argv = super::argv::conceal(argv(&dir));
-    if start_ticks(entry.tgid) != Some(start) {
+    if start_ticks(entry.tgid) != Some(start) || became_another(entry, &dir) {
         return known;
     }
     let Exe { host: exe, inside: exe_inside, sha256: exe_sha256 } = exe;
     Process { start_ticks: start, exe, exe_inside, exe_sha256, argv, ..known }
+}
+
+/// Whether the process runs another program than when it called, or the same one anew.
+fn became_another(entry: &FlowEntry, dir: &str) -> bool {
+    // The kernel half could not say, or the call was no connect of a stream.
+    entry.image != 0 && running_image(dir) != Some(entry.image)
+}
+
+/// What the process runs now; the kernel half computes the same.
+fn running_image(dir: &str) -> Option<u32> {
+    let stat = fs::read_to_string(format!("{dir}/stat")).ok()?;
+    let exe = File::open(format!("{dir}/exe")).ok()?;
+    let magic = fstatfs(&exe).ok()?.filesystem_type().0;
+    let own = OWN_NUMBERS.contains(&u64::try_from(magic).ok()?);
+    let inode = if own { 0 } else { exe.metadata().ok()?.ino() };
+    Some(image(inode, field(&stat, START_STACK)?))
 }
 
 /// Where the process shows its executable and arguments. Its first thread may have ended before
@@ -82,11 +105,15 @@ fn start_ticks(pid: u32) -> Option<u64> {
     parse_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)). The name in field 2 may hold spaces and
-/// parentheses, so counting starts after the last one.
 fn parse_start(stat: &str) -> Option<u64> {
+    field(stat, START_TIME)
+}
+
+/// A field of `/proc/PID/stat`, counted from 1 (proc_pid_stat(5)). The name in field 2 may hold
+/// spaces and parentheses, so counting starts after the last one.
+fn field(stat: &str, number: usize) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(19)?.parse().ok()
+    rest.split(' ').nth(number.checked_sub(3)?)?.parse().ok()
 }
 
 fn argv(dir: &str) -> Vec<String> {
@@ -125,7 +152,7 @@ mod tests {
             tid: 0,
             uid: 5,
             gid: 6,
-            pad: 0,
+            image: 0,
             comm,
         }
     }

@@ -182,6 +182,9 @@ fn kernel(kernel: &Kernel, found: &mut Findings) {
     if !(1..=1 << 22).contains(&kernel.max_flows) {
         found.add("kernel.max_flows", format!("is {}, must be 1 to {}", kernel.max_flows, 1 << 22));
     }
+    if kernel.max_flows_per_agent.is_some_and(|share| !(1..=kernel.max_flows).contains(&share)) {
+        found.add("kernel.max_flows_per_agent", "must be 1 to kernel.max_flows".to_owned());
+    }
     if !(100..=60_000).contains(&kernel.heartbeat_limit_ms) {
         found.add(
             "kernel.heartbeat_limit_ms",

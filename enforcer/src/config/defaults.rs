@@ -16,10 +16,18 @@ impl Default for Kernel {
         Self {
             pin_dir: "/sys/fs/bpf/enforcer".into(),
             max_flows: 65_536,
+            max_flows_per_agent: None,
             heartbeat_limit_ms: 5_000,
             require: Vec::new(),
             unix_sockets: Vec::new(),
         }
+    }
+}
+
+impl Kernel {
+    /// How many captured flows one agent can have at once.
+    pub fn max_agent_flows(&self) -> u32 {
+        self.max_flows_per_agent.unwrap_or_else(|| (self.max_flows / 4).max(1))
     }
 }
 

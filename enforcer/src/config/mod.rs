@@ -85,6 +85,8 @@ pub struct Kernel {
     pub pin_dir: PathBuf,
     /// How many captured flows can wait or live at once; an insert past it denies.
     pub max_flows: u32,
+    /// How many of those one agent can have; a quarter of them when it is not set.
+    pub max_flows_per_agent: Option<u32>,
     /// A daemon whose beat is older than this is stuck: connects get an error at once. Milliseconds.
     pub heartbeat_limit_ms: u64,
     /// Layers without which the daemon refuses to start, beside the cgroup layer: `unix`, `lsm`.

@@ -49,6 +49,12 @@ fn the_least_configuration_is_complete() {
     "kernel.unix_sockets[1]",
     "absolute path"
 )]
+#[case(
+    "[kernel]\nmax_flows = 8\nmax_flows_per_agent = 9",
+    9,
+    "kernel.max_flows_per_agent",
+    "must be 1 to"
+)]
 #[case("[kernel]\nmax_flows = 0", 8, "kernel.max_flows", "must be 1 to")]
 #[case("[kernel]\nheartbeat_limit_ms = 5", 8, "kernel.heartbeat_limit_ms", "100 to 60000")]
 #[case("[kernel]\npin_dir = \"bpf\"", 8, "kernel.pin_dir", "absolute path")]

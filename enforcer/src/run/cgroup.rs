@@ -43,6 +43,17 @@ impl RunCgroup {
         }
     }
 
+    /// The run's cgroup that another process has made.
+    pub fn made(root: &Path, agent: &AgentName, task: &str, run: &str) -> io::Result<Self> {
+        let mut path = root.join(agent.as_str());
+        if !task.is_empty() {
+            path.push(format!("task-{task}"));
+        }
+        path.push(run);
+        fs::metadata(path.join("cgroup.procs"))?;
+        Ok(Self { root: root.to_owned(), path })
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path

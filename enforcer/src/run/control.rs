@@ -5,16 +5,20 @@
 //! A process in a governed cgroup is never served: it could start programs as
 //! another agent.
 
+use super::cgroup::RunCgroup;
 use super::peer::Peer;
 use super::plan::{self, Place, plan};
 use super::trust;
 use super::wire::{self, Answer, Ask, Reply, Run, Spec, Started, WireError};
 use crate::config::Config;
+use crate::principal::AgentName;
 use prost::Message;
+use std::ffi::OsStr;
 use std::fs;
 use std::future::Future;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -43,6 +47,8 @@ pub struct ControlInputs {
     /// Asked before every start: only `Ok` when the kernel half is attached and
     /// effective. The error is told to the caller.
     pub guard: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Told of every cgroup that is made for a run.
+    pub learn: Arc<dyn Fn(&Path) + Send + Sync>,
     /// The program that has `__launch`; this one, unless a test says otherwise.
     pub launcher: PathBuf,
 }
@@ -53,11 +59,13 @@ impl ControlInputs {
         config: Arc<Config>,
         status: Arc<dyn Fn() -> StatusReport + Send + Sync>,
         guard: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+        learn: Arc<dyn Fn(&Path) + Send + Sync>,
     ) -> Self {
         Self {
             config,
             status,
             guard,
+            learn,
             // Not a path: the very file that runs, also when it was replaced.
             launcher: "/proc/self/exe".into(),
         }
@@ -189,12 +197,24 @@ async fn start(
 ) -> Result<(Started, OwnedFd), String> {
     let (uid, pid) = (peer.uid, peer.pid);
     let shared = Arc::clone(&inputs);
-    let spec = tokio::task::spawn_blocking(move || prepare(run, &peer, &shared))
-        .await
-        .map_err(|error| format!("the start failed: {error}"))??;
+    let (spec, cgroup) = tokio::task::spawn_blocking(move || {
+        let spec = prepare(run, &peer, &shared)?;
+        let cgroup = make_cgroup(&spec)?;
+        // A program can be over, and its cgroup gone, before its first connection is accepted.
+        (shared.learn)(cgroup.path());
+        Ok::<_, String>((spec, cgroup))
+    })
+    .await
+    .map_err(|error| format!("the start failed: {error}"))??;
     let run = spec.run.clone().unwrap_or_default();
-    let (client, mut keeper) =
-        launch(&inputs.launcher, &spec).map_err(|error| format!("the launcher: {error}"))?;
+    let (client, mut keeper) = match launch(&inputs.launcher, &spec) {
+        Ok(started) => started,
+        Err(error) => {
+            // Nothing is in it; one that stays does no harm.
+            let _removed = cgroup.remove();
+            return Err(format!("the launcher: {error}"));
+        }
+    };
     let id = spec.run_id.clone();
     tracing::info!(
         agent = run.agent,
@@ -211,6 +231,8 @@ async fn start(
             Ok(end) => tracing::warn!(run = id, %end, "the keeper of a program failed"),
             Err(error) => tracing::warn!(run = id, %error, "the keeper of a program is lost"),
         }
+        // The keeper has removed it, unless it never began; with a process in it it stays.
+        let _gone_or_in_use = fs::remove_dir(cgroup.path());
     });
     let started = Started { agent: run.agent, cgroup: spec.run_id };
     Ok((started, client))
@@ -233,6 +255,14 @@ fn prepare(run: Run, peer: &Peer, inputs: &ControlInputs) -> Result<Spec, String
         lsm: layers.iter().any(|layer| layer.name == "lsm" && layer.holds),
     };
     plan(run, peer, &place, &plan::system_accounts).map_err(|refusal| refusal.to_string())
+}
+
+fn make_cgroup(spec: &Spec) -> Result<RunCgroup, String> {
+    let run = spec.run.as_ref().ok_or("nothing to start")?;
+    let agent = AgentName::parse(&run.agent).ok_or("the agent has no name")?;
+    let root = Path::new(OsStr::from_bytes(&spec.root));
+    RunCgroup::make(root, &agent, &run.task, &spec.run_id)
+        .map_err(|error| format!("making a cgroup below {}: {error}", root.display()))
 }
 
 /// The governed root that programs are started in.

@@ -1,7 +1,7 @@
 //! `enforcer __launch`: one run's keeper, outside the run's cgroup.
 //!
 //! It reads its [`Spec`] from descriptor 0 and has the session socket to the
-//! client as descriptor 1. It makes the cgroup, forks the run's init (pid 1 of a
+//! client as descriptor 1. It takes the cgroup that the daemon made, forks the run's init (pid 1 of a
 //! new pid namespace), waits for its end, and empties and removes the cgroup.
 //! It never touches the program's bytes and keeps nothing open for it.
 
@@ -69,8 +69,8 @@ fn start(spec: OwnedFd, session: &OwnedFd) -> anyhow::Result<()> {
     let run = spec.run.as_ref().context("nothing to start")?;
     let agent = AgentName::parse(&run.agent).context("the agent has no name")?;
     let root = Path::new(OsStr::from_bytes(&spec.root));
-    let cgroup = RunCgroup::make(root, &agent, &run.task, &spec.run_id)
-        .with_context(|| format!("making a cgroup below {}", root.display()))?;
+    let cgroup = RunCgroup::made(root, &agent, &run.task, &spec.run_id)
+        .with_context(|| format!("the run's cgroup below {}", root.display()))?;
     let outcome = run_init(&cgroup, &spec, session);
     cgroup.remove().with_context(|| format!("removing the cgroup of {}", spec.run_id))?;
     match outcome? {

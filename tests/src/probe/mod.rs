@@ -176,9 +176,14 @@ fn enter(namespace: &str) {
 /// How a shell becomes the program.
 const PYTHON: &str = "exec /usr/bin/python3 -I -S -c \"$CODE\"";
 
+/// A probe's program with all that its ways use.
+pub fn with_prelude(code: &str) -> String {
+    format!("{PRELUDE}\n{code}")
+}
+
 /// A shell moves itself first, then becomes Python: every socket is born inside.
 fn python(mut timeout: Command, script: &str, code: &str) -> Command {
-    timeout.args(["100", "bash", "-c", script]).env("CODE", format!("{PRELUDE}\n{code}"));
+    timeout.args(["100", "bash", "-c", script]).env("CODE", with_prelude(code));
     timeout
 }
 

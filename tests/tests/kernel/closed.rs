@@ -6,6 +6,7 @@ use enforcer_tests::probe::{Bench, DEADLINE, PROXY, RESOLVER, gate, said, wire::
 use enforcer_tests::wait::eventually;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -192,6 +193,7 @@ fn an_unpinned_link_is_noticed() {
 fn a_full_table_refuses_and_a_closed_socket_makes_room() {
     let mut bench = Bench::new();
     bench.config.kernel.max_flows = 4;
+    bench.config.kernel.max_flows_per_agent = Some(5);
     let capture = Arc::new(bench.install());
     let _arrivals = gate::open(&capture, PROXY, RESOLVER);
     capture.beat();
@@ -207,6 +209,56 @@ print(attempt(one))
     assert_eq!(row.agent.unwrap().as_str(), "a");
     assert_eq!(row.redirected, 5);
     assert_eq!(row.refused, BTreeMap::from([("flow-table-full", 2)]));
+}
+
+/// An agent's share is one for all that it runs, and closing makes room in it. What a socket took
+/// is given back once, however often it connects.
+#[test]
+fn an_agent_has_a_share_of_the_table_and_leaves_the_rest_to_others() {
+    let mut bench = Bench::new();
+    bench.config.kernel.max_flows = 64;
+    bench.config.kernel.max_flows_per_agent = Some(4);
+    let capture = Arc::new(bench.install());
+    let _arrivals = gate::open(&capture, PROXY, RESOLVER);
+    capture.beat();
+    let held = "
+held = []
+def one(): held.append(create_connection((FAR4, FAR_PORT)))
+print(*[attempt(one) for _ in range(6)])
+";
+    let again = "
+for _ in range(3):
+    s = held.pop(); s.close()
+    s = socket(); s.setblocking(False)
+    for port in (1, 2, 3): s.connect_ex((FAR4, port))
+    s.close()
+    print(attempt(one))
+print('ready', flush=True)
+sys.stdin.read()
+";
+    let mut holder = bench.governed("a/run-1", &format!("{held}{again}"));
+    let mut holder = holder
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(holder.stdout.take().expect("a pipe")).lines();
+    let mut next = || lines.next().expect("a line").expect("text");
+    assert_eq!(next(), "ok ok ok ok EPERM EPERM");
+    assert_eq!([next(), next(), next()], ["ok", "ok", "ok"]);
+    assert_eq!(next(), "ready");
+    // Another cgroup of the same agent, and another agent.
+    assert_eq!(said(&mut bench.governed("a/run-2", CONNECT)), "EPERM");
+    assert_eq!(said(&mut bench.governed("b", held)), "ok ok ok ok EPERM EPERM");
+    drop(holder.stdin.take());
+    let _ended = holder.wait().expect("it ends");
+    eventually("what it held is free", DEADLINE, || {
+        (said(&mut bench.governed("a/run-2", CONNECT)) == "ok").then_some(())
+    });
+    let rows = capture.counters();
+    let refused: u64 = rows.iter().filter_map(|row| row.refused.get("agent-flows-full")).sum();
+    assert!(refused >= 5, "{rows:?}");
+    assert!(rows.iter().all(|row| !row.refused.contains_key("flow-table-full")), "{rows:?}");
 }
 
 #[test]

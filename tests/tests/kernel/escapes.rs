@@ -4,23 +4,23 @@ use enforcer_tests::probe::{Bench, PROXY, RESOLVER, gate, said, wire::Wire};
 use std::sync::Arc;
 
 /// Frames that show a datagram to 127.0.0.1 on its way out of the wire: an ARP request for it.
-const ARP_LOOPBACK: &[u8] = &[0, 0, 0, 0, 0, 0, 127, 0, 0, 1];
+pub(super) const ARP_LOOPBACK: &[u8] = &[0, 0, 0, 0, 0, 0, 127, 0, 0, 1];
 
 /// One way out.
-struct Way {
+pub(super) struct Way {
     /// Its row in the threat model.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// A program that sends `TOKEN`.
     code: &'static str,
     /// What the governed program gets told; several answers are separated by `|`.
-    told: &'static str,
+    pub(super) told: &'static str,
 }
 
 const fn way(name: &'static str, told: &'static str, code: &'static str) -> Way {
     Way { name, code, told }
 }
 
-const TCP: &[Way] = &[
+pub(super) const TCP: &[Way] = &[
     way("tcp4_connect", "ok", "s = socket(); s.connect((FAR4, FAR_PORT)); s.sendall(TOKEN)"),
     way(
         "tcp6_connect",
@@ -79,7 +79,7 @@ const TCP: &[Way] = &[
     ),
 ];
 
-const UDP: &[Way] = &[
+pub(super) const UDP: &[Way] = &[
     way("udp4_sendto", "EPERM", "socket(AF_INET, SOCK_DGRAM).sendto(TOKEN, (FAR4, 9))"),
     way(
         "udp4_connect",
@@ -173,7 +173,7 @@ const UDP: &[Way] = &[
 ];
 
 /// Where BPF LSM refuses rings, no ring is made; elsewhere its calls run the same hooks.
-const RINGS: &[Way] = &[
+pub(super) const RINGS: &[Way] = &[
     way(
         "iouring_connect",
         "ok|EPERM",
@@ -186,7 +186,7 @@ const RINGS: &[Way] = &[
     ),
 ];
 
-const STEERED: &[Way] = &[
+pub(super) const STEERED: &[Way] = &[
     way(
         "udp4_bindtodevice",
         "EPERM",
@@ -229,7 +229,7 @@ const STEERED: &[Way] = &[
     ),
 ];
 
-const RAW: &[Way] = &[
+pub(super) const RAW: &[Way] = &[
     way(
         "icmp_dgram_sendto",
         "EPERM",
@@ -256,7 +256,7 @@ const RAW: &[Way] = &[
 ];
 
 /// These need no socket on the packet: the address of the group is the message.
-const GROUPS: &[Way] = &[
+pub(super) const GROUPS: &[Way] = &[
     way(
         "igmp_join",
         "EPERM",
@@ -314,18 +314,30 @@ def ring(operation, fd, offset, address, count):
 /// One program that goes every way, each in a process of its own, and prints what it was told.
 /// The token's end tells the ways apart: a group's address holds nothing else.
 fn program(ways: &[Way], token: impl Fn(usize) -> String) -> String {
+    let ways: Vec<&Way> = ways.iter().collect();
+    processes(&ways, token, 100, "os.wait()")
+}
+
+/// The same. A way may take so many seconds; `then` is what follows its start, in Python.
+pub(super) fn processes(
+    ways: &[&Way],
+    token: impl Fn(usize) -> String,
+    seconds: u32,
+    then: &str,
+) -> String {
     let mut code = HELPERS.to_owned();
     for (number, way) in ways.iter().enumerate() {
         let lines = way.code.replace("; ", "\n    ");
         code.push_str(&format!(
             "if os.fork() == 0:
+  libc.alarm({seconds})
   TOKEN = {:?}.encode()
   def go():
     global s
     {lines}
   print(attempt(go), flush=True)
   os._exit(0)
-os.wait()
+{then}
 ",
             token(number)
         ));

@@ -165,7 +165,12 @@ os.execv('/usr/bin/sleep', ['sleep', '100'])";
     });
     let process = looks.runtime.block_on(looks.capture.look_up(captured)).principal.process;
     assert!(process.comm.starts_with("python"), "it connected as that: {}", process.comm);
-    assert_eq!(process.exe, Some("/usr/bin/sleep".into()), "it is that when it is looked at");
+    assert_eq!(
+        (&process.exe, &process.exe_inside),
+        (&None, &None),
+        "it did not run what it is now"
+    );
+    assert_eq!((process.argv.len(), process.exe_sha256), (0, None));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(pid.cast_signed()),
         nix::sys::signal::Signal::SIGKILL,

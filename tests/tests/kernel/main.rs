@@ -12,5 +12,6 @@ mod inbound;
 mod lsm;
 mod names;
 mod report;
+mod states;
 mod unix;
 mod voices;
