@@ -193,16 +193,26 @@ impl Tables {
     }
 
     /// Removes TCP flows that nobody will take any more: old, and without their socket.
-    pub(super) fn sweep(&self, boot_ns: u64) {
+    /// Gives their keys.
+    pub(super) fn sweep(&self, boot_ns: u64) -> Vec<FlowKey> {
         let stale = self.flows.rows().filter(|(key, entry)| {
             key.protocol == TCP
                 && boot_ns.saturating_sub(entry.boot_ns) > SWEEP_AFTER_NS
                 && self.sockets.get(&entry.cookie).is_none()
         });
-        for (key, _) in stale.collect::<Vec<_>>() {
-            // Gone already: all the better. Anything else is tried again at the next sweep.
-            let _gone = self.flows.take(&key);
-        }
+        let stale: Vec<FlowKey> = stale.map(|(key, _)| key).collect();
+        // Gone already: all the better. Anything else is tried again at the next sweep.
+        stale.into_iter().filter(|key| matches!(self.flows.take(key), Ok(Some(_)))).collect()
+    }
+
+    /// What can be read now of the table of flows.
+    pub(super) fn flows(&self) -> impl Iterator<Item = (FlowKey, FlowEntry)> + '_ {
+        self.flows.rows()
+    }
+
+    /// Whether this socket's flow is in the table.
+    pub(super) fn has_flow(&self, key: &FlowKey, cookie: u64) -> bool {
+        self.flows.get(key).is_some_and(|entry| entry.cookie == cookie)
     }
 
     /// Removes the shares of agents that are gone and hold nothing.

@@ -13,9 +13,10 @@ use super::pins::Pins;
 use super::{Captured, Layer, sys};
 use crate::config::Config;
 use crate::run::control::socket_path;
-use enforcer_common::flow::FlowEntry;
+use enforcer_common::flow::{FlowEntry, FlowKey};
+use enforcer_common::matching::TCP;
 use enforcer_common::settings::Settings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -43,9 +44,21 @@ pub struct Kernel {
     ledger: Ledger,
     refusals: Stream,
     swept: AtomicU64,
-    /// When this run began.
-    since: AtomicU64,
-    earlier: Mutex<BTreeMap<String, u64>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Connections of an earlier run that wait for this one. They were counted then, and stand for
+/// nothing of this run, whether they are taken now or fail.
+#[derive(Default)]
+struct Waiting {
+    /// Cookie and agent.
+    flows: HashMap<FlowKey, (u64, String)>,
+    /// How many are no longer there, by agent.
+    ended: BTreeMap<String, u64>,
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Kernel {
@@ -97,8 +110,7 @@ impl Kernel {
             ledger: Ledger::default(),
             refusals: Stream::default(),
             swept: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-            earlier: Mutex::default(),
+            waiting: Mutex::default(),
         };
         kernel.verify_attached()?;
         Ok(kernel)
@@ -106,12 +118,7 @@ impl Kernel {
 
     pub(super) fn take_tcp(&self, peer: SocketAddr) -> Option<Captured> {
         let entry = self.tables.take_tcp(self.netns, peer)?;
-        let captured = self.captured(&entry)?;
-        if entry.boot_ns < self.since.load(Ordering::Relaxed) {
-            let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-            *earlier.entry(captured.principal.agent.to_string()).or_default() += 1;
-        }
-        Some(captured)
+        self.captured(&entry)
     }
 
     pub(super) fn learn(&self, cgroup: &Path) {
@@ -119,11 +126,26 @@ impl Kernel {
     }
 
     pub(super) fn begin(&self, boot_ns: u64) {
-        self.since.store(boot_ns, Ordering::Relaxed);
+        let before = |(key, entry): (FlowKey, FlowEntry)| {
+            let old = key.protocol == TCP && entry.boot_ns < boot_ns;
+            let agent = self.identities.principal(&entry).filter(|_| old)?.agent;
+            Some((key, (entry.cookie, agent.to_string())))
+        };
+        let flows = self.tables.flows().filter_map(before).collect();
+        *lock(&self.waiting) = Waiting { flows, ended: BTreeMap::new() };
     }
 
     pub(super) fn earlier(&self) -> BTreeMap<String, u64> {
-        self.earlier.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut waiting = lock(&self.waiting);
+        let Waiting { flows, ended } = &mut *waiting;
+        flows.retain(|key, (cookie, agent)| {
+            let there = self.tables.has_flow(key, *cookie);
+            if !there {
+                *ended.entry(agent.clone()).or_default() += 1;
+            }
+            there
+        });
+        ended.clone()
     }
 
     pub(super) fn peek_udp(&self, peer: SocketAddr) -> Option<Captured> {
@@ -164,7 +186,12 @@ impl Kernel {
         if now.saturating_sub(last) > SWEEP_EVERY_NS
             && self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            self.tables.sweep(sys::boottime_ns());
+            let mut waiting = lock(&self.waiting);
+            for key in self.tables.sweep(sys::boottime_ns()) {
+                // It neither failed nor was taken: nothing counts for it in this run.
+                waiting.flows.remove(&key);
+            }
+            drop(waiting);
             self.tables.forget_shares(|agent| self.identities.alive(agent));
         }
     }

@@ -95,7 +95,7 @@ impl Capture {
         each!(self.begin(boot_ns));
     }
 
-    /// How many of the TCP flows that were taken were connected before this run, by agent.
+    /// How many connections of an earlier run have been taken by this one, or have failed, by agent.
     pub fn earlier(&self) -> std::collections::BTreeMap<String, u64> {
         each!(self.earlier())
     }

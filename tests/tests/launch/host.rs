@@ -64,7 +64,7 @@ impl Host {
             Arc::new(toml::from_str(&text).unwrap()),
             Arc::new(|| StatusReport { version: "1.2.3".into(), ..StatusReport::default() }),
             Arc::new(guard),
-            Arc::new(|_: &std::path::Path| {}),
+            Arc::new(|_: &Path| {}),
         );
         inputs.launcher = enforcer();
         let (stop, stopped) = oneshot::channel();
