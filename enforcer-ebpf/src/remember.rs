@@ -5,12 +5,16 @@ use crate::ctx::{self, Endpoint, Family};
 use crate::maps::SOCKETS;
 use crate::refuse::{Refused, refuse};
 use crate::{ALLOW, DENY, share};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::programs::SockAddrContext;
 use enforcer_common::event::{Hook, Reason};
 use enforcer_common::flow::{FlowEntry, FlowKey};
 use enforcer_common::matching::{TCP, UDP, bytes};
 use enforcer_common::settings::Settings;
 use enforcer_common::socket::{SocketEntry, UNKEYED};
+
+/// An entry is there already (include/uapi/asm-generic/errno-base.h).
+const EEXIST: i32 = -17;
 
 /// Remembers, under the socket's cookie, who calls and where to.
 ///
@@ -26,7 +30,8 @@ pub fn remember(
 ) -> Result<(), Reason> {
     let cookie = ctx::cookie(ctx);
     let protocol = if protocol == UDP { UDP } else { TCP };
-    let known = SOCKETS.get_ptr_mut(cookie);
+    // A stream connects once, as a rule: it is entered first, and looked up when it is there.
+    let known = if protocol == UDP { SOCKETS.get_ptr_mut(cookie) } else { None };
     let agent = match known {
         // SAFETY: a live map value; this field is written once.
         Some(known) => unsafe { (*known).agent },
@@ -52,18 +57,23 @@ pub fn remember(
         protocol,
         state: UNKEYED,
     };
-    if protocol == UDP
-        && let Some(known) = known
-    {
+    if let Some(known) = known {
         // SAFETY: a live map value. Only this socket's own calls write it; a torn read mixes two
         // destinations of one socket, and the resolver treats all destinations alike.
         unsafe { (*known).flow = entry.flow };
         return Ok(());
     }
-    SOCKETS.insert(cookie, entry, 0).map_err(|_| {
-        share::give_back(agent);
-        Reason::Full
-    })
+    let Err(error) = SOCKETS.insert(cookie, &entry, u64::from(BPF_NOEXIST)) else { return Ok(()) };
+    share::give_back(agent);
+    // One that connects again keeps the place that it has.
+    let known = SOCKETS.get_ptr_mut(cookie).filter(|_| error == EEXIST).ok_or(Reason::Full)?;
+    // SAFETY: a live map value; a stream that is not connected is used by its own calls alone.
+    unsafe {
+        (*known).flow = entry.flow;
+        (*known).key = entry.key;
+        (*known).state = UNKEYED;
+    }
+    Ok(())
 }
 
 /// Turns a hook's result into its verdict; a refusal is counted and sent up.

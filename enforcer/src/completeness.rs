@@ -4,7 +4,7 @@
 //! refused before anything in user space hears of it. What it counted and no record stands
 //! for is a difference, and is shown; it is never explained away.
 
-use crate::capture::{self, Capture};
+use crate::capture::{self, Capture, CounterRow};
 use crate::record::Recorder;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// refusal.
 pub const REDIRECTED: &str = "redirected";
 /// How often the counters are read again until two readings are the same.
-const TRIES: usize = 10;
+const TRIES: usize = 100;
 
 /// An agent (empty: none), and what happened.
 type Key = (String, String);
@@ -66,19 +66,19 @@ struct State {
 impl Completeness {
     /// Begins to compare: before refusals are read and connections accepted.
     pub fn new(capture: Arc<Capture>, recorder: Recorder) -> Self {
-        let mut base = counts(&capture);
-        let mut since = capture::boottime_ns();
+        let mut rows = capture.counters();
+        let mut since = 0;
         for _ in 0..TRIES {
-            let now = counts(&capture);
-            // The moment lies between two readings that are the same: it divides exactly.
-            if now == base {
+            since = capture::boottime_ns();
+            capture.begin();
+            let now = capture.counters();
+            // Nothing was counted meanwhile: so the moment, and what waits, divide exactly.
+            if now == rows {
                 break;
             }
-            base = now;
-            since = capture::boottime_ns();
+            rows = now;
         }
-        capture.begin(since);
-        Self { capture, recorder, base, since, state: Mutex::default() }
+        Self { capture, recorder, base: counts(rows), since, state: Mutex::default() }
     }
 
     /// A refusal of this moment (`CLOCK_BOOTTIME`, nanoseconds) was read. One of an earlier run is
@@ -103,7 +103,7 @@ impl Completeness {
     pub fn lines(&self) -> Vec<Line> {
         // The kernel counts first. So its counters are read first, too: what happens meanwhile
         // makes no difference. (What is under way is one until the next reading.)
-        let kernel = counts(&self.capture);
+        let kernel = counts(self.capture.counters());
         let state = self.state();
         let recorded = self.recorder.recorded();
         let mut sums: BTreeMap<Key, (u64, u64)> = BTreeMap::new();
@@ -133,9 +133,9 @@ impl Completeness {
     }
 }
 
-fn counts(capture: &Capture) -> BTreeMap<Key, u64> {
+fn counts(rows: Vec<CounterRow>) -> BTreeMap<Key, u64> {
     let mut counts = BTreeMap::new();
-    for row in capture.counters() {
+    for row in rows {
         let agent = row.agent.as_ref().map_or_else(String::new, ToString::to_string);
         *counts.entry((agent.clone(), REDIRECTED.to_owned())).or_default() +=
             row.redirected.saturating_sub(row.unconnected);
@@ -149,7 +149,6 @@ fn counts(capture: &Capture) -> BTreeMap<Key, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::CounterRow;
     use crate::capture::fake::Fake;
     use crate::config::Transcript;
     use crate::principal::AgentName;

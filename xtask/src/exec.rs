@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 /// A task either ends well or says in one line what went wrong.
 pub(crate) type Done = Result<(), String>;
 
-/// The workspace's root.
+/// The workspace's root. Cargo says at run time where the package is: several checkouts can share
+/// a target directory, and then the program may have been built in another one.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_else(|| PathBuf::from("."))
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map(Path::to_owned).unwrap_or_else(|| PathBuf::from("."))
 }
 
 /// Where cargo puts what it builds.

@@ -71,7 +71,7 @@ impl Fake {
         *lock(&self.counted).earlier.entry(agent.to_owned()).or_default() += 1;
     }
 
-    pub(super) fn begin(&self, _boot_ns: u64) {}
+    pub(super) fn begin(&self) {}
 
     pub(super) fn earlier(&self) -> BTreeMap<String, u64> {
         lock(&self.counted).earlier.clone()

@@ -125,10 +125,10 @@ impl Kernel {
         self.identities.learn(cgroup);
     }
 
-    pub(super) fn begin(&self, boot_ns: u64) {
+    pub(super) fn begin(&self) {
         let before = |(key, entry): (FlowKey, FlowEntry)| {
-            let old = key.protocol == TCP && entry.boot_ns < boot_ns;
-            let agent = self.identities.principal(&entry).filter(|_| old)?.agent;
+            let principal = self.identities.principal(&entry).filter(|_| key.protocol == TCP);
+            let agent = principal?.agent;
             Some((key, (entry.cookie, agent.to_string())))
         };
         let flows = self.tables.flows().filter_map(before).collect();

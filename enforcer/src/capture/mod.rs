@@ -89,10 +89,9 @@ impl Capture {
         each!(self.take_tcp(peer))
     }
 
-    /// This run begins: what was connected before (`CLOCK_BOOTTIME`, nanoseconds) is an earlier
-    /// one's.
-    pub fn begin(&self, boot_ns: u64) {
-        each!(self.begin(boot_ns));
+    /// This run begins: what waits to be accepted now was connected in an earlier one.
+    pub fn begin(&self) {
+        each!(self.begin());
     }
 
     /// How many connections of an earlier run have been taken by this one, or have failed, by agent.
