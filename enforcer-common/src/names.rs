@@ -16,6 +16,8 @@ pub const SOCKETS: &str = "SOCKETS";
 pub const HELD: &str = "HELD";
 /// Map: cgroup id to [`crate::counters::Counters`].
 pub const COUNTERS: &str = "COUNTERS";
+/// Map: one row of zeros, for rows of [`COUNTERS`] to begin with.
+pub const NO_COUNTS: &str = "NO_COUNTS";
 /// Map: ring buffer of [`crate::event::RefusalRecord`].
 pub const REFUSALS: &str = "REFUSALS";
 /// Map: how many refusals found the ring buffer full, one entry.
@@ -30,9 +32,9 @@ pub const GOVERNED: &str = "GOVERNED";
 pub const UNIX_NAMES: &str = "UNIX_NAMES";
 
 /// Every map, for pins and checks.
-pub const MAPS: [&str; 11] = [
-    SETTINGS, BEAT, FLOWS, SOCKETS, HELD, COUNTERS, REFUSALS, DROPPED, OFFSETS, GOVERNED,
-    UNIX_NAMES,
+pub const MAPS: [&str; 12] = [
+    SETTINGS, BEAT, FLOWS, SOCKETS, HELD, COUNTERS, NO_COUNTS, REFUSALS, DROPPED, OFFSETS,
+    GOVERNED, UNIX_NAMES,
 ];
 
 /// Sockets that can be redirected at once unless the daemon sets another number.

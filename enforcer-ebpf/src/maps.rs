@@ -37,6 +37,10 @@ pub static HELD: HashMap<u64, u64> = HashMap::pinned(MAX_COUNTERS, 0);
 #[map]
 pub static COUNTERS: HashMap<u64, Counters> = HashMap::pinned(MAX_COUNTERS, 0);
 
+/// A row of counts as it begins.
+#[map]
+pub static NO_COUNTS: Array<Counters> = Array::pinned(1, BPF_F_RDONLY_PROG);
+
 /// Refusals on their way to the transcripts.
 #[map]
 pub static REFUSALS: RingBuf = RingBuf::pinned(REFUSAL_BYTES, 0);

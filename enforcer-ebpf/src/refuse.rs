@@ -2,7 +2,7 @@
 //! a refusal that cannot be counted or sent is still a refusal.
 
 use crate::caller::{self, Caller};
-use crate::maps::{COUNTERS, DROPPED, REFUSALS};
+use crate::maps::{COUNTERS, DROPPED, NO_COUNTS, REFUSALS};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use enforcer_common::counters::{Counters, OTHERS};
@@ -100,7 +100,8 @@ fn row(cgroup: u64) -> Option<*mut Counters> {
     if let Some(row) = COUNTERS.get_ptr_mut(cgroup) {
         return Some(row);
     }
-    let zero = Counters { tcp: 0, unconnected: 0, dns: 0, refused: [0; REASONS] };
+    // Not made here: it would take half of the stack that a program has.
+    let zero = NO_COUNTS.get(0)?;
     // Another CPU may have made it first: then the look-up below finds that one.
     let _made_or_full = COUNTERS.insert(cgroup, zero, u64::from(BPF_NOEXIST));
     COUNTERS.get_ptr_mut(cgroup).or_else(|| COUNTERS.get_ptr_mut(OTHERS))

@@ -12,8 +12,8 @@ use enforcer_common::flow::{FlowEntry, FlowKey};
 use enforcer_common::kernel::Offsets;
 use enforcer_common::matching::{TCP, UDP};
 use enforcer_common::names::{
-    BEAT, COUNTERS, DROPPED, FLOW_SLACK, FLOWS, GOVERNED, HELD, MAPS, OFFSETS, REFUSALS, SETTINGS,
-    SOCKETS, UNIX_NAME, UNIX_NAMES,
+    BEAT, COUNTERS, DROPPED, FLOW_SLACK, FLOWS, GOVERNED, HELD, MAPS, NO_COUNTS, OFFSETS, REFUSALS,
+    SETTINGS, SOCKETS, UNIX_NAME, UNIX_NAMES,
 };
 use enforcer_common::settings::Settings;
 use enforcer_common::socket::SocketEntry;
@@ -69,6 +69,8 @@ pub(super) struct Tables {
     sockets: Table<u64, SocketEntry>,
     held: Table<u64, u64>,
     counters: Table<u64, Counters>,
+    /// Of the programs alone; open until they are loaded.
+    _no_counts: MapData,
     dropped: Array<MapData, u64>,
     offsets: Mutex<Array<MapData, Offsets>>,
     governed: Mutex<HashMap<MapData, u64, u32>>,
@@ -98,6 +100,7 @@ impl Tables {
             sockets: Table::new(data(SOCKETS)?, SOCKETS)?,
             held: Table::new(data(HELD)?, HELD)?,
             counters,
+            _no_counts: data(NO_COUNTS)?,
             dropped: array(data(DROPPED)?, DROPPED)?,
             offsets: Mutex::new(array(data(OFFSETS)?, OFFSETS)?),
             governed: Mutex::new(

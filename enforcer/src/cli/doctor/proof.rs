@@ -47,20 +47,23 @@ pub(super) fn checks(config: &Config, file: &Path, report: Option<&StatusReport>
         "escape control",
         format!("{} of {} ways get out when not governed{left_out}", open.len(), WAYS.len()),
     ));
-    let unix = report.is_some_and(|r| r.layers.iter().any(|l| l.name == "unix" && l.holds));
+    let holds =
+        |layer: &str| report.is_some_and(|r| r.layers.iter().any(|l| l.name == layer && l.holds));
     if nix::unistd::geteuid().is_root() {
-        checks.extend(round("cgroup", &canary, &open, unix, |order| bare(config, order)));
+        checks.extend(round("cgroup", &canary, &open, &holds, |order| bare(config, order)));
     }
     if report.is_some() {
-        // The floor closes abstract sockets by itself where the kernel can.
+        // The floor closes abstract sockets by itself where the kernel can, and the way out of the
+        // cgroup always.
         let open: Vec<Way> = open
             .iter()
             .map(|way| match way.name {
                 "unix_abstract" if landlock::supported() => Way { closed_by: "floor", ..*way },
+                "cg_procs_escape" => Way { closed_by: "floor", ..*way },
                 _ => *way,
             })
             .collect();
-        checks.extend(round("run", &canary, &open, unix, |order| under_run(file, order)));
+        checks.extend(round("run", &canary, &open, &holds, |order| under_run(file, order)));
     } else if !nix::unistd::geteuid().is_root() {
         checks.push(Check::failed(
             "escape",
@@ -92,7 +95,7 @@ fn round(
     kind: &str,
     canary: &Canary,
     open: &[Way],
-    unix: bool,
+    holds: &dyn Fn(&str) -> bool,
     run: impl FnOnce(Order) -> Result<(), String>,
 ) -> Vec<Check> {
     let order = order(canary, None);
@@ -108,12 +111,9 @@ fn round(
             let out = canary.hears(&word(&words, way.name), Duration::ZERO);
             match (out, way.closed_by) {
                 (false, _) => Check::ok(&name(way.name), "closed"),
-                (true, "unix") if !unix => Check::ok(
+                (true, layer @ ("unix" | "lsm")) if !holds(layer) => Check::ok(
                     &name(way.name),
-                    format!(
-                        "{OPEN}it takes the unix layer, which does not hold on this host or in \
-                         this build"
-                    ),
+                    format!("{OPEN}it takes the {layer} layer, which does not hold on this host"),
                 ),
                 (true, _) => Check::failed(
                     &name(way.name),

@@ -91,6 +91,12 @@ fn attempt(way: &str, targets: &Targets, word: &[u8]) -> io::Result<()> {
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
             UnixStream::connect_addr(&address)?.write_all(word)
         }
+        "cg_procs_escape" => {
+            // To where no program hangs; what connects then is free.
+            let mount = crate::capture::cgroup2_mount().map_err(io::Error::other)?;
+            std::fs::write(mount.join("cgroup.procs"), "0")?;
+            connect(at(own4, targets.tcp4), 6, word)
+        }
         _ => Ok(()),
     }
 }
