@@ -63,6 +63,7 @@ pub fn remember(
         unsafe { (*known).flow = entry.flow };
         return Ok(());
     }
+    #[expect(clippy::needless_borrows_for_generic_args, reason = "a copy would take stack")]
     let Err(error) = SOCKETS.insert(cookie, &entry, u64::from(BPF_NOEXIST)) else { return Ok(()) };
     share::give_back(agent);
     // One that connects again keeps the place that it has.

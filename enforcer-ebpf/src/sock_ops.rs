@@ -69,7 +69,9 @@ fn enter(ctx: &SockOpsContext) {
     }
     // An entry that is there belongs to a connection that the proxy has not accepted: overwriting
     // it would give that connection's bytes to this caller.
-    if FLOWS.insert(key, &entry.flow, u64::from(BPF_NOEXIST)).is_err() {
+    #[expect(clippy::needless_borrows_for_generic_args, reason = "a copy would take stack")]
+    let entered = FLOWS.insert(key, &entry.flow, u64::from(BPF_NOEXIST));
+    if entered.is_err() {
         entry.state = REFUSED;
         let refused = Refused {
             hook: Hook::SockOps,
