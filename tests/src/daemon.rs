@@ -250,7 +250,7 @@ impl Deployment {
         let mut child = self.daemon.take().expect("started");
         eventually(
             &format!("the daemon is ready (log: {})", log.display()),
-            Duration::from_secs(30),
+            Duration::from_secs(120),
             || {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 if let Some(status) = child.try_wait().expect("wait") {
