@@ -120,7 +120,11 @@ impl RunCgroup {
         if text.lines().any(|line| line == "populated 1") {
             let left = deadline.saturating_duration_since(Instant::now());
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout)?;
+            match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout) {
+                // The caller looks again, whatever woke it.
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -95,7 +95,13 @@ fn pidfd(socket: &impl AsFd, pid: i32) -> Result<OwnedFd, PeerError> {
 
 fn exited(pidfd: &OwnedFd) -> io::Result<bool> {
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    Ok(poll(&mut fds, PollTimeout::ZERO)? != 0)
+    loop {
+        match poll(&mut fds, PollTimeout::ZERO) {
+            // A signal, such as of a program's keeper that has ended.
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return Ok(other? != 0),
+        }
+    }
 }
 
 fn groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {
