@@ -338,8 +338,11 @@ fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 fn wait(fd: &File, what: PollFlags) -> io::Result<()> {
-    poll(&mut [PollFd::new(fd.as_fd(), what)], PollTimeout::NONE)?;
-    Ok(())
+    match poll(&mut [PollFd::new(fd.as_fd(), what)], PollTimeout::NONE) {
+        // The caller tries again, whatever woke it.
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Ends this process as the program ended, so that whoever waits for it sees the same.
