@@ -101,8 +101,9 @@ impl Bundle {
         let written = target::read(&target_source, &mut problems);
         let scopes = scope::read(&scope_source, &mut problems);
         let masks = mask::read(&mask_source, &mut problems);
-        let rules = rules::read(&rule_source, &schema, &mut problems);
         let targets: Vec<Target> = written.iter().map(|w| w.target.clone()).collect();
+        let schemas = rules::Schemas::new(&schema).map_err(|e| fault(e.to_string()))?;
+        let rules = rules::read(&rule_source, (&schemas, &targets, &types), &mut problems);
         // What refers to a file that could not be read would only repeat its problems.
         let broken = |file: &str, problems: &Problems| {
             problems.iter().any(|p| p.file == file && p.severity == super::Severity::Error)
@@ -251,6 +252,12 @@ impl Bundle {
     /// the length is 0); an operation without the fact that is asked for is denied.
     pub fn reads_body(&self, target: &Target, action: &str) -> bool {
         self.located(target).is_none_or(|(at, _)| self.engine.reads_body(at, action))
+    }
+
+    /// Whether a rule that can concern this action on this target asks for the columns that a
+    /// statement shows or looks at. A statement of which they are not known is then denied.
+    pub fn reads_columns(&self, target: &Target, action: &str) -> bool {
+        self.located(target).is_none_or(|(at, _)| self.engine.reads_columns(at, action))
     }
 
     /// The masks of a target, compiled. Ask the bundle that judged the operation: a target that

@@ -9,6 +9,7 @@ use super::request;
 use super::rules::{self, Rule};
 use super::schema::{self, ACTIONS, Action, DNS, SchemaFault, Types, uid};
 use super::scope::Scope;
+use super::sql;
 use super::target::Target;
 use super::{Judgement, Verdict};
 use crate::operation::{Operation, Protocol};
@@ -49,6 +50,8 @@ struct Rules {
     reads_headers: bool,
     reads_exe: bool,
     reads_exe_hash: bool,
+    reads_columns: bool,
+    reads_parameters: bool,
 }
 
 /// The bundle cannot be laid out; a fault of this build or of Cedar.
@@ -114,6 +117,12 @@ impl Engine {
     pub(super) fn reads_body(&self, target: usize, action: &str) -> bool {
         self.slice(target, action)
             .is_none_or(|slice| slice.rules.reads_length || slice.rules.reads_hash)
+    }
+
+    /// Whether a rule that can concern this action on the target at this position asks for the
+    /// columns that a statement shows or looks at; `true` for an action that is not known.
+    pub(super) fn reads_columns(&self, target: usize, action: &str) -> bool {
+        self.slice(target, action).is_none_or(|slice| slice.rules.reads_columns)
     }
 
     fn slice(&self, target: usize, action: &str) -> Option<&Slice> {
@@ -187,9 +196,19 @@ impl Engine {
                 ));
             }
         }
+        // As with the executable: what lineage could not follow may be what a forbid is about.
+        let columns_known = op.get(sql::COLUMNS).is_some() && op.get(sql::LOOKED_AT).is_some();
+        if rules.reads_columns && !columns_known && op.action != schema::SQL_CONNECT {
+            return Err("a rule asks for the columns that a statement shows or looks at, and \
+                        they are not known of this one"
+                .to_owned());
+        }
         let mut added = vec![request::agent(principal, &self.types)?];
         if rules.reads_headers {
             added.push(request::headers(op, &self.types)?);
+        }
+        if rules.reads_parameters {
+            added.push(sql::parameters(op, &self.types)?);
         }
         // Nothing belongs to an agent, so the closure that Cedar repairs here is theirs alone.
         let entities = slice
@@ -282,6 +301,8 @@ impl Rules {
         let mut reads_headers = false;
         let mut reads_exe = false;
         let mut reads_exe_hash = false;
+        let mut reads_columns = false;
+        let mut reads_parameters = false;
         for rule in at.iter().filter_map(|at| all.get(*at)) {
             set.add(rule.policy.clone()).map_err(cedar)?;
             reads_length |= rule.reads_length;
@@ -289,8 +310,20 @@ impl Rules {
             reads_headers |= rule.reads_headers;
             reads_exe |= rule.reads_exe;
             reads_exe_hash |= rule.reads_exe_hash;
+            reads_columns |= rule.reads_columns;
+            reads_parameters |= rule.reads_parameters;
         }
-        Ok(Self { at, set, reads_length, reads_hash, reads_headers, reads_exe, reads_exe_hash })
+        Ok(Self {
+            at,
+            set,
+            reads_length,
+            reads_hash,
+            reads_headers,
+            reads_exe,
+            reads_exe_hash,
+            reads_columns,
+            reads_parameters,
+        })
     }
 }
 

@@ -254,6 +254,18 @@ impl<'d> Fields<'d> {
         tables
     }
 
+    /// A table, when the key is there.
+    pub(super) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Self> {
+        let value = self.take(key)?;
+        match value.get_ref().as_table() {
+            Some(table) => Some(Fields::new(self.source, table, value.span())),
+            None => {
+                self.wrong(key, value, &format!("a table: [...{key}]"), problems);
+                None
+            }
+        }
+    }
+
     /// A table of texts (`{ name = "value" }`); empty when the key is not there.
     pub(super) fn text_map(
         &mut self,
