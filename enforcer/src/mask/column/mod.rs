@@ -17,7 +17,7 @@ mod value;
 mod tests;
 
 pub use pattern::ColumnPattern;
-pub use types::printed;
+pub use types::{element_of, is_text, printed};
 pub use value::{detect_value, mask_value};
 
 use super::replace::Replacement;

@@ -50,8 +50,13 @@ pub(super) fn class_of(oid: u32) -> Class {
     }
 }
 
-/// The element type of an array type.
-fn element_of(oid: u32) -> Option<u32> {
+/// Whether values of a type are characters and nothing else.
+pub fn is_text(oid: u32) -> bool {
+    class_of(oid) == Class::Text
+}
+
+/// The element type of an array type of the catalog; `None` when it is not one that is known.
+pub fn element_of(oid: u32) -> Option<u32> {
     Some(match oid {
         143 => 142,
         199 => 114,

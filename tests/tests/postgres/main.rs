@@ -1,0 +1,3 @@
+//! PostgreSQL through the gate: real drivers, unchanged, against a real server.
+
+mod server;
