@@ -53,7 +53,7 @@ where
     let database = is_database(flow, place);
     match spoken {
         Spoken::Postgres if database != Some(false) => {
-            Outcome::refused("x")
+            postgres::serve(flow, place, io, false).await
         }
         // What a target does not speak is not read as if it did.
         Spoken::Postgres => Outcome::refused("protocol-mismatch"),
@@ -79,7 +79,7 @@ where
                 }
             };
             if database == Some(true) {
-                return Outcome::refused("x");
+                return postgres::serve_direct(flow, &place, io, &hello).await;
             }
             match terminate(flow, io, &place.name).await {
                 Ok((stream, speaks)) => {
