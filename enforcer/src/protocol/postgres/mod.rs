@@ -36,3 +36,6 @@ pub(super) use serve::{serve, serve_direct};
 pub struct Databases {
     cancels: cancel::Cancels,
 }
+
+#[cfg(test)]
+mod tests;
