@@ -5,7 +5,7 @@ use super::evaluate::Engine;
 use super::index::Index;
 use super::problem::{Problems, Source};
 use super::rules;
-use super::schema::{self, Types};
+use super::schema::Types;
 use super::scope::{self, Scope};
 use super::target::{self, Target};
 use super::{Judgement, Verdict, mask};
@@ -95,15 +95,14 @@ impl Bundle {
             problems.file(rules::FILE, what, "report this: the program is at fault");
             problems
         };
-        let schema = schema::schema().map_err(|e| fault(e.to_string()))?;
+        let schemas = rules::Schemas::get().map_err(|e| fault(e.to_string()))?;
         let types = Types::new().map_err(|e| fault(e.to_string()))?;
 
         let written = target::read(&target_source, &mut problems);
         let scopes = scope::read(&scope_source, &mut problems);
         let masks = mask::read(&mask_source, &mut problems);
         let targets: Vec<Target> = written.iter().map(|w| w.target.clone()).collect();
-        let schemas = rules::Schemas::new(&schema).map_err(|e| fault(e.to_string()))?;
-        let rules = rules::read(&rule_source, (&schemas, &targets, &types), &mut problems);
+        let rules = rules::read(&rule_source, (schemas, &targets, &types), &mut problems);
         // What refers to a file that could not be read would only repeat its problems.
         let broken = |file: &str, problems: &Problems| {
             problems.iter().any(|p| p.file == file && p.severity == super::Severity::Error)
@@ -146,7 +145,7 @@ impl Bundle {
             return Err(problems);
         }
         let engine =
-            Engine::new(rules, &targets, types, &schema).map_err(|e| fault(e.to_string()))?;
+            Engine::new(rules, &targets, types, schemas.all()).map_err(|e| fault(e.to_string()))?;
         Ok(Self {
             version: version(files),
             index: Index::new(&targets),

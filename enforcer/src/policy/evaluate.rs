@@ -138,13 +138,24 @@ impl Engine {
         op: &Operation,
         scopes: &HashMap<String, Scope>,
     ) -> Judgement {
-        let mut trace = vec![asked(principal, target, op)];
-        match self.respond(at, target, principal, op) {
-            Ok((rules, response)) => self.weigh(rules, &response, scopes, trace),
-            Err(why) => {
-                trace.push(format!("denied: {why}"));
-                deny(Vec::new(), trace)
+        let one = |action: &str| {
+            let mut trace = vec![asked(principal, target, op, action)];
+            match self.respond(at, target, principal, (op, action)) {
+                Ok((rules, response)) => self.weigh(rules, &response, scopes, trace),
+                Err(why) => {
+                    trace.push(format!("denied: {why}"));
+                    deny(Vec::new(), trace)
+                }
             }
+        };
+        if op.protocol != Protocol::Postgres {
+            return one(&op.action);
+        }
+        match sql::actions(op) {
+            Ok(actions) => actions.into_iter().map(one).reduce(strictest).unwrap_or_else(|| {
+                deny(Vec::new(), vec!["denied: the operation has no action".to_owned()])
+            }),
+            Err(why) => deny(Vec::new(), vec![format!("denied: {why}")]),
         }
     }
 
@@ -153,23 +164,15 @@ impl Engine {
         at: usize,
         target: &Target,
         principal: &Principal,
-        op: &Operation,
+        (op, action): (&Operation, &str),
     ) -> Result<(&Rules, Response), String> {
-        let slice = self.slice(at, &op.action).ok_or_else(|| {
-            format!(
-                "`{}` is no action of a target that speaks {}",
-                op.action,
-                target.protocol.as_str()
-            )
+        let slice = self.slice(at, action).ok_or_else(|| {
+            format!("`{action}` is no action of a target that speaks {}", target.protocol.as_str())
         })?;
         let rules = &*slice.rules;
-        let protocol = if op.action == DNS { Protocol::Dns } else { target.protocol };
+        let protocol = if action == DNS { Protocol::Dns } else { target.protocol };
         if op.protocol != protocol {
-            return Err(format!(
-                "a `{}` over {} is not what it says",
-                op.action,
-                op.protocol.as_str()
-            ));
+            return Err(format!("a `{action}` over {} is not what it says", op.protocol.as_str()));
         }
         if op.target != target.name {
             return Err(format!("the operation is for target `{}`", op.target));
@@ -218,7 +221,7 @@ impl Engine {
             .map_err(|e| format!("the operation cannot be judged: {e}"))?;
         let request = Request::new(
             uid(&self.types.agent, principal.agent.as_str()),
-            uid(&self.types.action, &op.action),
+            uid(&self.types.action, action),
             uid(&self.types.target, &target.name),
             request::context(op, &self.types)?,
             None,
@@ -349,14 +352,41 @@ fn entities(
     Entities::from_entities([action, target], None).map_err(cedar)
 }
 
-fn asked(principal: &Principal, target: &Target, op: &Operation) -> String {
+/// Both together: what either refuses is refused, and everyone that either needs must approve.
+fn strictest(mut one: Judgement, other: Judgement) -> Judgement {
+    one.trace.extend(other.trace);
+    // Of a denial only the rules that denied are told.
+    match (&mut one.verdict, other.verdict) {
+        (Verdict::Deny, _) => return one,
+        (_, Verdict::Deny) => {
+            return Judgement { verdict: Verdict::Deny, rules: other.rules, trace: one.trace };
+        }
+        (_, Verdict::Allow) => {}
+        (Verdict::NeedsApproval(scopes), Verdict::NeedsApproval(others)) => {
+            for scope in others {
+                if !scopes.iter().any(|known| known.name == scope.name) {
+                    scopes.push(scope);
+                }
+            }
+        }
+        (verdict @ Verdict::Allow, needed) => *verdict = needed,
+    }
+    for rule in other.rules {
+        if !one.rules.contains(&rule) {
+            one.rules.push(rule);
+        }
+    }
+    one
+}
+
+fn asked(principal: &Principal, target: &Target, op: &Operation, action: &str) -> String {
     let task = match &principal.task {
         Some(task) => format!(", task `{task}`"),
         None => String::new(),
     };
     format!(
-        "agent `{}`{task} on host `{}` asks `{}` of target `{}` ({}:{}): {}",
-        principal.agent, principal.host, op.action, target.name, op.name, op.port, op.resource
+        "agent `{}`{task} on host `{}` asks `{action}` of target `{}` ({}:{}): {}",
+        principal.agent, principal.host, target.name, op.name, op.port, op.resource
     )
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// The schema could not be read: a fault of this build, found by its tests.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the built-in policy schema is broken: {0}")]
 pub struct SchemaFault(String);
 
@@ -74,6 +74,9 @@ const fn sql(name: &'static str, groups: &'static [&'static str]) -> Action {
     Action { name, groups, protocol: Some(Protocol::Postgres) }
 }
 
+/// Reading tables.
+pub(super) const SQL_SELECT: &str = "sql.select";
+
 /// Signing in to a database.
 pub(super) const SQL_CONNECT: &str = "sql.connect";
 
@@ -103,7 +106,7 @@ pub(super) const ACTIONS: &[Action] = &[
     http("http.delete", WRITE),
     http("http.other", WRITE),
     http(GRPC, WRITE),
-    sql("sql.select", SQL_READ),
+    sql(SQL_SELECT, SQL_READ),
     sql("sql.copy.out", SQL_READ),
     sql("sql.explain", SQL_READ),
     sql("sql.show", &["sql.read", "read", "sql.session"]),
@@ -114,13 +117,18 @@ pub(super) const ACTIONS: &[Action] = &[
     sql("sql.copy.in", SQL_WRITE),
     sql("sql.ddl.create", SQL_DDL),
     sql("sql.ddl.alter", SQL_DDL),
-    sql("sql.ddl.drop", SQL_DDL),
+    sql("sql.ddl.rename", SQL_DDL),
+    sql("sql.ddl.comment", SQL_DDL),
+    sql("sql.ddl.refresh", SQL_DDL),
     sql("sql.ddl.truncate", SQL_DDL),
-    sql("sql.ddl.other", SQL_DDL),
+    sql("sql.ddl.drop", SQL_DDL),
     sql("sql.call", SQL_WRITE),
     sql("sql.do", SQL_WRITE),
     sql(SQL_FUNCTION, SQL_WRITE),
     sql("sql.grant", SQL_WRITE),
+    sql("sql.role", SQL_WRITE),
+    sql("sql.system", SQL_WRITE),
+    sql("sql.load", SQL_WRITE),
     sql("sql.lock", SQL_WRITE),
     sql("sql.notify", SQL_WRITE),
     sql("sql.maintenance", SQL_WRITE),
@@ -131,7 +139,9 @@ pub(super) const ACTIONS: &[Action] = &[
     sql("sql.set", SQL_SESSION),
     sql("sql.prepare", SQL_SESSION),
     sql("sql.execute", SQL_SESSION),
+    sql("sql.deallocate", SQL_SESSION),
     sql("sql.cursor", SQL_SESSION),
+    sql("sql.listen", SQL_SESSION),
     Action { name: DNS, groups: &[], protocol: None },
     Action { name: OPAQUE, groups: &[], protocol: Some(Protocol::Opaque) },
 ];
@@ -139,6 +149,11 @@ pub(super) const ACTIONS: &[Action] = &[
 /// The position in [`ACTIONS`] of an action.
 pub(super) fn action(name: &str) -> Option<usize> {
     ACTIONS.iter().position(|action| action.name == name)
+}
+
+/// The groups of an action.
+pub(super) fn groups(name: &str) -> Option<&'static [&'static str]> {
+    ACTIONS.get(action(name)?).map(|action| action.groups)
 }
 
 /// The HTTP action of a method.

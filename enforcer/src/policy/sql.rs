@@ -5,10 +5,13 @@
 //! denied.
 
 use super::request::{Unjudgeable, text};
-use super::schema::{SQL_CONNECT, Types, uid};
+use super::schema::{self, SQL_CONNECT, Types, uid};
 use crate::operation::{Fact, Operation};
 use cedar_policy::{Entity, RestrictedExpression as Value};
 
+/// List: everything that the statement does, as actions, beside the operation's own; it has to
+/// be permitted as each of them.
+pub const ACTIONS: &str = "sql.actions";
 /// Text: the database as the upstream calls it.
 pub const DATABASE: &str = "sql.database";
 /// Text: the user that the agent signed in as.
@@ -56,6 +59,31 @@ pub(super) fn parameters(op: &Operation, types: &Types) -> Result<Entity, Unjudg
     }
     Entity::new_with_tags(uid(&types.parameters, PARAMETERS), [], [], tags)
         .map_err(|e| format!("the parameters cannot be judged: {e}"))
+}
+
+/// The actions that an operation is judged as: its own, the others that it says, and a read
+/// when it changes something and reads tables that it does not change. What may be read is
+/// then what the rules on reading say, whatever the rows are written into.
+pub(super) fn actions(op: &Operation) -> Result<Vec<&str>, Unjudgeable> {
+    let mut actions = vec![op.action.as_str()];
+    match op.get(ACTIONS) {
+        None => {}
+        Some(Fact::List(others)) => actions.extend(others.iter().map(String::as_str)),
+        Some(_) => return Err(format!("the fact `{ACTIONS}` is not a list")),
+    }
+    let list = |fact| match op.get(fact) {
+        Some(Fact::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let written = list(TABLES_WRITTEN);
+    let reads = list(TABLES_READ).iter().any(|table| !written.contains(table));
+    let reading = |action: &&str| schema::groups(action).is_some_and(|all| all.contains(&"read"));
+    if reads && !actions.iter().any(reading) {
+        actions.push(schema::SQL_SELECT);
+    }
+    actions.sort_unstable();
+    actions.dedup();
+    Ok(actions)
 }
 
 /// Adds what a rule can ask about a statement.

@@ -17,6 +17,7 @@ use miette::Diagnostic;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 mod bounds;
 mod lint;
@@ -248,12 +249,21 @@ pub(in crate::policy) struct Schemas {
 }
 
 impl Schemas {
-    pub(in crate::policy) fn new(all: &Schema) -> Result<Self, SchemaFault> {
-        Ok(Self {
-            all: all.clone(),
-            http: schema::schema_without(Protocol::Postgres)?,
-            sql: schema::schema_without(Protocol::Http)?,
-        })
+    /// Read once: nothing in them changes.
+    pub(in crate::policy) fn get() -> Result<&'static Self, SchemaFault> {
+        static READ: LazyLock<Result<Schemas, SchemaFault>> = LazyLock::new(|| {
+            Ok(Schemas {
+                all: schema::schema()?,
+                http: schema::schema_without(Protocol::Postgres)?,
+                sql: schema::schema_without(Protocol::Http)?,
+            })
+        });
+        READ.as_ref().map_err(Clone::clone)
+    }
+
+    /// All of it.
+    pub(in crate::policy) fn all(&self) -> &Schema {
+        &self.all
     }
 
     /// The one for a rule: by the actions that its head names and the targets that it admits.
