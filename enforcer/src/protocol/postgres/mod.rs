@@ -11,6 +11,7 @@
 pub mod codec;
 
 mod cancel;
+mod case;
 mod catalog;
 mod connect;
 mod extended;
@@ -23,6 +24,7 @@ mod refuse;
 mod relay;
 mod serve;
 mod simple;
+mod sql;
 mod state;
 mod statement;
 mod talk;
@@ -32,9 +34,17 @@ mod veil;
 pub(super) use serve::{serve, serve_direct};
 
 /// What database sessions share; made once, in `app`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Databases {
     cancels: cancel::Cancels,
+    catalogs: catalog::Catalogs,
+    statements: std::sync::Arc<sql::Cache>,
+}
+
+impl std::fmt::Debug for Databases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Databases").finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

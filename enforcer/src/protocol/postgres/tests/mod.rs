@@ -2,6 +2,8 @@
 //! Debian's packages on a free port, psql and pgbench, and connections captured as the kernel
 //! would.
 
+mod raw;
+mod refusals;
 mod server;
 mod sessions;
 
@@ -270,4 +272,13 @@ fn bundle(server: &Server, plan: Plan) -> Bundle {
         Ok(bundle) => bundle,
         Err(problems) => panic!("{problems:?}"),
     }
+}
+
+/// Not a test: keeps a gate open for clients by hand, and prints its port.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "serves until it is stopped"]
+async fn gate() {
+    let world = World::with(Plan { masks: option_env!("GATE_MASKS").unwrap_or(""), ..Plan::default() }).await;
+    std::fs::write("/tmp/pgw_gate", format!("{} {}", world.gate.port(), world.server.port)).unwrap();
+    tokio::time::sleep(Duration::from_secs(3000)).await;
 }
