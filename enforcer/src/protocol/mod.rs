@@ -7,6 +7,7 @@
 pub mod dns;
 pub mod http;
 pub mod opaque;
+pub mod postgres;
 
 use self::dns::names::INTERNAL_NAME;
 use self::http::serve::Speaks;
