@@ -24,7 +24,7 @@ mod refuse;
 mod relay;
 mod serve;
 mod simple;
-mod sql;
+pub mod sql;
 mod state;
 mod statement;
 mod talk;

@@ -181,11 +181,6 @@ impl Statement {
         matches!(self.effect, Effect::CopyIn)
     }
 
-    /// Whether rows or data can come back.
-    pub(super) fn shows(&self) -> bool {
-        self.read.returns_rows || matches!(self.effect, Effect::CopyOut(_))
-    }
-
     /// Whether a failed transaction takes it.
     pub(super) fn ends(&self) -> bool {
         matches!(self.effect, Effect::End | Effect::Back)

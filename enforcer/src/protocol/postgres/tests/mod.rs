@@ -2,6 +2,7 @@
 //! Debian's packages on a free port, psql and pgbench, and connections captured as the kernel
 //! would.
 
+mod masks;
 mod raw;
 mod refusals;
 mod server;
