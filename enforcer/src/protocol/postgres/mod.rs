@@ -9,6 +9,7 @@
 //! delivers what comes back, masked and recorded.
 
 pub mod codec;
+pub mod sql;
 
 mod cancel;
 mod catalog;
