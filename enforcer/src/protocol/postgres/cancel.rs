@@ -18,7 +18,7 @@ const DRAWS: usize = 64;
 
 /// The sessions that can be cancelled.
 #[derive(Clone, Debug, Default)]
-pub struct Cancels(Arc<Mutex<HashMap<u32, Known>>>);
+pub(super) struct Cancels(Arc<Mutex<HashMap<u32, Known>>>);
 
 struct Known {
     agent: AgentName,

@@ -1,53 +1,172 @@
-//! What the upstream's names mean: its catalog, read by an own connection.
+//! What the upstream's names mean: its catalog, read by connections of the daemon's own.
+//!
+//! A snapshot is shared by all sessions of one role in one database. It is looked at again when it
+//! is older than [`FRESH`], when a statement names what is not in it, and after a statement that
+//! may have changed it. What a session changed in a transaction that nobody else sees yet is read
+//! on its own backend, and is that session's alone.
 
-use super::question::Rows;
-use super::talk::{NotKnown, Talk};
+use super::question::{self, QuestionError, Rows};
+use super::reading::Catalog;
+use super::talk::{About, NotKnown, Talk};
+use super::upstream::{Reach, Ready};
 use crate::decide::Denial;
+use crate::flow::Inputs;
+use super::codec::backend::Transaction;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// The questions that make a catalog.
-pub(super) const QUESTIONS: &[&str] = &["SELECT a.attrelid::pg_catalog.text, \
-    a.attnum::pg_catalog.text, n.nspname, c.relname, a.attname \
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"];
+/// How long a snapshot is used before the upstream is asked whether it still holds.
+const FRESH: Duration = Duration::from_secs(2);
+/// The least time between two such questions, whoever asks.
+const SELDOM: Duration = Duration::from_millis(200);
+/// Snapshots that are kept; past it those that no session uses go.
+const KEPT: usize = 64;
+/// Opens a savepoint that takes back what the questions set.
+const BEFORE: [&str; 2] =
+    ["SAVEPOINT enforcer_catalog", "SET LOCAL search_path = pg_catalog, pg_temp"];
+const AFTER: [&str; 2] =
+    ["ROLLBACK TO SAVEPOINT enforcer_catalog", "RELEASE SAVEPOINT enforcer_catalog"];
 
-/// The relations of a database and their columns.
-#[derive(Debug, Default)]
-pub(super) struct Catalog {
-    columns: HashMap<(u32, i16), (String, String, String)>,
+/// The snapshots, by where and as whom they were taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Catalogs(Arc<Mutex<HashMap<String, Arc<Slot>>>>);
+
+type Slot = tokio::sync::Mutex<Option<Snapshot>>;
+
+#[derive(Debug)]
+struct Snapshot {
+    catalog: Arc<Catalog>,
+    stamp: String,
+    looked: Instant,
 }
 
-impl Catalog {
-    /// Reads the answers to [`QUESTIONS`], in order.
-    pub(super) fn read(answers: &[Rows]) -> Option<Self> {
-        let mut columns = HashMap::new();
-        for row in answers.first()? {
-            let [table, number, schema, relation, column] = row.as_slice() else { return None };
-            let key = (table.as_deref()?.parse().ok()?, number.as_deref()?.parse().ok()?);
-            columns.insert(key, (schema.clone()?, relation.clone()?, column.clone()?));
+impl Catalogs {
+    fn slot(&self, key: String) -> Arc<Slot> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= KEPT && !slots.contains_key(&key) {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
-        Some(Self { columns })
-    }
-
-    /// Schema, table and name of a column by the oid of its table and its number.
-    pub(super) fn column(&self, table: u32, number: i16) -> Option<(&str, &str, &str)> {
-        let (schema, relation, column) = self.columns.get(&(table, number))?;
-        Some((schema, relation, column))
+        Arc::clone(slots.entry(key).or_default())
     }
 }
 
-/// Reads the catalog anew: by an own connection, or on the session's own backend when the session
-/// may have changed it in a transaction that nobody else sees yet.
-pub(super) async fn refresh(talk: &mut Talk) -> Result<(), NotKnown> {
-    let mut answers = Vec::with_capacity(QUESTIONS.len());
-    for question in QUESTIONS {
-        answers.push(talk.ask(question).await?);
+/// How new a catalog must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// As new as [`FRESH`].
+    Recent,
+    /// Looked at since now, if not just before.
+    New,
+    /// Looked at since now.
+    Changed,
+}
+
+/// The catalog for a session.
+pub(super) async fn refresh(talk: &mut Talk, want: Want) -> Result<(), NotKnown> {
+    if talk.state.altered && talk.state.transaction == Transaction::Open {
+        let catalog = on_backend(talk).await?;
+        talk.catalog = Some(Arc::new(catalog));
+        talk.own_catalog = true;
+        talk.state.altered = false;
+        return Ok(());
     }
-    let catalog = Catalog::read(&answers).ok_or_else(|| {
-        NotKnown::Refuse(Denial::new("catalog-unknown", "the catalog could not be read"))
-    })?;
-    talk.catalog = Some(Arc::new(catalog));
+    if talk.state.altered && talk.unsynced {
+        return Err(refuse("the schema was changed in this series; send a Sync before the next statement"));
+    }
+    if talk.own_catalog && talk.state.transaction == Transaction::Open && !talk.state.altered {
+        // What it changed nobody else sees; what others change it learns after its end.
+        return Ok(());
+    }
+    let want = if talk.state.altered || talk.own_catalog { Want::Changed } else { want };
+    let about = Arc::clone(&talk.about);
+    let found = Box::pin(shared(&about, want)).await;
+    talk.catalog = Some(found.map_err(|error| refuse(&error))?);
     talk.state.altered = false;
+    talk.own_catalog = false;
     Ok(())
+}
+
+fn refuse(why: &str) -> NotKnown {
+    NotKnown::Refuse(Denial::new("catalog-unknown", why))
+}
+
+/// The snapshot that sessions share.
+async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
+    let asked = Instant::now();
+    let slot = about.flow.inputs.databases.catalogs.slot(about.reach.key());
+    let mut slot = slot.lock().await;
+    if let Some(known) = &*slot {
+        let enough = match want {
+            Want::Recent => known.looked.elapsed() < FRESH,
+            Want::New => known.looked.elapsed() < SELDOM,
+            Want::Changed => false,
+        };
+        if enough || known.looked >= asked {
+            return Ok(Arc::clone(&known.catalog));
+        }
+    }
+    let looked = Instant::now();
+    let inputs = &about.flow.inputs;
+    let mut own = open(inputs, &about.reach).await?;
+    let stamp = text(&mut own, Catalog::STAMP).await?;
+    if let Some(known) = &mut *slot
+        && known.stamp == stamp
+    {
+        known.looked = looked;
+        return Ok(Arc::clone(&known.catalog));
+    }
+    let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
+    for query in Catalog::QUERIES {
+        answers.push(ask(&mut own, query).await?);
+    }
+    let catalog = Catalog::from_rows(&answers).map_err(|error| error.to_string())?;
+    let catalog = Arc::new(catalog);
+    *slot = Some(Snapshot { catalog: Arc::clone(&catalog), stamp, looked });
+    Ok(catalog)
+}
+
+/// A connection of our own, with names as the questions want them.
+async fn open(inputs: &Inputs, reach: &Reach) -> Result<Ready, String> {
+    let settings = [("client_encoding", "UTF8"), ("application_name", "enforcer")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let signed_in = Box::pin(reach.sign_in(inputs, 0, &settings)).await;
+    let (mut ready, _) = signed_in.map_err(|error| format!("the catalog: {}", error.code))?;
+    ask(&mut ready, Catalog::PREAMBLE).await?;
+    Ok(ready)
+}
+
+async fn ask(own: &mut Ready, query: &str) -> Result<Rows, String> {
+    let limit = Duration::from_secs(30);
+    match tokio::time::timeout(limit, question::ask(&mut own.wire, query, true)).await {
+        Ok(Ok(answer)) => Ok(answer.rows),
+        Ok(Err(QuestionError::Refused(report))) => {
+            Err(format!("the catalog cannot be read: SQLSTATE {}", report.code()))
+        }
+        Ok(Err(error)) => Err(format!("the catalog cannot be read: {error}")),
+        Err(_) => Err("the catalog could not be read in time".to_owned()),
+    }
+}
+
+async fn text(own: &mut Ready, query: &str) -> Result<String, String> {
+    let rows = ask(own, query).await?;
+    let first = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+    first.ok_or_else(|| "the catalog has no stamp".to_owned())
+}
+
+/// The catalog as an open transaction of the session sees it. What is set for the questions is
+/// taken back with a savepoint.
+async fn on_backend(talk: &mut Talk) -> Result<Catalog, NotKnown> {
+    for step in BEFORE {
+        talk.ask(step).await?;
+    }
+    let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
+    for query in Catalog::QUERIES {
+        answers.push(talk.ask(query).await?);
+    }
+    for step in AFTER {
+        talk.ask(step).await?;
+    }
+    Catalog::from_rows(&answers).map_err(|error| refuse(&error.to_string()))
 }

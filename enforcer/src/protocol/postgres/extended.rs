@@ -4,6 +4,8 @@
 //! and planning may call functions. It waits for the permit that running its portal needs, and
 //! goes together with it; who asks about the portal before is told of its statement.
 
+use super::case::{After, Case, verified};
+use super::catalog::{self, Want};
 use super::codec::backend::{self, Transaction};
 use super::codec::error_response::{self, Report};
 use super::codec::frontend::{self, Bind, Execute, Named, Parse};
@@ -14,7 +16,7 @@ use super::operation::{self, Bound};
 use super::prepared::{Life, MOST, Portal, Prepared};
 use super::reading;
 use super::relay::{Ended, Run, Work};
-use super::simple::{self, cut, follow};
+use super::simple::{cut, follow};
 use super::statement::{self, Resume, Return};
 use super::talk::{NotKnown, Talk, in_failed_transaction};
 use crate::decide::Denial;
@@ -115,7 +117,7 @@ const DESCRIBED: &[u8] = &[row_description::TAG, backend::NO_DATA];
 /// and columns.
 pub(super) async fn parse(mut talk: Box<Talk>, parse: Parse) -> Result<Box<Talk>, Outcome> {
     settle(&mut talk).await?;
-    let mut statements = match reading::read(&parse.sql) {
+    let mut statements = match reading::read(&talk.about.flow.inputs.databases.statements, &parse.sql) {
         Ok(statements) => statements,
         Err(why) => {
             let flaw = Denial::new("unreadable", why.to_string());
@@ -130,8 +132,8 @@ pub(super) async fn parse(mut talk: Box<Talk>, parse: Parse) -> Result<Box<Talk>
         let what = "enforcer: too many prepared statements in one session";
         return failed(talk, Report::new("ERROR", TOO_MANY, what)).await;
     }
-    let statement = statements.pop().map(Arc::new);
-    if talk.state.transaction == Transaction::Failed && !statement.as_deref().is_none_or(ends) {
+    let statement = statements.pop();
+    if talk.state.transaction == Transaction::Failed && !statement.as_ref().is_none_or(|one| one.ends()) {
         in_failed_transaction(&mut talk);
         talk.skipping = true;
         return Ok(talk);
@@ -165,10 +167,6 @@ pub(super) async fn parse(mut talk: Box<Talk>, parse: Parse) -> Result<Box<Talk>
     talk.names.statements.insert(parse.name, Arc::new(prepared));
     backend::put_bare(talk.client.out(), backend::PARSED);
     Ok(talk)
-}
-
-fn ends(statement: &reading::Statement) -> bool {
-    matches!(statement.effect, reading::Effect::End | reading::Effect::Back)
 }
 
 /// Parameter types and columns from the answers to a `Describe` of a statement.
@@ -262,7 +260,7 @@ pub(super) async fn describe(mut talk: Box<Talk>, named: Named) -> Result<Box<Ta
     };
     match portal.life {
         Life::Waiting { .. } => talk.owed.push(Owed::Described(name)),
-        Life::Suspended(_) | Life::Done => put_fields(portal, &mut talk.client),
+        Life::Suspended(..) | Life::Done => put_fields(portal, &mut talk.client),
     }
     Ok(talk)
 }
@@ -311,7 +309,7 @@ pub(super) async fn execute(mut talk: Box<Talk>, execute: Execute) -> Result<Box
             let what = format!("portal \"{name}\" cannot be run");
             failed(talk, Report::new("ERROR", NOT_RUNNABLE, what)).await
         }
-        Life::Suspended(again) => {
+        Life::Suspended(again, after) => {
             settle(&mut talk).await?;
             let (home, returns) = mpsc::channel(1);
             let prepared = Arc::clone(&portal_of(&talk, &name)?.prepared);
@@ -320,7 +318,7 @@ pub(super) async fn execute(mut talk: Box<Talk>, execute: Execute) -> Result<Box
                 let what = "refused by enforcer: the rest of the rows is no longer permitted";
                 return failed(back.talk, Report::new("ERROR", super::refuse::REFUSED, what)).await;
             }
-            returned(returns, name, &prepared).await
+            returned(returns, name, &prepared, after).await
         }
     }
 }
@@ -343,27 +341,39 @@ async fn first(
         backend::put_bare(talk.client.out(), backend::EMPTY);
         return Ok(talk);
     };
-    if talk.state.transaction == Transaction::Failed && !ends(&statement) {
+    if talk.state.transaction == Transaction::Failed && !statement.ends() {
         settle(&mut talk).await?;
         in_failed_transaction(&mut talk);
         talk.skipping = true;
         return Ok(talk);
     }
-    match talk.know().await {
+    let known = if statement.is_fixed() { Ok(()) } else { talk.know().await };
+    match known {
         Ok(()) => {}
         Err(NotKnown::Lost(outcome)) => return Err(outcome),
         Err(NotKnown::Refuse(flaw)) => {
-            return refused(talk, statement.action, &statement.text, flaw).await;
+            return refused(talk, statement.action(), statement.text(), flaw).await;
         }
     }
     let bind = portal_of(&talk, &name)?.bind.clone();
-    if talk.state.transaction != Transaction::Failed
-        && let Err(flaw) = simple::verified(&talk, &bind.statement)
+    if !statement.is_fixed()
+        && let Err(flaw) = verified(&talk, &bind.statement)
     {
-        return refused(talk, statement.action, &statement.text, flaw).await;
+        return refused(talk, statement.action(), statement.text(), flaw).await;
     }
-    let (asked, flaw, lineage) =
-        simple::bound(&talk, &statement, &Bound { bind: &bind, prepared: &prepared });
+    let bound = Bound { bind: &bind, prepared: &prepared };
+    let mut case = Case::of(&talk, &statement, Some(&bound), false);
+    if case.unknown && talk.state.known.is_some() {
+        // What is not in the catalog may be new.
+        match catalog::refresh(&mut talk, Want::New).await {
+            Ok(()) => case = Case::of(&talk, &statement, Some(&bound), false),
+            Err(NotKnown::Lost(outcome)) => return Err(outcome),
+            Err(NotKnown::Refuse(flaw)) => {
+                return refused(talk, statement.action(), statement.text(), flaw).await;
+            }
+        }
+    }
+    let Case { asked, flaw, lineage, after, .. } = case;
     // With the series' end right behind it, both go in one piece. COPY takes a Sync for data.
     let copies = matches!(
         statement.effect,
@@ -385,7 +395,7 @@ async fn first(
     };
     let work = Work::new(run, lineage, &statement.effect);
     let home = statement::begin(talk, asked, flaw, Some(work), false);
-    match returned(home, name, &prepared).await {
+    match returned(home, name, &prepared, after).await {
         // The agent's Sync was taken off with the statement that was then refused.
         Ok(talk) if sync && talk.skipping => self::sync(talk).await,
         other => other,
@@ -397,18 +407,19 @@ async fn returned(
     mut home: mpsc::Receiver<Return>,
     name: String,
     prepared: &Prepared,
+    after: After,
 ) -> Result<Box<Talk>, Outcome> {
     match home.recv().await {
         Some(Return::Refused(back)) => after_refusal(back).await,
         Some(Return::Suspended(mut back, again)) => {
             if let Some(portal) = back.names.portals.get_mut(&name) {
-                portal.life = Life::Suspended(again);
+                portal.life = Life::Suspended(again, after);
             }
             Ok(back)
         }
         Some(Return::Done(mut back, ended)) => {
             if let Some(statement) = &prepared.statement {
-                follow(&mut back, statement, &ended, &prepared.hash);
+                follow(&mut back, statement, &ended, after, &prepared.hash);
             }
             match ended {
                 Ended::Failed(_) if back.unsynced => {

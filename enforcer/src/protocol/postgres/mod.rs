@@ -9,9 +9,9 @@
 //! delivers what comes back, masked and recorded.
 
 pub mod codec;
-pub mod sql;
 
 mod cancel;
+mod case;
 mod catalog;
 mod connect;
 mod extended;
@@ -24,6 +24,7 @@ mod refuse;
 mod relay;
 mod serve;
 mod simple;
+pub mod sql;
 mod state;
 mod statement;
 mod talk;
@@ -33,7 +34,18 @@ mod veil;
 pub(super) use serve::{serve, serve_direct};
 
 /// What database sessions share; made once, in `app`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Databases {
     cancels: cancel::Cancels,
+    catalogs: catalog::Catalogs,
+    statements: std::sync::Arc<sql::Cache>,
 }
+
+impl std::fmt::Debug for Databases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Databases").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

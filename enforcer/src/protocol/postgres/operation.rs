@@ -3,7 +3,7 @@
 use super::codec::backend::Transaction;
 use super::codec::frontend::Bind;
 use super::prepared::Prepared;
-use super::reading::Statement;
+use super::reading::{Judged, Statement};
 use super::talk::Talk;
 use crate::flow::{Asked, STREAMED};
 use crate::mask::column::printed;
@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 const PARAMETERS_HASH: &str = "sql.parameters_sha256";
 /// The text of what a name stands for that the statement runs.
 const RUNS: &str = "sql.runs";
+/// The role that signed in, where it is not the one in force.
+const SESSION_ROLE: &str = "sql.session_role";
 
 /// Bound parameters and the statement that they are for.
 pub(super) struct Bound<'a> {
@@ -23,48 +25,48 @@ pub(super) struct Bound<'a> {
     pub(super) prepared: &'a Prepared,
 }
 
-/// The operation that a statement is in this session now. `within`: the statement is in a
-/// transaction block that statements before it in the same string began.
+/// The operation that a statement is in this session now. `runs` is what a name in it stands for,
+/// `within` that statements before it in the same string began a transaction.
 pub(super) fn of(
     talk: &Talk,
     statement: &Statement,
     runs: Option<&Statement>,
+    judged: &Judged,
     bound: Option<&Bound<'_>>,
     within: bool,
 ) -> Asked {
-    let judged = runs.unwrap_or(statement);
     let mut operation = plain(talk, judged.action);
-    operation.fact(sql::STATEMENT, statement.text.as_str());
+    operation.fact(sql::STATEMENT, statement.text());
+    let mut actions = judged.actions.clone();
     if let Some(runs) = runs {
-        operation.fact(RUNS, runs.text.as_str());
+        operation.fact(RUNS, runs.text());
+        actions.insert(statement.action().to_owned());
     }
-    let known = talk.state.known.as_ref();
-    let path = known.map(|known| known.search_path.as_slice()).unwrap_or_default();
-    let facts = judged.facts(talk.catalog.as_deref(), path);
-    operation.fact(sql::TABLES_READ, list(facts.tables_read));
-    operation.fact(sql::TABLES_WRITTEN, list(facts.tables_written));
-    operation.fact(sql::FUNCTIONS, list(facts.functions));
-    operation.fact(sql::FLAGS, list(facts.flags));
-    if let Some(columns) = facts.columns {
+    operation.fact(sql::ACTIONS, list(&actions));
+    operation.fact(sql::TABLES_READ, list(&judged.tables_read));
+    operation.fact(sql::TABLES_WRITTEN, list(&judged.tables_written));
+    operation.fact(sql::FUNCTIONS, list(&judged.functions));
+    operation.fact(sql::FLAGS, list(&judged.flags));
+    if let Some(columns) = &judged.columns {
         operation.fact(sql::COLUMNS, list(columns));
     }
-    if let Some(columns) = facts.looked_at {
+    if let Some(columns) = &judged.looked_at {
         operation.fact(sql::LOOKED_AT, list(columns));
     }
-    operation.fact(sql::HAS_WHERE, facts.has_where);
-    operation.fact(sql::SEARCH_PATH, Fact::List(path.to_vec()));
+    operation.fact(sql::HAS_WHERE, judged.has_where);
     let open = within || talk.state.transaction != Transaction::Idle;
     operation.fact(sql::IN_TRANSACTION, open);
-    if let Some(known) = known {
+    operation.fact(sql::SEARCH_PATH, Fact::List(talk.search_path().to_vec()));
+    if let Some(known) = &talk.state.known {
         operation.fact(sql::ROLE, known.role.as_str());
         if known.session_role != known.role {
-            operation.fact("sql.session_role", known.session_role.as_str());
+            operation.fact(SESSION_ROLE, known.session_role.as_str());
         }
     }
     if let Some(bound) = bound {
         parameters(&mut operation, bound);
     }
-    if judged.is_copy_in() {
+    if runs.unwrap_or(statement).is_copy_in() {
         // Its data comes after the decision, so people cannot see it.
         operation.fact(STREAMED, "streamed");
     }
@@ -85,16 +87,15 @@ fn plain(talk: &Talk, action: &str) -> Operation {
     let (name, port) = (&about.place.name, about.place.port);
     let database = &about.reach.database;
     let resource = format!("postgres://{name}:{port}/{database}");
-    let mut operation =
-        Operation::new(target, name, port, Protocol::Postgres, action, resource);
+    let mut operation = Operation::new(target, name, port, Protocol::Postgres, action, resource);
     operation.fact(sql::DATABASE, database.as_str());
     operation.fact(sql::USER, about.user.as_str());
     operation.fact(sql::ROLE, about.reach.role());
     operation
 }
 
-fn list(items: BTreeSet<String>) -> Fact {
-    Fact::List(items.into_iter().collect())
+fn list(items: &BTreeSet<String>) -> Fact {
+    Fact::List(items.iter().cloned().collect())
 }
 
 fn parameters(operation: &mut Operation, bound: &Bound<'_>) {
@@ -106,7 +107,7 @@ fn parameters(operation: &mut Operation, bound: &Bound<'_>) {
     for (at, value) in bound.bind.values.iter().enumerate() {
         let kind = bound.prepared.types.get(at).copied().unwrap_or_default();
         let format = bound.bind.format(at);
-        types.push(kind.to_string());
+        types.push(type_name(kind).map_or_else(|| kind.to_string(), str::to_owned));
         hash.update(format.to_be_bytes());
         match value {
             None => hash.update([0]),
@@ -121,4 +122,33 @@ fn parameters(operation: &mut Operation, bound: &Bound<'_>) {
     }
     operation.fact(sql::PARAMETER_TYPES, Fact::List(types));
     operation.fact(PARAMETERS_HASH, hex::encode(hash.finalize()));
+}
+
+/// The name of a type of PostgreSQL's own (`pg_type.dat`); of the common ones.
+fn type_name(oid: u32) -> Option<&'static str> {
+    Some(match oid {
+        16 => "boolean",
+        17 => "bytea",
+        18 => "\"char\"",
+        19 => "name",
+        20 => "bigint",
+        21 => "smallint",
+        23 => "integer",
+        25 => "text",
+        26 => "oid",
+        114 => "json",
+        700 => "real",
+        701 => "double precision",
+        1042 => "character",
+        1043 => "character varying",
+        1082 => "date",
+        1083 => "time without time zone",
+        1114 => "timestamp without time zone",
+        1184 => "timestamp with time zone",
+        1186 => "interval",
+        1700 => "numeric",
+        2950 => "uuid",
+        3802 => "jsonb",
+        _ => return None,
+    })
 }

@@ -1,5 +1,6 @@
 //! What a session prepared and opened: statements, portals and cursors, by name.
 
+use super::case::After;
 use super::codec::backend::Transaction;
 use super::codec::frontend::Bind;
 use super::codec::row_description::Field;
@@ -49,7 +50,7 @@ pub(super) enum Life {
     /// the permit that running it needs. `answered`: the agent was told that it is bound.
     Waiting { answered: bool },
     /// It has rows left; the operation that runs it waits for the next call.
-    Suspended(oneshot::Sender<Resume>),
+    Suspended(oneshot::Sender<Resume>, After),
     /// It ran to its end.
     Done,
 }

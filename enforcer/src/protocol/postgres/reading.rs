@@ -1,45 +1,65 @@
-//! What is needed of a statement's reading: its facts, its effect on the session, its lineage.
+//! What a session needs of a statement's reading: its facts, its effect, where its output goes.
 //!
 //! The one place that knows both the reader ([`super::sql`]) and the session.
 
-use super::catalog::Catalog;
-use crate::mask::copy::CopyOptions;
+use super::sql::{self, flags};
+use crate::mask::copy::{CopyFormat, CopyOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A string that cannot be read, with why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Unreadable(pub(super) String);
+pub(super) use super::sql::{Catalog, ColumnRef, Output, Unreadable};
 
-/// A column of a table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ColumnName {
-    pub(super) schema: String,
-    pub(super) table: String,
-    pub(super) column: String,
-}
+/// Flags after which the session has to be asked what state it is in: what ran may have done more
+/// than its text says.
+const UNSETTLING: &[&str] = &[
+    flags::STATE_UNKNOWN,
+    flags::TEMPORARY,
+    flags::SET_SEARCH_PATH,
+    flags::SET_ROLE,
+    flags::SET_SESSION_AUTHORIZATION,
+    flags::SET_ROW_SECURITY,
+    flags::SET_READING,
+    flags::SET_CONFIG,
+    flags::DO,
+    flags::CALL,
+    flags::TRIGGER,
+    flags::RULE,
+    flags::USER_FUNCTION,
+    flags::VOLATILE_FUNCTION,
+    flags::UNKNOWN_FUNCTION,
+    flags::UNKNOWN_RELATION,
+    flags::DYNAMIC_SQL,
+    flags::FOREIGN_TABLE,
+    flags::DBLINK,
+    flags::DEFINES_CODE,
+    flags::LOADS_LIBRARY,
+    flags::PERSISTENT_SETTING,
+];
 
-/// One output column and what its value depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Output {
-    pub(super) columns: Vec<ColumnName>,
-    /// It is the value of that one column as it is.
-    pub(super) unchanged: bool,
-}
-
-/// Where a statement's output comes from.
+/// Where a statement's output comes from, and what it keeps elsewhere.
 #[derive(Clone, Debug)]
 pub(super) struct Lineage {
     /// For each output column; or why it is not known.
     pub(super) outputs: Result<Arc<[Output]>, String>,
+    /// What goes into other columns, by their names.
+    pub(super) kept: Arc<[Output]>,
     /// Every table and view that is read or written: schema and name.
     pub(super) relations: Vec<(String, String)>,
 }
 
-/// What policy is told of a statement. Lists are sorted.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
+impl Lineage {
+    /// Of something that is not read at all.
+    pub(super) fn unknown(why: &str) -> Self {
+        Self { outputs: Err(why.to_owned()), kept: Arc::default(), relations: Vec::new() }
+    }
+}
+
+/// What policy is told of a statement, and what the session must know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) action: &'static str,
+    /// Everything that it does, as actions.
+    pub(super) actions: BTreeSet<String>,
     pub(super) tables_read: BTreeSet<String>,
     pub(super) tables_written: BTreeSet<String>,
     pub(super) functions: BTreeSet<String>,
@@ -47,24 +67,33 @@ pub(super) struct Facts {
     pub(super) columns: Option<BTreeSet<String>>,
     pub(super) looked_at: Option<BTreeSet<String>>,
     pub(super) has_where: bool,
+    pub(super) lineage: Lineage,
+    /// Names mean the same after it, and no setting or role can have changed.
+    pub(super) settled: bool,
+    /// It changes the catalog.
+    pub(super) alters: bool,
+    /// If it is not settled, then only because it writes rows of tables without triggers.
+    pub(super) rows: bool,
+    /// Something that it names is not in the catalog that was looked at.
+    pub(super) unknown: bool,
 }
 
 /// What a statement does to the session.
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
-    /// Nothing.
+    /// Nothing that its text tells.
     None,
     /// It begins a transaction.
     Begin,
     /// It ends the transaction, for good or ill.
     End,
-    /// Something within the transaction that changes no setting.
+    /// Something within the transaction that changes no setting (`SAVEPOINT`, `SET TRANSACTION`).
     Within,
     /// `ROLLBACK TO`: settings may be back at what they were.
     Back,
     /// `PREPARE`.
     Prepare { name: String, inner: Arc<Statement> },
-    /// `EXECUTE`; the arguments are constants, as written.
+    /// `EXECUTE`.
     Execute { name: String },
     /// `DEALLOCATE` of one, or of all.
     Deallocate(Option<String>),
@@ -78,68 +107,73 @@ pub(super) enum Effect {
     CopyIn,
     /// `COPY TO STDOUT`, and the form of its data where it is known.
     CopyOut(Option<CopyOptions>),
-    /// It may change anything: settings, roles, what names mean.
+    /// `DISCARD`; everything, or a part.
+    Discard(bool),
+    /// It changes settings, the role, or more.
     Any,
 }
 
 /// One statement as it was read.
 #[derive(Debug)]
 pub(super) struct Statement {
-    /// Its exact text.
-    pub(super) text: String,
-    /// The action in policy.
-    pub(super) action: &'static str,
+    read: sql::Statement,
     /// What it does to the session.
     pub(super) effect: Effect,
-    /// Whether it can do no more than its effect says: no write, no code of the database's own.
-    pub(super) plain: bool,
-    /// Whether names mean the same after it.
-    pub(super) keeps_names: bool,
-    /// It changes the catalog.
-    pub(super) alters: bool,
 }
 
 /// Reads a string: one statement for each, in order.
-pub(super) fn read(sql: &str) -> Result<Vec<Statement>, Unreadable> {
-    use pg_query::protobuf::TransactionStmtKind as Kind;
-    use pg_query::protobuf::node::Node;
-    let parsed = pg_query::parse(sql).map_err(|error| Unreadable(error.to_string()))?;
-    let mut statements = Vec::new();
-    for raw in &parsed.protobuf.stmts {
-        let from = usize::try_from(raw.stmt_location).unwrap_or_default();
-        let length = usize::try_from(raw.stmt_len).unwrap_or_default();
-        let to = if length == 0 { sql.len() } else { from + length };
-        let text = sql.get(from..to).ok_or_else(|| Unreadable("odd text".into()))?;
-        let node = raw.stmt.as_ref().and_then(|stmt| stmt.node.as_ref());
-        let (action, effect, plain) = match node {
-            Some(Node::SelectStmt(_)) => ("sql.select", Effect::None, true),
-            Some(Node::InsertStmt(_)) => ("sql.insert", Effect::None, false),
-            Some(Node::UpdateStmt(_)) => ("sql.update", Effect::None, false),
-            Some(Node::DeleteStmt(_)) => ("sql.delete", Effect::None, false),
-            Some(Node::VariableShowStmt(_)) => ("sql.show", Effect::None, true),
-            Some(Node::VariableSetStmt(_)) => ("sql.set", Effect::Any, false),
-            Some(Node::CopyStmt(copy)) if copy.is_from => ("sql.copy.in", Effect::CopyIn, false),
-            Some(Node::CopyStmt(_)) => ("sql.copy.out", Effect::CopyOut(None), true),
-            Some(Node::TransactionStmt(stmt)) => {
-                let effect = match stmt.kind() {
-                    Kind::TransStmtBegin | Kind::TransStmtStart => Effect::Begin,
-                    Kind::TransStmtCommit | Kind::TransStmtRollback => Effect::End,
-                    Kind::TransStmtRollbackTo => Effect::Back,
-                    _ => Effect::Within,
-                };
-                ("sql.transaction", effect, true)
-            }
-            _ => ("sql.other", Effect::Any, false),
-        };
-        statements.push(Statement { text: text.to_owned(), action, effect, plain, keeps_names: plain, alters: !plain });
-    }
-    Ok(statements)
+pub(super) fn read(cache: &sql::Cache, sql: &str) -> Result<Vec<Arc<Statement>>, Unreadable> {
+    let read = cache.read(sql)?;
+    Ok(read.iter().map(|statement| Arc::new(Statement::of(statement.clone()))).collect())
 }
 
 impl Statement {
-    /// What policy is told of it, names as they are found on this search path.
-    pub(super) fn facts(&self, _: Option<&Catalog>, _: &[String]) -> Facts {
-        Facts::default()
+    fn of(read: sql::Statement) -> Self {
+        let inner = |inner: &sql::Statement| Arc::new(Self::of(inner.clone()));
+        let effect = match &read.effect {
+            sql::Effect::None
+            | sql::Effect::Explain { .. }
+            | sql::Effect::Listen(_)
+            | sql::Effect::Unlisten(_)
+            | sql::Effect::Notify(..) => Effect::None,
+            sql::Effect::Begin { .. } => Effect::Begin,
+            sql::Effect::Commit { .. } | sql::Effect::Rollback { .. } => Effect::End,
+            sql::Effect::Savepoint(_) | sql::Effect::Release(_) => Effect::Within,
+            sql::Effect::RollbackTo(_) => Effect::Back,
+            sql::Effect::Set(setting)
+                if matches!(&*setting.name, "transaction" | "session characteristics") =>
+            {
+                Effect::Within
+            }
+            sql::Effect::TwoPhase(_)
+            | sql::Effect::Set(_)
+            | sql::Effect::Reset(_)
+            | sql::Effect::ResetAll => Effect::Any,
+            sql::Effect::Discard { all, .. } => Effect::Discard(*all),
+            sql::Effect::Prepare { name, inner: of } => {
+                Effect::Prepare { name: name.clone(), inner: inner(of) }
+            }
+            sql::Effect::Execute { name, .. } => Effect::Execute { name: name.clone() },
+            sql::Effect::Deallocate(name) => Effect::Deallocate(name.clone()),
+            sql::Effect::DeclareCursor { name, inner: of, .. } => {
+                Effect::Declare { name: name.clone(), inner: inner(of) }
+            }
+            sql::Effect::Fetch { name, .. } => Effect::Fetch { name: name.clone() },
+            sql::Effect::CloseCursor(name) => Effect::Close(name.clone()),
+            sql::Effect::CopyIn { .. } => Effect::CopyIn,
+            sql::Effect::CopyOut { format, options } => Effect::CopyOut(copy(format, options)),
+        };
+        Self { read, effect }
+    }
+
+    /// Its exact text.
+    pub(super) fn text(&self) -> &str {
+        &self.read.text
+    }
+
+    /// Its action, before the catalog is asked.
+    pub(super) fn action(&self) -> &'static str {
+        self.read.action
     }
 
     /// Whether the client sends it data.
@@ -147,13 +181,145 @@ impl Statement {
         matches!(self.effect, Effect::CopyIn)
     }
 
-    /// Whether rows can come back.
-    pub(super) fn shows(&self) -> bool {
-        self.action == "sql.select"
+    /// Whether a failed transaction takes it.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self.effect, Effect::End | Effect::Back)
     }
 
-    /// Where its output comes from.
-    pub(super) fn lineage(&self, _: Option<&Catalog>, _: &[String]) -> Lineage {
-        Lineage { outputs: Err("not read".to_owned()), relations: Vec::new() }
+    /// Whether it does the same whatever names mean and whoever runs it.
+    pub(super) fn is_fixed(&self) -> bool {
+        matches!(self.effect, Effect::Begin | Effect::End | Effect::Within | Effect::Back)
+    }
+
+    /// What it comes to in a database under a search path. With `trace` its output is followed.
+    pub(super) fn judge(&self, catalog: &Catalog, path: &[String], trace: bool) -> Judged {
+        let found = sql::resolve(&self.read, catalog, path);
+        let names = |relations: &[sql::Relation]| {
+            relations.iter().map(ToString::to_string).collect::<BTreeSet<_>>()
+        };
+        let relations = found.reads.iter().chain(&found.writes);
+        let relations = relations.map(|relation| {
+            (relation.schema.clone().unwrap_or_default(), relation.name.clone())
+        });
+        let relations: Vec<_> = relations.collect();
+        let traced = trace.then(|| sql::trace(&self.read, catalog, path));
+        let (mut columns, mut looked_at) = (None, None);
+        let lineage = match traced {
+            None => Lineage { relations, ..Lineage::unknown("it was not followed") },
+            Some(Err(why)) => {
+                Lineage { outputs: Err(why.0), kept: Arc::default(), relations }
+            }
+            Some(Ok(trace)) => {
+                let shown = trace.outputs.iter().chain(&trace.kept).flat_map(|o| &o.columns);
+                columns = Some(shown.map(ToString::to_string).collect());
+                looked_at = Some(trace.looked_at.iter().map(ToString::to_string).collect());
+                Lineage { outputs: Ok(trace.outputs.into()), kept: trace.kept.into(), relations }
+            }
+        };
+        let has = |flags: &[&str]| flags.iter().any(|flag| found.flags.contains(flag));
+        let alters = found.actions.iter().any(|action| {
+            action.starts_with("sql.ddl") || matches!(*action, "sql.call" | "sql.do" | "sql.other")
+        });
+        let writes = found.actions.iter().any(|action| {
+            // A write runs defaults, checks and triggers, which are code of the database's own.
+            !matches!(
+                *action,
+                "sql.select"
+                    | "sql.show"
+                    | "sql.explain"
+                    | "sql.copy.out"
+                    | "sql.transaction"
+                    | "sql.prepare"
+                    | "sql.execute"
+                    | "sql.cursor"
+                    | "sql.set"
+                    | "sql.notify"
+                    | "sql.lock"
+            )
+        });
+        let says_more = matches!(self.effect, Effect::Any | Effect::Back | Effect::Discard(_));
+        Judged {
+            action: found.action,
+            actions: found.actions.iter().map(|action| (*action).to_owned()).collect(),
+            tables_read: names(&found.reads),
+            tables_written: names(&found.writes),
+            functions: found.functions.iter().map(ToString::to_string).collect(),
+            flags: found.flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            columns,
+            looked_at,
+            has_where: self.read.filtered.unwrap_or(false),
+            lineage,
+            settled: !writes && !says_more && !has(UNSETTLING),
+            rows: !alters && !says_more && !has(UNSETTLING),
+            alters,
+            unknown: has(&[flags::UNKNOWN_RELATION, flags::UNKNOWN_FUNCTION]),
+        }
+    }
+}
+
+/// The form of `COPY TO STDOUT` data; `None` where an option is not understood.
+fn copy(format: &str, options: &[(String, Option<String>)]) -> Option<CopyOptions> {
+    let format = match format {
+        "text" => CopyFormat::Text,
+        "csv" => CopyFormat::Csv,
+        "binary" => CopyFormat::Binary,
+        _ => return None,
+    };
+    let mut read = CopyOptions::of(format);
+    let mut escaped = false;
+    for (name, value) in options {
+        let byte = || match value.as_deref().map(str::as_bytes) {
+            Some([byte]) => Some(*byte),
+            _ => None,
+        };
+        match name.as_str() {
+            "format" | "force_quote" | "encoding" => {}
+            "delimiter" => read.delimiter = byte()?,
+            "null" => read.null = value.clone()?.into_bytes(),
+            "quote" => read.quote = byte()?,
+            "escape" => {
+                read.escape = byte()?;
+                escaped = true;
+            }
+            "header" => {
+                read.header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
+                    None | Some("true" | "on" | "1") => true,
+                    Some("false" | "off" | "0") => false,
+                    Some(_) => return None,
+                };
+            }
+            _ => return None,
+        }
+    }
+    if !escaped {
+        // PostgreSQL's default is the quote.
+        read.escape = read.quote;
+    }
+    let utf8 = options.iter().filter(|(name, _)| name == "encoding").all(|(_, value)| {
+        value.as_deref().is_some_and(super::connect::is_utf8)
+    });
+    utf8.then_some(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_copied_data_is_known_or_not() {
+        let option = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+        let plain = copy("csv", &[option("header", None), option("delimiter", Some(";"))]).unwrap();
+        assert_eq!((plain.header, plain.delimiter, plain.escape), (true, b';', b'"'));
+        let quoted = copy("csv", &[option("quote", Some("'"))]).unwrap();
+        assert_eq!(quoted.escape, b'\'');
+        for unknown in [
+            option("delimiter", Some("ab")),
+            option("encoding", Some("latin1")),
+            option("header", Some("match")),
+            option("new_option", None),
+        ] {
+            assert_eq!(copy("text", &[unknown.clone()]), None, "{unknown:?}");
+        }
+        assert_eq!(copy("parquet", &[]), None);
     }
 }

@@ -3,10 +3,12 @@
 //! What runs upstream is the very string, in one message, so that it is the one transaction that
 //! it would be without us.
 
+use super::case::{After, Case};
+use super::catalog::{self, Want};
 use super::codec::backend::{self, Transaction};
 use super::operation;
 use super::prepared::{MOST, Prepared};
-use super::reading::{self, Effect, Lineage, Statement};
+use super::reading::{self, Effect, Statement};
 use super::relay::{Ended, Run, Work};
 use super::statement::{self, Return};
 use super::talk::{NotKnown, Talk, in_failed_transaction};
@@ -20,7 +22,8 @@ pub(super) async fn query(mut talk: Box<Talk>, text: String) -> Result<Box<Talk>
     super::extended::settle(&mut talk).await?;
     // The unnamed portal and statement go with a query string (protocol-flow, "Extended Query").
     talk.names.portals.remove("");
-    let statements = match reading::read(&text) {
+    let cache = &talk.about.flow.inputs.databases.statements;
+    let statements = match reading::read(cache, &text) {
         Ok(statements) => statements,
         Err(why) => {
             let asked = operation::unread(&talk, "sql.other", &text);
@@ -32,11 +35,13 @@ pub(super) async fn query(mut talk: Box<Talk>, text: String) -> Result<Box<Talk>
         backend::put_bare(talk.client.out(), backend::EMPTY);
         return ready(talk).await;
     }
-    if talk.state.transaction == Transaction::Failed && !statements.iter().all(ends) {
+    if talk.state.transaction == Transaction::Failed && !statements.iter().all(|one| one.ends()) {
         in_failed_transaction(&mut talk);
         return ready(talk).await;
     }
-    match talk.know().await {
+    let fixed = statements.iter().all(|one| one.is_fixed());
+    let known = if fixed { Ok(()) } else { talk.know().await };
+    match known {
         Ok(()) => {}
         Err(NotKnown::Lost(outcome)) => return Err(outcome),
         Err(NotKnown::Refuse(flaw)) => {
@@ -44,20 +49,7 @@ pub(super) async fn query(mut talk: Box<Talk>, text: String) -> Result<Box<Talk>
             return refused(talk, asked, flaw).await;
         }
     }
-    let statements: Vec<_> = statements.into_iter().map(Arc::new).collect();
     run_all(talk, text, &statements).await
-}
-
-/// Whether a statement is one that a failed transaction takes.
-fn ends(statement: &Statement) -> bool {
-    matches!(statement.effect, Effect::End | Effect::Back)
-}
-
-/// One statement of a string, ready to be asked.
-struct Member {
-    asked: Asked,
-    flaw: Option<Denial>,
-    lineage: Lineage,
 }
 
 async fn run_all(
@@ -65,17 +57,25 @@ async fn run_all(
     text: String,
     statements: &[Arc<Statement>],
 ) -> Result<Box<Talk>, Outcome> {
-    let members = members(&talk, statements);
-    let count = members.len();
+    let cases = match cases(&mut talk, statements).await {
+        Ok(cases) => cases,
+        Err(NotKnown::Lost(outcome)) => return Err(outcome),
+        Err(NotKnown::Refuse(flaw)) => {
+            let asked = operation::unread(&talk, "sql.other", &text);
+            return refused(talk, asked, flaw).await;
+        }
+    };
+    let count = cases.len();
+    let afters: Vec<After> = cases.iter().map(|case| case.after).collect();
     let mut text = Some(text);
     let whole = Prepared::hash(text.as_deref().unwrap_or_default());
     let mut turns: Vec<(oneshot::Sender<Box<Talk>>, mpsc::Receiver<Return>)> = Vec::new();
     let mut last = None;
-    for (at, (member, statement)) in members.into_iter().zip(statements).enumerate() {
+    for (at, (case, statement)) in cases.into_iter().zip(statements).enumerate() {
         let run = Run::Query { text: text.take(), last: at + 1 == count };
-        let work = Work::new(run, member.lineage, &statement.effect);
+        let work = Work::new(run, case.lineage, &statement.effect);
         let waits = count > 1;
-        let mut home = statement::begin(talk, member.asked, member.flaw, Some(work), waits);
+        let mut home = statement::begin(talk, case.asked, case.flaw, Some(work), waits);
         match home.recv().await {
             Some(Return::Refused(back)) => {
                 // Those that were permitted do not run: their turn never comes.
@@ -111,8 +111,8 @@ async fn run_all(
             _ => return Err(cut()),
         }
     }
-    for (statement, how) in statements.iter().zip(&ended) {
-        follow(&mut talk, statement, how, &whole);
+    for ((statement, how), after) in statements.iter().zip(&ended).zip(afters) {
+        follow(&mut talk, statement, how, after, &whole);
     }
     if ended.iter().any(|how| matches!(how, Ended::Withheld(..))) {
         talk.fail_upstream().await?;
@@ -123,16 +123,25 @@ async fn run_all(
     Ok(talk)
 }
 
-/// The operations of a string's statements.
-fn members(talk: &Talk, statements: &[Arc<Statement>]) -> Vec<Member> {
+/// The statements of a string, each as it will be met.
+async fn cases(talk: &mut Talk, statements: &[Arc<Statement>]) -> Result<Vec<Case>, NotKnown> {
+    let first = judge_all(talk, statements);
+    if !first.iter().any(|case| case.unknown) || talk.state.known.is_none() {
+        return Ok(first);
+    }
+    // What is not in the catalog may be new.
+    catalog::refresh(talk, Want::New).await?;
+    Ok(judge_all(talk, statements))
+}
+
+fn judge_all(talk: &Talk, statements: &[Arc<Statement>]) -> Vec<Case> {
     let mut within = talk.state.transaction != Transaction::Idle;
     let mut changed = false;
-    let mut members = Vec::with_capacity(statements.len());
+    let mut cases = Vec::with_capacity(statements.len());
     for statement in statements {
-        let (member, _) = judged(talk, statement, None, within);
-        let mut member = member;
-        if changed && member.flaw.is_none() && depends(statement) {
-            member.flaw = Some(Denial::new(
+        let mut case = Case::of(talk, statement, None, within);
+        if changed && case.flaw.is_none() && !statement.is_fixed() {
+            case.flaw = Some(Denial::new(
                 "order-dependent",
                 "a statement before it in the same string may change what its names mean; send \
                  the statements one by one",
@@ -143,129 +152,31 @@ fn members(talk: &Talk, statements: &[Arc<Statement>]) -> Vec<Member> {
             Effect::End => false,
             _ => within,
         };
-        changed |= !keeps_names(statement);
-        members.push(member);
+        changed |= renames(statement, &case);
+        cases.push(case);
     }
-    members
+    cases
 }
 
-/// Whether what a statement does depends on what names mean.
-fn depends(statement: &Statement) -> bool {
-    !matches!(statement.effect, Effect::Begin | Effect::End | Effect::Within | Effect::Back)
-}
-
-/// Whether names mean the same after a statement.
-fn keeps_names(statement: &Statement) -> bool {
+/// Whether names, the role or a setting may be others after a statement.
+fn renames(statement: &Statement, case: &Case) -> bool {
     match statement.effect {
-        Effect::None | Effect::CopyIn | Effect::CopyOut(_) => statement.keeps_names,
-        Effect::Begin | Effect::Within | Effect::Fetch { .. } | Effect::Close(_) => true,
-        // What the transaction changed is taken back.
-        Effect::End | Effect::Back => false,
-        _ => statement.keeps_names,
-    }
-}
-
-/// The operation of a statement and what is wrong with it already; and what it runs in the end.
-pub(super) fn judged_parts(
-    talk: &Talk,
-    statement: &Arc<Statement>,
-) -> (Option<Arc<Statement>>, Option<Denial>) {
-    match &statement.effect {
-        Effect::Execute { name } => match verified(talk, name) {
-            Ok(prepared) => match &prepared.statement {
-                Some(inner) => (Some(Arc::clone(inner)), None),
-                None => (None, None),
-            },
-            Err(flaw) => (None, Some(flaw)),
-        },
-        Effect::Fetch { name } => match talk.names.cursors.get(name) {
-            Some(inner) => (Some(Arc::clone(inner)), None),
-            None => {
-                let why = format!("cursor {name:?} was not declared in this session as far as is known");
-                (None, Some(Denial::new("unknown-cursor", why)))
-            }
-        },
-        Effect::Prepare { inner, .. } | Effect::Declare { inner, .. } => {
-            (Some(Arc::clone(inner)), None)
-        }
-        _ => (None, None),
-    }
-}
-
-fn judged(
-    talk: &Talk,
-    statement: &Arc<Statement>,
-    bound: Option<&operation::Bound<'_>>,
-    within: bool,
-) -> (Member, Option<Arc<Statement>>) {
-    let (runs, mut flaw) = judged_parts(talk, statement);
-    let asked = operation::of(talk, statement, runs.as_deref(), bound, within);
-    let shows = runs.as_ref().unwrap_or(statement);
-    let lineage = lineage(talk, shows);
-    if flaw.is_none() {
-        flaw = untraceable(talk, statement, &lineage);
-    }
-    (Member { asked, flaw, lineage }, runs)
-}
-
-/// The operation of a statement with bound parameters, its flaw, and where its output comes from.
-pub(super) fn bound(
-    talk: &Talk,
-    statement: &Arc<Statement>,
-    bound: &operation::Bound<'_>,
-) -> (Asked, Option<Denial>, Lineage) {
-    let (member, _) = judged(talk, statement, Some(bound), false);
-    (member.asked, member.flaw, member.lineage)
-}
-
-/// Where a statement's output comes from, on the search path in force.
-fn lineage(talk: &Talk, statement: &Statement) -> Lineage {
-    let known = talk.state.known.as_ref();
-    let path = known.map(|known| known.search_path.as_slice()).unwrap_or_default();
-    statement.lineage(talk.catalog.as_deref(), path)
-}
-
-/// A statement whose output a mask may concern and cannot be followed is refused before anyone is
-/// asked.
-fn untraceable(talk: &Talk, statement: &Statement, lineage: &Lineage) -> Option<Denial> {
-    use crate::policy::Untraceable;
-    if !statement.shows() {
-        return None;
-    }
-    let bundle = talk.about.flow.inputs.decider.bundle();
-    let target = talk.about.place.target(&bundle)?;
-    let allowed = target.postgres.as_ref()?.untraceable == Untraceable::Allow;
-    let rules = bundle.masks_for(target);
-    match &lineage.outputs {
-        Err(why) if rules.columns().any() && !allowed => {
-            let why = super::veil::Withheld::Untraceable(why.clone());
-            Some(Denial::new(why.code(), why.to_string()))
-        }
-        _ => None,
-    }
-}
-
-/// A prepared statement whose text the backend has too.
-pub(super) fn verified(talk: &Talk, name: &str) -> Result<Arc<Prepared>, Denial> {
-    let unknown = || {
-        let why = format!(
-            "prepared statement {name:?} is not one that was read in this session, so what it \
-             runs is not known; prepare it again"
-        );
-        Denial::new("unknown-prepared", why)
-    };
-    let prepared = talk.names.statements.get(name).ok_or_else(unknown)?;
-    let known = talk.state.known.as_ref().ok_or_else(unknown)?;
-    match known.prepared.get(name) {
-        Some(hash) if *hash == prepared.hash => Ok(Arc::clone(prepared)),
-        // The unnamed one is in no list, and nothing but the protocol can make it.
-        None if name.is_empty() => Ok(Arc::clone(prepared)),
-        _ => Err(unknown()),
+        // What the transaction changed may be taken back.
+        Effect::End | Effect::Back => true,
+        _ if statement.is_fixed() => false,
+        Effect::Prepare { .. } | Effect::Declare { .. } | Effect::Deallocate(_) => true,
+        _ => !case.after.settled && !case.writes_only(),
     }
 }
 
 /// Follows what a statement that ran did to the session.
-pub(super) fn follow(talk: &mut Talk, statement: &Statement, how: &Ended, text_hash: &str) {
+pub(super) fn follow(
+    talk: &mut Talk,
+    statement: &Statement,
+    how: &Ended,
+    after: After,
+    text_hash: &str,
+) {
     if matches!(how, Ended::Failed(_)) {
         talk.state.forget();
         return;
@@ -286,7 +197,9 @@ pub(super) fn follow(talk: &mut Talk, statement: &Statement, how: &Ended, text_h
         Effect::Deallocate(Some(name)) => {
             talk.names.statements.remove(name);
         }
-        Effect::Deallocate(None) => talk.names.statements.retain(|name, _| name.is_empty()),
+        Effect::Deallocate(None) | Effect::Discard(true) => {
+            talk.names.statements.retain(|name, _| name.is_empty());
+        }
         Effect::Declare { name, inner } if talk.names.cursors.len() < MOST => {
             talk.names.cursors.insert(name.clone(), Arc::clone(inner));
         }
@@ -296,16 +209,11 @@ pub(super) fn follow(talk: &mut Talk, statement: &Statement, how: &Ended, text_h
         Effect::Close(None) => talk.names.cursors.clear(),
         _ => {}
     }
-    if statement.alters {
-        talk.state.altered = true;
+    if matches!(statement.effect, Effect::Discard(true)) {
+        talk.names.cursors.clear();
     }
-    let runs = match &statement.effect {
-        Effect::Execute { name } => talk.names.statements.get(name),
-        _ => None,
-    };
-    let runs = runs.and_then(|prepared| prepared.statement.clone());
-    let plain = talk.is_plain(statement) && runs.is_none_or(|runs| talk.is_plain(&runs));
-    if matches!(statement.effect, Effect::Back | Effect::Any) || !plain {
+    talk.state.altered |= after.alters;
+    if !after.settled {
         talk.state.forget();
     }
 }

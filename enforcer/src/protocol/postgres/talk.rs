@@ -3,7 +3,6 @@
 //! Each message is answered before the next is looked at, so that what is known is always the
 //! state that the next statement will meet.
 
-use super::catalog::Catalog;
 use super::codec::backend::{self, Transaction};
 use super::codec::error_response::{self, Report};
 use super::codec::frontend::{self, Frontend, Parse};
@@ -12,7 +11,8 @@ use super::connect::{BAD_START, upstream_broke};
 use super::io::{Wire, WireError};
 use super::prepared::Names;
 use super::question::{self, QuestionError};
-use super::reading::{Lineage, Statement};
+use super::catalog::Want;
+use super::reading::{Catalog, Lineage};
 use super::serve::{broke, tell_fatal};
 use super::state::{Known, QUESTION, State};
 use super::upstream::{Peer, Reach, Ready};
@@ -53,6 +53,8 @@ pub(super) struct Talk {
     pub(super) state: State,
     pub(super) names: Names,
     pub(super) catalog: Option<Arc<Catalog>>,
+    /// The catalog is as this session's open transaction sees it.
+    pub(super) own_catalog: bool,
     /// The upstream was sent something that no `Sync` has ended yet.
     pub(super) unsynced: bool,
     /// The series upstream has failed: it answers nothing until a `Sync`.
@@ -106,6 +108,7 @@ impl Talk {
             state: State::new(),
             names: Names::default(),
             catalog: None,
+            own_catalog: false,
             unsynced: false,
             upset: false,
             skipping: false,
@@ -158,7 +161,7 @@ impl Talk {
         let about = &self.about;
         let bundle = about.flow.inputs.decider.bundle();
         let masks = bundle.masks_for(about.place.target(&bundle)?);
-        let unknown = Lineage { outputs: Err(String::new()), relations: Vec::new() };
+        let unknown = Lineage::unknown("");
         Veil::new(masks.columns().clone(), None, &unknown, Untraceable::Allow).ok()
     }
 
@@ -189,10 +192,7 @@ impl Talk {
                 }
             }
         }
-        if self.catalog.is_none() || self.state.altered {
-            super::catalog::refresh(self).await?;
-        }
-        Ok(())
+        super::catalog::refresh(self, Want::Recent).await
     }
 
     /// Asks the session's own backend.
@@ -282,9 +282,10 @@ impl Talk {
         }
     }
 
-    /// Whether a statement can do no more to the session than its effect says.
-    pub(super) fn is_plain(&self, statement: &Statement) -> bool {
-        statement.plain
+    /// The schemas that names are looked for in, as far as they are known.
+    pub(super) fn search_path(&self) -> &[String] {
+        let known = self.state.known.as_ref();
+        known.map(|known| known.search_path.as_slice()).unwrap_or_default()
     }
 
     /// An error of our own, without an operation.

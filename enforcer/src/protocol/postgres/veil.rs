@@ -1,10 +1,9 @@
 //! What of an answer the agent may see: rows, `COPY` data, errors and notices under the masks.
 
-use super::catalog::Catalog;
 use super::codec::error_response::Report as Words;
 use super::codec::row_description::Field;
 use super::codec::{backend, data_row};
-use super::reading::{Lineage, Output};
+use super::reading::{Catalog, ColumnRef, Lineage, Output};
 use crate::mask::column::{ColumnRules, Rule, detect_value, mask_value};
 use crate::mask::copy::{CopyOptions, CopyRows};
 use crate::mask::{Report, Unmaskable};
@@ -23,6 +22,9 @@ pub(super) enum Withheld {
     /// The output cannot be followed to columns.
     #[error("a mask names columns, and what this statement shows cannot be followed to them: {0}")]
     Untraceable(String),
+    /// It would put values of a named column where no mask names them.
+    #[error("it would keep values of a column that a mask names in {0}, which none names")]
+    Kept(String),
     /// What came is not what the statement said.
     #[error("the answer has other columns than the statement, so masks cannot be applied")]
     Shape,
@@ -39,6 +41,7 @@ impl Withheld {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Untraceable(_) => "untraceable",
+            Self::Kept(_) => "unmasked-copy",
             _ => "unmaskable",
         }
     }
@@ -76,6 +79,9 @@ impl Veil {
         lineage: &Lineage,
         untraceable: Untraceable,
     ) -> Result<Self, Withheld> {
+        if untraceable == Untraceable::Refuse && lineage.outputs.is_ok() {
+            check_kept(&rules, &lineage.kept)?;
+        }
         let (outputs, sensitive) = match &lineage.outputs {
             _ if !rules.any() => (None, false),
             Ok(outputs) => {
@@ -114,15 +120,15 @@ impl Veil {
     /// The rule of an output by what it depends on.
     fn rule(&self, at: usize) -> Option<Rule> {
         let output = self.outputs.as_ref()?.get(at)?;
-        let columns = output.columns.iter().map(|c| (&*c.schema, &*c.table, &*c.column));
-        self.rules.rule_of(columns, output.unchanged)
+        self.rules.rule_of(output.columns.iter().map(parts), output.unchanged)
     }
 
     /// The rule of the column that the server itself says a field is.
     fn described(&self, field: &Field) -> Option<Rule> {
         let catalog = self.catalog.as_ref().filter(|_| field.table != 0)?;
-        let (schema, table, column) = catalog.column(field.table, field.column)?;
-        self.rules.rule(schema, table, column).cloned()
+        let table = catalog.relation_by_oid(field.table)?;
+        let column = table.columns.iter().find(|column| column.number == field.column)?;
+        self.rules.rule(&table.schema, &table.name, &column.name).cloned()
     }
 
     /// Whether rows can be delivered byte for byte.
@@ -235,6 +241,30 @@ impl Veil {
         }
         news
     }
+}
+
+fn parts(column: &ColumnRef) -> (&str, &str, &str) {
+    (&column.schema, &column.table, &column.column)
+}
+
+/// What a statement puts elsewhere must be named there too, or the mask is lost on it.
+fn check_kept(rules: &ColumnRules, kept: &[Output]) -> Result<(), Withheld> {
+    for place in kept {
+        if rules.rule_of(place.columns.iter().map(parts), place.unchanged).is_none() {
+            continue;
+        }
+        let mut name = place.name.splitn(3, '.');
+        let named = match (name.next(), name.next(), name.next()) {
+            (Some(schema), Some(table), Some(column)) if !column.contains('.') => {
+                rules.rule(schema, table, column).is_some()
+            }
+            _ => false,
+        };
+        if !named {
+            return Err(Withheld::Kept(place.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The oid of `text`.

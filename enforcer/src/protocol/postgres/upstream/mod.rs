@@ -83,6 +83,11 @@ impl Reach {
         }
     }
 
+    /// What tells this place, database and role from others.
+    pub(super) fn key(&self) -> String {
+        format!("{:?}", (&self.route, &self.name, self.tls, &self.role.name, &self.database))
+    }
+
     /// The role that is signed in as.
     pub(super) fn role(&self) -> &str {
         &self.role.name
