@@ -5,6 +5,7 @@
 
 use crate::daemon::must;
 use crate::servers::{Pki, Server};
+use crate::wait::eventually;
 use crate::world::{FAR_V4, World};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -114,6 +115,12 @@ impl Postgres {
         let log = dir.join("server.log");
         let server = Server::start(world, postgres, log, &format!("{FAR_V4}:{PORT}"));
         let started = Self { server, dir, certificate };
+        // It listens before it lets anybody in.
+        eventually("the database system is up", Duration::from_secs(20), || {
+            let mut ready = Command::new(bin().join("pg_isready"));
+            ready.args(["-q", "-p", &PORT.to_string(), "-h"]).arg(&started.dir);
+            ready.status().is_ok_and(|status| status.success()).then_some(())
+        });
         started.make_users();
         started
     }

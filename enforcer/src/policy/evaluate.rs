@@ -353,7 +353,7 @@ fn entities(
 }
 
 /// Both together: what either refuses is refused, and everyone that either needs must approve.
-fn strictest(mut one: Judgement, other: Judgement) -> Judgement {
+pub(super) fn strictest(mut one: Judgement, other: Judgement) -> Judgement {
     one.trace.extend(other.trace);
     // Of a denial only the rules that denied are told.
     match (&mut one.verdict, other.verdict) {

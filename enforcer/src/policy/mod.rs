@@ -6,6 +6,7 @@
 //! fails is denied. It never approves, forwards, or reads a credential by itself.
 
 mod ask;
+mod ask_sql;
 mod bundle;
 mod case;
 mod evaluate;

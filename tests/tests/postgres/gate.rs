@@ -86,7 +86,7 @@ replace = "hash"
 [[mask]]
 name = "found"
 targets = ["masked"]
-detectors = ["jwt", "github-token"]
+detectors = ["jwt", "github_pat"]
 "#;
 
 /// A server and a deployment before it.

@@ -4,6 +4,7 @@
 
 use super::Rule;
 use crate::policy::problem::{Problems, Source};
+use crate::protocol::postgres::sql::flags;
 use cedar_policy::{Effect, Policy};
 use serde_json::Value;
 
@@ -79,6 +80,13 @@ fn sql(node: &Value) -> Option<(String, &'static str)> {
         "tables_read" | "tables_written" => (1, "tables are \"schema.table\""),
         "functions" => {
             (1, "functions are \"schema.function\", those of PostgreSQL \"pg_catalog.\"")
+        }
+        "flags" => {
+            let never = values.find(|value| !flags::ALL.contains(value))?;
+            return Some((
+                format!("no statement has the flag {never:?}"),
+                "the guide on PostgreSQL lists the flags",
+            ));
         }
         "columns" | "looked_at" => (2, "columns are \"schema.table.column\""),
         _ => return None,

@@ -309,6 +309,7 @@ fn wrong_rules() {
 @id("both") permit (principal, action in Action::"read", resource) when { context.path like "/x*" };
 @id("http") permit (principal, action in Action::"read", resource == Target::"site") when { context.path like "/x*" };
 @id("sql") permit (principal, action in Action::"read", resource == Target::"db") when { context.role == "r" };
+@id("flag") forbid (principal, action in Action::"sql.write", resource) when { context.flags.contains("copy_program") };
 @id("function-call") permit (principal, action == Action::"sql.function", resource);
 "#,
         "",
@@ -377,4 +378,163 @@ fn a_mask_without_targets_is_for_those_that_can_have_it() {
     assert_eq!(bundle.mask_names(db), ["c"]);
     assert_eq!(bundle.mask_names(site), ["j"]);
     assert!(bundle.masks_for(db).columns().any() && !bundle.masks_for(site).columns().any());
+}
+
+/// Cases of SQL: what a person writes is read as what an agent sends.
+#[test]
+fn cases() {
+    let rules = r#"
+@id("sign-in") permit (principal, action in Action::"sql.session", resource == Target::"db");
+@id("read") permit (principal, action in Action::"sql.read", resource == Target::"db");
+@id("never-salaries") forbid (principal, action, resource == Target::"db")
+when { context has tables_read && context.tables_read.contains("hr.salaries") };
+@id("orders") @approval("one") permit (principal, action in [Action::"sql.update", Action::"sql.delete"], resource == Target::"db")
+when { context.has_where && ["public.orders"].containsAll(context.tables_written) };
+@id("insert") permit (principal, action == Action::"sql.insert", resource == Target::"db")
+when { context.parameters.hasTag("1") && context.parameters.getTag("1") == "7" };
+@id("not-by-email") forbid (principal, action == Action::"sql.select", resource == Target::"db")
+when { context.user == "other" && context has looked_at && context.looked_at.contains("public.users.email") };
+"#;
+    let cases = r#"
+[[test]]
+name = "signs in"
+agent = "ci"
+target = "db"
+sign_in = true
+expect = "allow"
+rules = ["sign-in"]
+[[test]]
+name = "reads"
+agent = "ci"
+target = "db"
+sql = "SELECT count(*) FROM orders"
+columns = []
+looked_at = []
+expect = "allow"
+[[test]]
+name = "not salaries, however they are called"
+agent = "ci"
+target = "db"
+sql = 'SELECT * FROM U&"h\0072" . "salaries" /* nothing */'
+columns = []
+looked_at = []
+expect = "deny"
+rules = ["never-salaries"]
+[[test]]
+name = "not salaries by the search path"
+agent = "ci"
+target = "db"
+search_path = ["hr", "public"]
+sql = "TABLE salaries"
+columns = []
+looked_at = []
+expect = "deny"
+[[test]]
+name = "a delete with a condition"
+agent = "ci"
+target = "db"
+sql = "DELETE FROM orders WHERE id = 1"
+expect = "needs-approval(one)"
+[[test]]
+name = "a delete without one"
+agent = "ci"
+target = "db"
+sql = "DELETE FROM orders"
+expect = "deny"
+[[test]]
+name = "of another table"
+agent = "ci"
+target = "db"
+sql = "DELETE FROM users WHERE id = 1"
+expect = "deny"
+[[test]]
+name = "one refusal refuses all"
+agent = "ci"
+target = "db"
+sql = "SELECT 1; DROP TABLE orders; SELECT 2"
+columns = []
+looked_at = []
+expect = "deny"
+[[test]]
+name = "a write in a CTE"
+agent = "ci"
+target = "db"
+sql = "WITH gone AS (DELETE FROM orders WHERE id = 1 RETURNING *) SELECT * FROM gone"
+columns = []
+looked_at = []
+expect = "needs-approval(one)"
+rules = ["orders", "read"]
+[[test]]
+name = "a prepared write"
+agent = "ci"
+target = "db"
+sql = "PREPARE p AS DELETE FROM orders; EXECUTE p"
+expect = "deny"
+[[test]]
+name = "what was never prepared"
+agent = "ci"
+target = "db"
+sql = "EXECUTE p"
+expect = "deny"
+[[test]]
+name = "a parameter"
+agent = "ci"
+target = "db"
+sql = "INSERT INTO orders VALUES ($1)"
+parameters = { 1 = "7" }
+expect = "allow"
+[[test]]
+name = "another parameter"
+agent = "ci"
+target = "db"
+sql = "INSERT INTO orders VALUES ($1)"
+parameters = { 1 = "8" }
+expect = "deny"
+[[test]]
+name = "inference"
+agent = "ci"
+target = "db"
+user = "other"
+sql = "SELECT count(*) FROM users WHERE email LIKE 'a%'"
+columns = []
+looked_at = ["public.users.email"]
+expect = "deny"
+rules = ["not-by-email"]
+[[test]]
+name = "no such database"
+agent = "ci"
+target = "db"
+database = "postgres"
+sql = "SELECT 1"
+expect = "deny"
+[[test]]
+name = "what cannot be read"
+agent = "ci"
+target = "db"
+sql = "SELEC 1"
+expect = "deny"
+"#;
+    let mut files = files(TARGETS, rules, "[[scope]]\nname = \"one\"\n", "");
+    files.insert("tests/sql.toml".to_owned(), cases.to_owned());
+    let bundle = Bundle::from_files(&files).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(bundle.cases().len() > 10);
+    for case in bundle.cases() {
+        let outcome = bundle.run(case).unwrap();
+        assert!(outcome.passed, "{}: {:#?}", case.name, outcome.judgement);
+    }
+}
+
+#[test]
+fn what_is_no_statement_is_said() {
+    let bundle = bundle(TARGETS, r#"@id("p") permit (principal, action, resource);"#, "");
+    let said = |ask: Ask| bundle.judge(&ask).unwrap_err().to_string();
+    let ask = || Ask { agent: "ci".to_owned(), sql: Some("SELECT 1".to_owned()), ..Ask::default() };
+    assert!(said(ask()).contains("target"));
+    assert!(said(Ask { target: Some("nope".to_owned()), ..ask() }).contains("no target"));
+    assert!(said(Ask { target: Some("site".to_owned()), ..ask() }).contains("does not speak"));
+    let target = Some("db".to_owned());
+    let empty = Some("-- nothing".to_owned());
+    assert!(said(Ask { target: target.clone(), sql: empty, ..ask() }).contains("no statement"));
+    let both = Ask { target, dns: Some("db.test".to_owned()), ..ask() };
+    assert!(said(both).contains("exactly one"));
 }

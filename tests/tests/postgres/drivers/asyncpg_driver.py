@@ -12,7 +12,9 @@ async def main():
     context = ssl.create_default_context(cafile=os.environ.get("PGSSLROOTCERT"))
     conn = await asyncpg.connect(ssl=context)
     print("user", await conn.fetchval("SELECT current_user"))
-    await conn.execute("DROP SCHEMA IF EXISTS apg CASCADE; CREATE SCHEMA apg; CREATE TYPE apg.mood AS ENUM ('sad', 'ok'); CREATE TABLE apg.t (id int PRIMARY KEY, u uuid, d date, ts timestamptz, n numeric, j jsonb, a text[], m apg.mood, i inet, r int4range)")
+    for made in ["DROP SCHEMA IF EXISTS apg CASCADE", "CREATE SCHEMA apg", "CREATE TYPE apg.mood AS ENUM ('sad', 'ok')",
+        "CREATE TABLE apg.t (id int PRIMARY KEY, u uuid, d date, ts timestamptz, n numeric, j jsonb, a text[], m apg.mood, i inet, r int4range)"]:
+        await conn.execute(made)
     await conn.execute("INSERT INTO apg.t VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)", 1, uuid.UUID(int=7), datetime.date(2024, 2, 29),
         datetime.datetime(2024, 2, 29, tzinfo=datetime.timezone.utc), decimal.Decimal("1.50"), '{"a": 1}', ["x", None, 'y"z'], "ok", "10.0.0.1", asyncpg.Range(1, 5))
     print("row", dict(await conn.fetchrow("SELECT * FROM apg.t WHERE id = $1", 1)))

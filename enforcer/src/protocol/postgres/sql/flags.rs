@@ -89,6 +89,52 @@ pub const SHADOWED: &str = "shadowed";
 /// Resolved: one of the system's catalogs is written.
 pub const SYSTEM_CATALOG: &str = "system-catalog";
 
+/// Every flag, for policy to know a misspelt one.
+pub const ALL: [&str; 42] = [
+    DATA_CHANGING_CTE,
+    SELECT_INTO,
+    ROW_LOCK,
+    EXPLAIN_ANALYZE,
+    COPY_PROGRAM,
+    COPY_FILE,
+    DO,
+    CALL,
+    TEMPORARY,
+    SET_SEARCH_PATH,
+    SET_ROLE,
+    SET_SESSION_AUTHORIZATION,
+    SET_ROW_SECURITY,
+    SET_READING,
+    SET_CONFIG,
+    STATE_UNKNOWN,
+    LARGE_OBJECT,
+    DBLINK,
+    SERVER_FILE,
+    SERVER_CONTROL,
+    SEQUENCE,
+    ADVISORY_LOCK,
+    DYNAMIC_SQL,
+    NOTIFY,
+    REPLICATION,
+    SLEEP,
+    PERSISTENT_SETTING,
+    DEFINES_CODE,
+    LOADS_LIBRARY,
+    REMOTE,
+    ALL_IN_SCHEMA,
+    UNKNOWN_RELATION,
+    UNKNOWN_FUNCTION,
+    VOLATILE_FUNCTION,
+    USER_FUNCTION,
+    SECURITY_DEFINER,
+    FOREIGN_TABLE,
+    VIEW,
+    RULE,
+    TRIGGER,
+    SHADOWED,
+    SYSTEM_CATALOG,
+];
+
 /// The flag that a function's name sets.
 pub(super) fn of_function(name: &str) -> Option<&'static str> {
     Some(match name {
