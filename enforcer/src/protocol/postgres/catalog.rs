@@ -13,6 +13,7 @@ use crate::decide::Denial;
 use crate::flow::Inputs;
 use super::codec::backend::Transaction;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -31,7 +32,11 @@ const AFTER: [&str; 2] =
 
 /// The snapshots, by where and as whom they were taken.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Catalogs(Arc<Mutex<HashMap<String, Arc<Slot>>>>);
+pub(super) struct Catalogs {
+    slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
+    /// Counts the changes that went through the gate: a snapshot of before is looked at again.
+    changes: Arc<AtomicU64>,
+}
 
 type Slot = tokio::sync::Mutex<Option<Snapshot>>;
 
@@ -40,15 +45,22 @@ struct Snapshot {
     catalog: Arc<Catalog>,
     stamp: String,
     looked: Instant,
+    /// The changes that had gone through when it was looked at.
+    changes: u64,
 }
 
 impl Catalogs {
     fn slot(&self, key: String) -> Arc<Slot> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= KEPT && !slots.contains_key(&key) {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry(key).or_default())
+    }
+
+    /// Something that changes a catalog went through, or came to the end of its transaction.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Relaxed);
     }
 }
 
@@ -79,10 +91,18 @@ pub(super) async fn refresh(talk: &mut Talk, want: Want) -> Result<(), NotKnown>
         // What it changed nobody else sees; what others change it learns after its end.
         return Ok(());
     }
+    let catalogs = &talk.about.flow.inputs.databases.catalogs;
+    let changes = catalogs.changes.load(Relaxed);
+    let just = talk.looked.is_some_and(|(at, then)| at.elapsed() < FRESH && then == changes);
+    if just && want == Want::Recent && !talk.state.altered && !talk.own_catalog {
+        return Ok(());
+    }
+    let looked = Instant::now();
     let want = if talk.state.altered || talk.own_catalog { Want::Changed } else { want };
     let about = Arc::clone(&talk.about);
     let found = Box::pin(shared(&about, want)).await;
     talk.catalog = Some(found.map_err(|error| refuse(&error))?);
+    talk.looked = Some((looked, changes));
     talk.state.altered = false;
     talk.own_catalog = false;
     Ok(())
@@ -95,7 +115,9 @@ fn refuse(why: &str) -> NotKnown {
 /// The snapshot that sessions share.
 async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
     let asked = Instant::now();
-    let slot = about.flow.inputs.databases.catalogs.slot(about.reach.key());
+    let catalogs = &about.flow.inputs.databases.catalogs;
+    let changes = catalogs.changes.load(Relaxed);
+    let slot = catalogs.slot(about.reach.key());
     let mut slot = slot.lock().await;
     if let Some(known) = &*slot {
         let enough = match want {
@@ -103,7 +125,7 @@ async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
             Want::New => known.looked.elapsed() < SELDOM,
             Want::Changed => false,
         };
-        if enough || known.looked >= asked {
+        if known.changes >= changes && (enough || known.looked >= asked) {
             return Ok(Arc::clone(&known.catalog));
         }
     }
@@ -115,6 +137,7 @@ async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
         && known.stamp == stamp
     {
         known.looked = looked;
+        known.changes = changes;
         return Ok(Arc::clone(&known.catalog));
     }
     let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
@@ -123,7 +146,7 @@ async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
     }
     let catalog = Catalog::from_rows(&answers).map_err(|error| error.to_string())?;
     let catalog = Arc::new(catalog);
-    *slot = Some(Snapshot { catalog: Arc::clone(&catalog), stamp, looked });
+    *slot = Some(Snapshot { catalog: Arc::clone(&catalog), stamp, looked, changes });
     Ok(catalog)
 }
 

@@ -14,7 +14,7 @@ use super::codec::Message;
 use super::connect::upstream_broke;
 use super::operation::{self, Bound};
 use super::prepared::{Life, MOST, Portal, Prepared};
-use super::reading;
+use super::reading::{self, Lineage};
 use super::relay::{Ended, Run, Work};
 use super::simple::{cut, follow};
 use super::statement::{self, Resume, Return};
@@ -100,9 +100,10 @@ async fn answers(talk: &mut Talk, ends: &[u8]) -> Result<Result<Vec<Message>, Re
     }
 }
 
-/// The upstream's error goes to the agent, its words as the masks let them.
+/// The upstream's error goes to the agent. Preparing and describing read no table, so its words
+/// carry no more than the agent's own text; detectors look at them all the same.
 fn upstream_failed(mut talk: Box<Talk>, report: Report) -> Box<Talk> {
-    if let Some(mut veil) = talk.strict_veil() {
+    if let Some(mut veil) = talk.veil(&Lineage::none()) {
         let report = veil.words(report);
         talk.tell(&report);
     }
@@ -255,6 +256,10 @@ pub(super) async fn describe(mut talk: Box<Talk>, named: Named) -> Result<Box<Ta
         Named::Statement(name) => return describe_statement(talk, name).await,
     };
     let Some(portal) = talk.names.portals.get(&name) else {
+        if talk.names.cursors.contains_key(&name) {
+            // A cursor of DECLARE is a portal too, and upstream already.
+            return ask_description(talk, Named::Portal(name)).await;
+        }
         let what = format!("portal \"{name}\" does not exist");
         return failed(talk, Report::new("ERROR", NO_PORTAL, what)).await;
     };
@@ -266,18 +271,22 @@ pub(super) async fn describe(mut talk: Box<Talk>, named: Named) -> Result<Box<Ta
 }
 
 /// The backend itself is asked: the tables may have changed.
-async fn describe_statement(mut talk: Box<Talk>, name: String) -> Result<Box<Talk>, Outcome> {
-    settle(&mut talk).await?;
+async fn describe_statement(talk: Box<Talk>, name: String) -> Result<Box<Talk>, Outcome> {
     if !talk.names.statements.contains_key(&name) {
         let what = format!("prepared statement \"{name}\" does not exist");
         return failed(talk, Report::new("ERROR", NO_STATEMENT, what)).await;
     }
+    ask_description(talk, Named::Statement(name)).await
+}
+
+async fn ask_description(mut talk: Box<Talk>, named: Named) -> Result<Box<Talk>, Outcome> {
+    settle(&mut talk).await?;
     if talk.state.transaction == Transaction::Failed {
         in_failed_transaction(&mut talk);
         talk.skipping = true;
         return Ok(talk);
     }
-    Named::Statement(name).put_describe(talk.upstream.out());
+    named.put_describe(talk.upstream.out());
     match answers(&mut talk, DESCRIBED).await? {
         Ok(taken) => {
             for message in taken {
@@ -305,6 +314,12 @@ pub(super) async fn execute(mut talk: Box<Talk>, execute: Execute) -> Result<Box
     };
     match std::mem::replace(&mut portal.life, Life::Done) {
         Life::Waiting { answered } => first(talk, name, rows, answered).await,
+        // PostgreSQL answers that a SELECT has no rows left, and refuses to run anything else again.
+        Life::Done if portal.prepared.fields.is_some() => {
+            settle(&mut talk).await?;
+            backend::put_complete(talk.client.out(), "SELECT 0");
+            Ok(talk)
+        }
         Life::Done => {
             let what = format!("portal \"{name}\" cannot be run");
             failed(talk, Report::new("ERROR", NOT_RUNNABLE, what)).await
@@ -412,6 +427,9 @@ async fn returned(
     match home.recv().await {
         Some(Return::Refused(back)) => after_refusal(back).await,
         Some(Return::Suspended(mut back, again)) => {
+            if !after.settled {
+                back.state.forget();
+            }
             if let Some(portal) = back.names.portals.get_mut(&name) {
                 portal.life = Life::Suspended(again, after);
             }
@@ -431,8 +449,13 @@ async fn returned(
                     let whole = !back.unsynced;
                     back.fail_upstream().await?;
                     back.skipping = !whole;
-                    if whole && back.unsynced {
-                        back.sync_upstream().await?;
+                    if whole {
+                        // The series' end was reached with it, and the agent was not told yet.
+                        let state = match back.unsynced {
+                            true => back.sync_upstream().await?,
+                            false => back.state.transaction,
+                        };
+                        backend::put_ready(back.client.out(), state);
                     }
                 }
                 _ => {}

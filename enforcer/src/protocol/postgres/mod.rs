@@ -22,6 +22,7 @@ mod question;
 mod reading;
 mod refuse;
 mod relay;
+mod secrets;
 mod serve;
 mod simple;
 pub mod sql;

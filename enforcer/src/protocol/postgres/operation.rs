@@ -9,6 +9,7 @@ use crate::flow::{Asked, STREAMED};
 use crate::mask::column::printed;
 use crate::operation::{Fact, Operation, Protocol};
 use crate::policy::sql;
+use crate::protocol::Hash;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
@@ -36,10 +37,10 @@ pub(super) fn of(
     within: bool,
 ) -> Asked {
     let mut operation = plain(talk, judged.action);
-    operation.fact(sql::STATEMENT, statement.text());
+    operation.fact(sql::STATEMENT, shown(talk, statement.text()));
     let mut actions = judged.actions.clone();
     if let Some(runs) = runs {
-        operation.fact(RUNS, runs.text());
+        operation.fact(RUNS, shown(talk, runs.text()));
         actions.insert(statement.action().to_owned());
     }
     operation.fact(sql::ACTIONS, list(&actions));
@@ -76,7 +77,7 @@ pub(super) fn of(
 /// An operation of which no more is known than the session and a text.
 pub(super) fn unread(talk: &Talk, action: &str, text: &str) -> Asked {
     let mut operation = plain(talk, action);
-    operation.fact(sql::STATEMENT, text);
+    operation.fact(sql::STATEMENT, shown(talk, text));
     Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
 }
 
@@ -92,6 +93,12 @@ fn plain(talk: &Talk, action: &str) -> Operation {
     operation.fact(sql::USER, about.user.as_str());
     operation.fact(sql::ROLE, about.reach.role());
     operation
+}
+
+/// A statement's text as it may be kept.
+fn shown(talk: &Talk, text: &str) -> String {
+    let hash = Hash::new(&talk.about.flow.inputs.recorder);
+    super::secrets::hidden(text, &|secret| hash.of(secret)).into_owned()
 }
 
 fn list(items: &BTreeSet<String>) -> Fact {

@@ -4,7 +4,7 @@ use super::case::After;
 use super::codec::backend::Transaction;
 use super::codec::frontend::Bind;
 use super::codec::row_description::Field;
-use super::reading::Statement;
+use super::reading::{Catalog, Statement};
 use super::statement::Resume;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -55,12 +55,22 @@ pub(super) enum Life {
     Done,
 }
 
+/// A cursor of `DECLARE`: what it reads is settled when it is declared, whatever names mean later.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor {
+    pub(super) statement: Arc<Statement>,
+    pub(super) path: Vec<String>,
+    pub(super) catalog: Option<Arc<Catalog>>,
+    /// SHA-256, hex, of the string that declared it.
+    pub(super) hash: String,
+}
+
 /// All names of a session.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) statements: HashMap<String, Arc<Prepared>>,
     pub(super) portals: HashMap<String, Portal>,
-    pub(super) cursors: HashMap<String, Arc<Statement>>,
+    pub(super) cursors: HashMap<String, Cursor>,
 }
 
 impl Names {

@@ -45,12 +45,24 @@ pub(super) struct Lineage {
     pub(super) kept: Arc<[Output]>,
     /// Every table and view that is read or written: schema and name.
     pub(super) relations: Vec<(String, String)>,
+    /// Words of the server about it may be about more than these.
+    pub(super) anything: bool,
 }
 
 impl Lineage {
+    /// Of what reads no table.
+    pub(super) fn none() -> Self {
+        Self {
+            outputs: Ok(Arc::default()),
+            kept: Arc::default(),
+            relations: Vec::new(),
+            anything: false,
+        }
+    }
+
     /// Of something that is not read at all.
     pub(super) fn unknown(why: &str) -> Self {
-        Self { outputs: Err(why.to_owned()), kept: Arc::default(), relations: Vec::new() }
+        Self { outputs: Err(why.to_owned()), anything: true, ..Self::none() }
     }
 }
 
@@ -76,6 +88,15 @@ pub(super) struct Judged {
     pub(super) rows: bool,
     /// Something that it names is not in the catalog that was looked at.
     pub(super) unknown: bool,
+}
+
+impl Judged {
+    /// Whether it names a table or a function.
+    pub(super) fn names_something(&self) -> bool {
+        !self.tables_read.is_empty()
+            || !self.tables_written.is_empty()
+            || !self.functions.is_empty()
+    }
 }
 
 /// What a statement does to the session.
@@ -206,14 +227,17 @@ impl Statement {
         let (mut columns, mut looked_at) = (None, None);
         let lineage = match traced {
             None => Lineage { relations, ..Lineage::unknown("it was not followed") },
-            Some(Err(why)) => {
-                Lineage { outputs: Err(why.0), kept: Arc::default(), relations }
-            }
+            Some(Err(why)) => Lineage { relations, ..Lineage::unknown(&why.0) },
             Some(Ok(trace)) => {
                 let shown = trace.outputs.iter().chain(&trace.kept).flat_map(|o| &o.columns);
                 columns = Some(shown.map(ToString::to_string).collect());
                 looked_at = Some(trace.looked_at.iter().map(ToString::to_string).collect());
-                Lineage { outputs: Ok(trace.outputs.into()), kept: trace.kept.into(), relations }
+                Lineage {
+                    outputs: Ok(trace.outputs.into()),
+                    kept: trace.kept.into(),
+                    relations,
+                    anything: UNSETTLING.iter().any(|flag| found.flags.contains(flag)),
+                }
             }
         };
         let has = |flags: &[&str]| flags.iter().any(|flag| found.flags.contains(flag));

@@ -31,7 +31,12 @@ pub(super) fn denied(denial: &Denial, asked: &Asked, fatal: bool) -> Report {
         ),
         _ => String::new(),
     };
-    Report::new(severity, REFUSED, format!("refused by enforcer: {}", denial.detail))
+    let why = match denial.code {
+        // The only thing here that comes after the decision.
+        "body-not-read" => "people cannot see the data of COPY before it is sent",
+        _ => denial.detail.as_str(),
+    };
+    Report::new(severity, REFUSED, format!("refused by enforcer: {why}"))
         .with(b'D', detail)
         .with(b'H', hint)
 }

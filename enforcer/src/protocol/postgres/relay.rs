@@ -309,8 +309,8 @@ impl Relay<'_> {
                 backend::READY => {
                     let state = backend::ready(&message.body).map_err(|_| odd(&message))?;
                     self.talk.is_ready(state);
-                    // It is never withheld: the client waits for it.
-                    message.put(&mut self.page);
+                    // After something withheld the session tells it, in the state that is left.
+                    self.deliver(&message);
                     return Ok(());
                 }
                 error_response::ERROR => {

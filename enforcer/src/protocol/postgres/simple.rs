@@ -7,7 +7,7 @@ use super::case::{After, Case};
 use super::catalog::{self, Want};
 use super::codec::backend::{self, Transaction};
 use super::operation;
-use super::prepared::{MOST, Prepared};
+use super::prepared::{Cursor, MOST, Prepared};
 use super::reading::{self, Effect, Statement};
 use super::relay::{Ended, Run, Work};
 use super::statement::{self, Return};
@@ -22,6 +22,7 @@ pub(super) async fn query(mut talk: Box<Talk>, text: String) -> Result<Box<Talk>
     super::extended::settle(&mut talk).await?;
     // The unnamed portal and statement go with a query string (protocol-flow, "Extended Query").
     talk.names.portals.remove("");
+    talk.names.statements.remove("");
     let cache = &talk.about.flow.inputs.databases.statements;
     let statements = match reading::read(cache, &text) {
         Ok(statements) => statements,
@@ -101,6 +102,10 @@ async fn run_all(
             Some(Return::Done(back, how)) => {
                 talk = back;
                 let failed = matches!(how, Ended::Failed(_));
+                if matches!(how, Ended::Withheld(..)) && ended.len() + 1 < count {
+                    // The agent was told of an error, and more would come behind it.
+                    return Err(cut());
+                }
                 ended.push(how);
                 if failed {
                     // The server runs none of the rest.
@@ -114,13 +119,11 @@ async fn run_all(
     for ((statement, how), after) in statements.iter().zip(&ended).zip(afters) {
         follow(&mut talk, statement, how, after, &whole);
     }
-    if ended.iter().any(|how| matches!(how, Ended::Withheld(..))) {
-        talk.fail_upstream().await?;
-        if talk.unsynced {
-            talk.sync_upstream().await?;
-        }
+    match ended.last() {
+        // The agent waits to be told that the server is ready: in the state that this leaves.
+        Some(Ended::Withheld(..)) => after_refusal(talk).await,
+        _ => Ok(talk),
     }
-    Ok(talk)
 }
 
 /// The statements of a string, each as it will be met.
@@ -140,7 +143,7 @@ fn judge_all(talk: &Talk, statements: &[Arc<Statement>]) -> Vec<Case> {
     let mut cases = Vec::with_capacity(statements.len());
     for statement in statements {
         let mut case = Case::of(talk, statement, None, within);
-        if changed && case.flaw.is_none() && !statement.is_fixed() {
+        if changed && case.flaw.is_none() && !statement.is_fixed() && case.depends() {
             case.flaw = Some(Denial::new(
                 "order-dependent",
                 "a statement before it in the same string may change what its names mean; send \
@@ -201,7 +204,16 @@ pub(super) fn follow(
             talk.names.statements.retain(|name, _| name.is_empty());
         }
         Effect::Declare { name, inner } if talk.names.cursors.len() < MOST => {
-            talk.names.cursors.insert(name.clone(), Arc::clone(inner));
+            let cursor = Cursor {
+                statement: Arc::clone(inner),
+                path: talk.search_path().to_vec(),
+                catalog: talk.catalog.clone(),
+                hash: text_hash.to_owned(),
+            };
+            talk.names.cursors.insert(name.clone(), cursor);
+            if let Some(known) = &mut talk.state.known {
+                known.cursors.insert(name.clone(), text_hash.to_owned());
+            }
         }
         Effect::Close(Some(name)) => {
             talk.names.cursors.remove(name);
@@ -212,7 +224,20 @@ pub(super) fn follow(
     if matches!(statement.effect, Effect::Discard(true)) {
         talk.names.cursors.clear();
     }
-    talk.state.altered |= after.alters;
+    match statement.effect {
+        Effect::Begin if talk.unsynced => talk.state.transaction = Transaction::Open,
+        Effect::End => {
+            talk.state.ended();
+            if talk.unsynced {
+                talk.state.transaction = Transaction::Idle;
+            }
+        }
+        _ => {}
+    }
+    if after.alters {
+        talk.state.altered = true;
+        talk.about.flow.inputs.databases.catalogs.changed();
+    }
     if !after.settled {
         talk.state.forget();
     }

@@ -17,7 +17,9 @@ pub(super) const QUESTION: &str = "SELECT \
     pg_catalog.current_setting('client_encoding'), \
     pg_catalog.current_setting('standard_conforming_strings'), \
     (SELECT pg_catalog.json_object_agg(p.name, pg_catalog.encode(pg_catalog.sha256(\
-    pg_catalog.convert_to(p.statement, 'UTF8')), 'hex')) FROM pg_catalog.pg_prepared_statements p)";
+    pg_catalog.convert_to(p.statement, 'UTF8')), 'hex')) FROM pg_catalog.pg_prepared_statements p), \
+    (SELECT pg_catalog.json_object_agg(c.name, pg_catalog.encode(pg_catalog.sha256(\
+    pg_catalog.convert_to(c.statement, 'UTF8')), 'hex')) FROM pg_catalog.pg_cursors c)";
 
 /// What is known of a backend.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(super) struct Known {
     pub(super) session_role: String,
     /// Name and SHA-256 (hex) of each prepared statement's text.
     pub(super) prepared: BTreeMap<String, String>,
+    /// Name and SHA-256 (hex) of the string that made each cursor and portal.
+    pub(super) cursors: BTreeMap<String, String>,
 }
 
 impl State {
@@ -79,7 +83,8 @@ impl Known {
     /// Reads the answer to [`QUESTION`].
     pub(super) fn read(rows: &Rows) -> Result<Self, Unknown> {
         let [row] = rows.as_slice() else { return Err(Unknown::Odd) };
-        let [schemas, role, session_role, encoding, strings, prepared] = row.as_slice() else {
+        let [schemas, role, session_role, encoding, strings, prepared, cursors] = row.as_slice()
+        else {
             return Err(Unknown::Odd);
         };
         let setting = |name: &str| match name {
@@ -90,12 +95,15 @@ impl Known {
             return Err(Unknown::Unreadable(why));
         }
         let schemas = schemas.as_deref().ok_or(Unknown::Odd)?;
-        let prepared = prepared.as_deref().unwrap_or("{}");
+        let names = |list: &Option<String>| {
+            serde_json::from_str(list.as_deref().unwrap_or("{}")).map_err(|_| Unknown::Odd)
+        };
         Ok(Self {
             search_path: serde_json::from_str(schemas).map_err(|_| Unknown::Odd)?,
             role: role.clone().ok_or(Unknown::Odd)?,
             session_role: session_role.clone().ok_or(Unknown::Odd)?,
-            prepared: serde_json::from_str(prepared).map_err(|_| Unknown::Odd)?,
+            prepared: names(prepared)?,
+            cursors: names(cursors)?,
         })
     }
 }
@@ -104,14 +112,14 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn row(fields: [Option<&str>; 6]) -> Rows {
+    fn row(fields: [Option<&str>; 7]) -> Rows {
         vec![fields.map(|field| field.map(str::to_owned)).to_vec()]
     }
 
     #[test]
     fn an_answer_is_read_whole_or_not_at_all() {
         let path = Some(r#"["pg_catalog","Odd \"one\"","public"]"#);
-        let fields = [path, Some("app"), Some("app"), Some("UTF8"), Some("on"), None];
+        let fields = [path, Some("app"), Some("app"), Some("UTF8"), Some("on"), None, None];
         let known = Known::read(&row(fields)).unwrap();
         assert_eq!(known.search_path, ["pg_catalog", "Odd \"one\"", "public"]);
         assert!(known.prepared.is_empty());
@@ -133,7 +141,7 @@ mod tests {
     fn what_a_transaction_changed_is_unknown_after_its_end() {
         let mut state = State::new();
         let path = Some(r#"["public"]"#);
-        let fields = [path, Some("a"), Some("a"), Some("UTF8"), Some("on"), None];
+        let fields = [path, Some("a"), Some("a"), Some("UTF8"), Some("on"), None, None];
         state.known = Known::read(&row(fields)).ok();
         state.ended();
         assert!(state.known.is_some());

@@ -152,6 +152,9 @@ impl Exchange for Ask {
                 Err(_) => return Outcome::refused("not-run"),
             }
         }
+        if !talk.about.still_holds(&permit) {
+            return Outcome::cut("policy-changed", "policy maps the session's user elsewhere now");
+        }
         let mut veil = match relay::veil(&permit, &talk, &work) {
             Ok(veil) => veil,
             Err(why) => return self.withhold(talk, &why, ledger).await,

@@ -11,6 +11,7 @@ use super::connect::{BAD_START, upstream_broke};
 use super::io::{Wire, WireError};
 use super::prepared::Names;
 use super::question::{self, QuestionError};
+use super::case::Kept;
 use super::catalog::Want;
 use super::reading::{Catalog, Lineage};
 use super::serve::{broke, tell_fatal};
@@ -18,13 +19,15 @@ use super::state::{Known, QUESTION, State};
 use super::upstream::{Peer, Reach, Ready};
 use super::veil::Veil;
 use super::{extended, refuse, simple};
-use crate::decide::Denial;
+use crate::decide::{Denial, Permit};
 use crate::flow::{Flow, Outcome, Place};
 use crate::policy::Untraceable;
 use bytes::{Bytes, BytesMut};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// `admin_shutdown`.
 const SHUTDOWN: &str = "57P01";
@@ -43,6 +46,16 @@ pub(super) struct About {
     pub(super) asked: watch::Receiver<u64>,
 }
 
+impl About {
+    /// Whether a permit's policy would still lead the session where it is, as who it is.
+    pub(super) fn still_holds(&self, permit: &Permit) -> bool {
+        permit.target().postgres.as_ref().is_some_and(|postgres| {
+            let role = postgres.role_of(&self.user).map(|role| role.name.as_str());
+            role == Some(self.reach.role()) && self.reach.is_reached_by(postgres.tls)
+        })
+    }
+}
+
 /// A session.
 pub(super) struct Talk {
     pub(super) about: Arc<About>,
@@ -53,6 +66,10 @@ pub(super) struct Talk {
     pub(super) state: State,
     pub(super) names: Names,
     pub(super) catalog: Option<Arc<Catalog>>,
+    /// When the shared catalog was last looked at, and the changes that had gone through then.
+    pub(super) looked: Option<(Instant, u64)>,
+    /// What statements came to.
+    pub(super) judged: RefCell<Kept>,
     /// The catalog is as this session's open transaction sees it.
     pub(super) own_catalog: bool,
     /// The upstream was sent something that no `Sync` has ended yet.
@@ -108,6 +125,8 @@ impl Talk {
             state: State::new(),
             names: Names::default(),
             catalog: None,
+            looked: None,
+            judged: RefCell::default(),
             own_catalog: false,
             unsynced: false,
             upset: false,
@@ -125,6 +144,10 @@ impl Talk {
     pub(super) fn is_ready(&mut self, transaction: Transaction) {
         if transaction == Transaction::Idle {
             self.state.ended();
+            if self.state.altered || self.own_catalog {
+                // Now others see what it changed.
+                self.about.flow.inputs.databases.catalogs.changed();
+            }
         }
         self.state.transaction = transaction;
         self.names.ready(transaction);
@@ -158,11 +181,15 @@ impl Talk {
 
     /// The masks over what belongs to no statement: all words may carry values.
     pub(super) fn strict_veil(&self) -> Option<Veil> {
+        self.veil(&Lineage::unknown(""))
+    }
+
+    /// The masks over words of the server about something of this lineage.
+    pub(super) fn veil(&self, lineage: &Lineage) -> Option<Veil> {
         let about = &self.about;
         let bundle = about.flow.inputs.decider.bundle();
         let masks = bundle.masks_for(about.place.target(&bundle)?);
-        let unknown = Lineage::unknown("");
-        Veil::new(masks.columns().clone(), None, &unknown, Untraceable::Allow).ok()
+        Veil::new(Arc::clone(masks.columns()), None, lineage, Untraceable::Allow).ok()
     }
 
     /// Passes on messages that came unasked, and nothing of what cannot be read.

@@ -86,7 +86,8 @@ impl Veil {
             _ if !rules.any() => (None, false),
             Ok(outputs) => {
                 let mut relations = lineage.relations.iter();
-                (Some(Arc::clone(outputs)), relations.any(|(s, t)| rules.names_table(s, t)))
+                let named = relations.any(|(s, t)| rules.names_table(s, t));
+                (Some(Arc::clone(outputs)), named || lineage.anything)
             }
             Err(_) if untraceable == Untraceable::Allow => (None, true),
             Err(why) => return Err(Withheld::Untraceable(why.clone())),

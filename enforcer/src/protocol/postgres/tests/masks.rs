@@ -165,6 +165,15 @@ async fn names_mean_what_the_session_says_they_mean() {
         .until_ready()
         .await;
     assert!(told[0].starts_with("E 42501"), "{told:?}");
+    // A cursor reads what it meant when it was declared, and only one that was declared here.
+    raw.query("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT lower(email) FROM users").until_ready().await;
+    raw.query("COMMIT").until_ready().await;
+    raw.query("SET search_path = s2").until_ready().await;
+    assert_eq!(raw.query("FETCH c").until_ready().await[1], "D ***");
+    let swap = "DO $$ BEGIN EXECUTE 'CLOSE c'; EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT upper(email) FROM public.users'; END $$";
+    raw.query(swap).until_ready().await;
+    let told = raw.query("FETCH c").until_ready().await;
+    assert!(told.iter().all(|word| !word.contains("SECRET")), "{told:?}");
     // A statement prepared behind our back under a known name is not run.
     raw.parse("x", "SELECT 1").sync().until_ready().await;
     let swap = "DO $$ BEGIN EXECUTE 'DEALLOCATE x'; EXECUTE 'PREPARE x AS SELECT email FROM public.users'; END $$";

@@ -134,6 +134,12 @@ async fn errors_leave_the_session_as_the_server_would() {
     let told = raw.query("SELEC 1").until_ready().await;
     assert!(told[0].starts_with("E 42501") && told[1] == "Z I", "{told:?}");
     assert_eq!(raw.query("SELECT 3").until_ready().await[1], "D 3");
+    // Strings of which no statement depends on what another changes run as they are.
+    let told = raw
+        .query("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; SET x.y = '1'")
+        .until_ready()
+        .await;
+    assert_eq!(told[2..], ["C SELECT 1", "C CLOSE CURSOR ALL", "C UNLISTEN", "C RESET", "C SET", "Z I"]);
     // Notifications come to who waits for them.
     raw.query("LISTEN news").until_ready().await;
     world.admin("NOTIFY news, 'hello'").await;

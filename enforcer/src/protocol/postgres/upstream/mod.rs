@@ -88,6 +88,11 @@ impl Reach {
         format!("{:?}", (&self.route, &self.name, self.tls, &self.role.name, &self.database))
     }
 
+    /// Whether it is reached in this way.
+    pub(super) fn is_reached_by(&self, tls: PostgresTls) -> bool {
+        self.tls == tls
+    }
+
     /// The role that is signed in as.
     pub(super) fn role(&self) -> &str {
         &self.role.name
