@@ -50,7 +50,12 @@ impl Case {
         let names = judged.names_something()
             || !matches!(
                 judged.action,
-                "sql.set" | "sql.show" | "sql.cursor" | "sql.notify" | "sql.transaction"
+                "sql.set"
+                    | "sql.show"
+                    | "sql.cursor"
+                    | "sql.notify"
+                    | "sql.listen"
+                    | "sql.transaction"
             );
         let Judged { settled, alters, unknown, rows, .. } = *judged;
         let mut lineage = judged.lineage.clone();
