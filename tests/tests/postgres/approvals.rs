@@ -28,7 +28,11 @@ fn teller(gate: &Gate, strings: &[&str]) -> Child {
 fn decide(gate: &Gate, what: &str, how: &str) {
     let asked = gate.deployment.pending(what);
     let id = asked["id"].as_str().expect("an id").to_owned();
-    let out = gate.deployment.review("alice", &[how, &id, "--reason", "seen"]);
+    let mut words = vec![how, &id, "--reason", "seen"];
+    if how == "approve" {
+        words.push("--yes");
+    }
+    let out = gate.deployment.review("alice", &words);
     assert!(out.status.success(), "{}", both(&out));
 }
 

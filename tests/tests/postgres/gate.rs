@@ -15,9 +15,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Where the server is reached without TLS.
-pub const PLAIN_V4: &str = "10.79.0.2";
+pub(crate) const PLAIN_V4: &str = "10.79.0.2";
 /// Where it is reached under masks.
-pub const MASKED_V4: &str = "10.78.0.2";
+pub(crate) const MASKED_V4: &str = "10.78.0.2";
 
 /// What may be done. `free` may do all, `reader` reads, `teller` writes when a person agrees.
 const RULES: &str = r#"
@@ -90,22 +90,22 @@ detectors = ["jwt", "github_pat"]
 "#;
 
 /// A server and a deployment before it.
-pub struct Gate {
-    pub deployment: Deployment,
-    pub postgres: Postgres,
-    pub pki: Pki,
+pub(crate) struct Gate {
+    pub(crate) deployment: Deployment,
+    pub(crate) postgres: Postgres,
+    pub(crate) pki: Pki,
     /// Last, so that it goes after what lives in it.
-    pub world: World,
+    pub(crate) world: World,
 }
 
 impl Gate {
     /// Starts everything.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with("")
     }
 
     /// The same, with more lines in `[target.postgres]` of the target `db`.
-    pub fn start_with(more: &str) -> Self {
+    pub(crate) fn start_with(more: &str) -> Self {
         let world = World::new();
         world.far_address(&format!("{MASKED_V4}/32"));
         world.far_address(&format!("{PLAIN_V4}/32"));
@@ -136,7 +136,7 @@ impl Gate {
 
     /// A client as this agent, told where to go by PostgreSQL's variables alone. Its password is
     /// wrong on purpose: nobody asks for it.
-    pub fn agent(&self, agent: &str, host: &str, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn agent(&self, agent: &str, host: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.deployment.agent(agent, program);
         command
             .env("PGHOST", host)
@@ -150,7 +150,7 @@ impl Gate {
     }
 
     /// The same client straight to the server, as the role that `app` becomes.
-    pub fn straight(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn straight(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.world.host.command(program);
         command
             .env("PGHOST", FAR_V4)
@@ -166,7 +166,7 @@ impl Gate {
     }
 
     /// psql as this agent with these statements, each `-c` one string.
-    pub fn psql(&self, agent: &str, host: &str, strings: &[&str]) -> Output {
+    pub(crate) fn psql(&self, agent: &str, host: &str, strings: &[&str]) -> Output {
         let mut psql = self.agent(agent, host, bin().join("psql"));
         psql.args(["-X", "-A", "-t", "-q", "-v", "VERBOSITY=verbose"]);
         for string in strings {
@@ -176,19 +176,19 @@ impl Gate {
     }
 
     /// `transcripts verify` has to pass.
-    pub fn verify(&self) {
+    pub(crate) fn verify(&self) {
         let out = self.deployment.transcripts(&["verify"]);
         assert!(out.status.success(), "verify: {}", both(&out));
     }
 }
 
 /// Standard output and error as text.
-pub fn both(out: &Output) -> String {
+pub(crate) fn both(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
 /// Standard output as text, without the space at its end.
-pub fn said(out: &Output) -> String {
+pub(crate) fn said(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
 }
 

@@ -119,7 +119,7 @@ impl ColumnRules {
     }
 
     /// The rule of an output that depends on these columns (schema, table, column); `None`
-    /// when none of them is named. `unchanged`: it is the value of such a column as it is.
+    /// when none of them is named. `unchanged`: each value is that of one of them as it is.
     /// What was made of a named column, or comes of columns with different rules, is redacted.
     pub fn rule_of<'a>(
         &self,
@@ -128,16 +128,15 @@ impl ColumnRules {
     ) -> Option<Rule> {
         let mut found: Option<&Rule> = None;
         let mut same = unchanged;
-        let mut unnamed = false;
         for (schema, table, column) in columns {
             match (self.rule(schema, table, column), found) {
-                (None, _) => unnamed = true,
+                (None, _) => {}
                 (Some(rule), Some(other)) => same &= rule.name == other.name,
                 (Some(rule), None) => found = Some(rule),
             }
         }
         let found = found?;
-        Some(if same && !unnamed { found.clone() } else { found.derived() })
+        Some(if same { found.clone() } else { found.derived() })
     }
 
     /// What detectors leave of a text for people (an error's message, a notice); `None` when
