@@ -75,16 +75,27 @@ pub enum Protocol {
     Dns,
     /// HTTP/1.1 and HTTP/2, plain or over TLS.
     Http,
+    /// PostgreSQL's frontend/backend protocol, plain or over TLS.
+    Postgres,
     /// Uninspected bytes; only where a target says so.
     Opaque,
 }
 
 impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 4] = [Self::Dns, Self::Http, Self::Postgres, Self::Opaque];
+
+    /// The protocol of that name, as [`Protocol::as_str`] gives it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.as_str() == name)
+    }
+
     /// The name used in policy, digests, transcripts and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
             Self::Http => "http",
+            Self::Postgres => "postgres",
             Self::Opaque => "opaque",
         }
     }

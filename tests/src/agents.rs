@@ -7,6 +7,15 @@ use std::sync::OnceLock;
 /// Where the Python environment lives: readable by every user, kept between runs.
 const VENV: &str = "/var/tmp/enforcer-agents/venv";
 
+/// Where the one with PostgreSQL's drivers lives.
+const DRIVERS: &str = "/var/tmp/enforcer-agents/postgres-venv";
+
+/// Where node's driver lives.
+const NODE_DRIVER: &str = "/var/tmp/enforcer-agents/postgres-node";
+
+/// Debian's JDBC driver.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+
 /// A Python with httpx (HTTP/2) from PyPI, made once.
 ///
 /// # Panics
@@ -32,6 +41,73 @@ pub fn python() -> PathBuf {
         assert!(works("import httpx, h2"), "httpx was installed and cannot be imported");
     });
     Path::new(VENV).join("bin/python")
+}
+
+/// A Python with psycopg 3, asyncpg and SQLAlchemy from PyPI, made once.
+///
+/// # Panics
+/// When the environment cannot be made.
+pub fn postgres_python() -> PathBuf {
+    static READY: OnceLock<()> = OnceLock::new();
+    READY.get_or_init(|| {
+        let python = Path::new(DRIVERS).join("bin/python");
+        let works = |code: &str| {
+            Command::new(&python).args(["-c", code]).output().is_ok_and(|out| out.status.success())
+        };
+        let drivers = "import psycopg, psycopg_binary, asyncpg, sqlalchemy";
+        if works(drivers) {
+            return;
+        }
+        must(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear", DRIVERS]));
+        must(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args([
+            "psycopg[binary]==3.3.4",
+            "asyncpg==0.31.0",
+            "SQLAlchemy==2.0.44",
+        ]));
+        assert!(works(drivers), "the drivers were installed and cannot be imported");
+    });
+    Path::new(DRIVERS).join("bin/python")
+}
+
+/// A directory in which node finds `pg` from npm, made once.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn postgres_node() -> PathBuf {
+    static READY: OnceLock<()> = OnceLock::new();
+    let dir = Path::new(NODE_DRIVER);
+    READY.get_or_init(|| {
+        let works = || {
+            let mut node = Command::new("node");
+            node.current_dir(dir).args(["-e", "require('pg')"]);
+            node.output().is_ok_and(|out| out.status.success())
+        };
+        if dir.is_dir() && works() {
+            return;
+        }
+        std::fs::create_dir_all(dir).expect("made");
+        must(
+            Command::new("npm")
+                .current_dir(dir)
+                .args([
+                    "install",
+                    "--silent",
+                    "--no-audit",
+                    "--no-fund",
+                    "--prefix",
+                    ".",
+                    "pg@8.16.3",
+                ])
+                .env("npm_config_cache", dir.join(".cache")),
+        );
+        assert!(works(), "pg was installed and cannot be loaded");
+    });
+    dir.to_owned()
+}
+
+/// The class path of Debian's JDBC driver.
+pub fn postgres_jdbc() -> &'static str {
+    JDBC
 }
 
 fn must(command: &mut Command) {

@@ -12,6 +12,7 @@ pub mod fixture;
 pub mod har;
 pub mod manager;
 pub mod origin;
+pub mod postgres;
 pub mod probe;
 pub mod servers;
 pub mod storm;

@@ -44,6 +44,22 @@ impl Pki {
         fs::write(&private, key.serialize_pem()).expect("written");
         (chain, private)
     }
+
+    /// Makes a client certificate for this common name; gives the paths of chain and key.
+    pub fn client(&self, dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let (chain, private) =
+            (dir.join(format!("client-{name}.pem")), dir.join(format!("client-{name}.key")));
+        fs::write(&chain, cert.pem()).expect("written");
+        fs::write(&private, key.serialize_pem()).expect("written");
+        fs::set_permissions(&private, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("set");
+        (chain, private)
+    }
 }
 
 /// A server that ends with this value.

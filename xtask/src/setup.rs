@@ -38,6 +38,10 @@ const WORLD: &[&str] = &[
     "util-linux",
 ];
 
+/// A database, a pooler beside it to compare with, and a driver that Debian has.
+const DATABASE: &[&str] =
+    &["libpostgresql-jdbc-java", "pgbouncer", "postgresql", "postgresql-client"];
+
 /// To run other kernels: a machine for them, its first program, what unpacks their modules.
 const MACHINES: &[&str] = &["busybox-static", "kmod", "qemu-system-x86", "xz-utils"];
 
@@ -76,6 +80,25 @@ pub(crate) fn world() -> Done {
     debian(WORLD)?;
     if !quiet(Command::new("node").arg("--version")) {
         debian(&["nodejs"])?;
+    }
+    if !quiet(Command::new("npm").arg("--version")) {
+        debian(&["npm"])?;
+    }
+    if !quiet(Command::new("javac").arg("--version")) {
+        debian(&["default-jdk-headless"])?;
+    }
+    database()
+}
+
+/// PostgreSQL. The tests start their own, with data of their own; what the package made at its
+/// installation is not to run at the next boot.
+fn database() -> Done {
+    let fresh: Vec<&str> =
+        ["postgresql", "pgbouncer"].into_iter().filter(|name| !installed(name)).collect();
+    debian(DATABASE)?;
+    // Where systemd never runs there is nothing to disable.
+    if !fresh.is_empty() && !quiet(Command::new("systemctl").args(["-q", "disable"]).args(&fresh)) {
+        step(&format!("{} installed; their units could not be disabled", fresh.join(" and ")));
     }
     Ok(())
 }

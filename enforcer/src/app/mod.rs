@@ -25,6 +25,7 @@ use crate::policy::Bundle;
 use crate::protocol::dns;
 use crate::protocol::dns::names::Names;
 use crate::protocol::http::Pool;
+use crate::protocol::postgres::Databases;
 use crate::record::Recorder;
 use crate::run::control;
 use crate::tls;
@@ -97,6 +98,7 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
         interceptor,
         upstreams,
         pool: Pool::default(),
+        databases: Databases::default(),
         metrics: metrics.clone(),
         layers: layers.clone(),
         draining: CancellationToken::new(),

@@ -11,6 +11,7 @@ mod prefixed;
 pub use client_hello::{ClientHello, HelloError, parse as parse_client_hello};
 pub use prefixed::PrefixedIo;
 
+use crate::protocol::postgres::codec::startup;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -35,6 +36,9 @@ pub enum Spoken {
     Http1,
     /// The HTTP/2 connection preface, without TLS.
     Http2,
+    /// The first packet of PostgreSQL's protocol: a start-up, or a request for TLS, for GSSAPI or
+    /// to cancel.
+    Postgres,
     /// Anything else, with the reason; to be refused.
     Unknown(&'static str),
 }
@@ -60,6 +64,11 @@ pub fn detect(buf: &[u8]) -> Detected {
             Ok(None) => Detected::Is(Spoken::Unknown("client-hello-too-large")),
             Err(error) => Detected::Is(Spoken::Unknown(error.code())),
         };
+    }
+    match startup::begins(buf) {
+        Some(true) => return Detected::Is(Spoken::Postgres),
+        Some(false) => {}
+        None => return Detected::NeedMore,
     }
     let preface = buf.len().min(H2_PREFACE.len());
     if buf[..preface] == H2_PREFACE[..preface] {

@@ -130,13 +130,24 @@ fn http1_is_known_after_method_and_space(#[case] text: &str) {
     byte_by_byte(text.as_bytes(), &Spoken::Http1);
 }
 
+/// A question for TLS and for GSSAPI, a cancel request, and start-ups of 3.0 and 3.2.
+#[rstest]
+#[case(&[0, 0, 0, 8, 4, 210, 22, 47])]
+#[case(&[0, 0, 0, 8, 4, 210, 22, 48])]
+#[case(&[0, 0, 0, 16, 4, 210, 22, 46])]
+#[case(&[0, 0, 0, 30, 0, 3, 0, 0])]
+#[case(&[0, 0, 0, 30, 0, 3, 0, 2])]
+fn postgres_is_known_by_the_code_of_its_first_packet(#[case] bytes: &[u8]) {
+    byte_by_byte(bytes, &Spoken::Postgres);
+}
+
 #[rstest]
 #[case::ssh(b"SSH-2.0-OpenSSH_9.2\r\n")]
 #[case::lower_case(b"get / HTTP/1.1")]
 #[case::blank(b" GET /")]
 #[case::line(b"\r\nGET /")]
 #[case::sslv2(&[0x80, 0x2e, 1, 0, 2])]
-#[case::postgres(&[0, 0, 0, 8, 4, 210, 22, 47])]
+#[case::postgres_2(&[0, 0, 0, 8, 0, 2, 0, 0])]
 #[case::smtp(b"EHLO\r\n")]
 #[case::two_spaces(b"GET  /")]
 #[case::tls_alert(&[21, 3, 3, 0, 2, 1, 0])]

@@ -78,7 +78,11 @@ struct Explain {
     #[arg(long)]
     method: Option<String>,
     /// The URL of an HTTP request, or a path with --target
-    #[arg(long, required_unless_present_any = ["dns", "connect"], conflicts_with_all = ["dns", "connect"])]
+    #[arg(
+        long,
+        required_unless_present_any = ["dns", "connect", "sql", "sign_in"],
+        conflicts_with_all = ["dns", "connect", "sql", "sign_in"]
+    )]
     url: Option<String>,
     /// A request header, as `name: value`; can be given several times
     #[arg(long = "header", value_name = "NAME: VALUE")]
@@ -98,6 +102,36 @@ struct Explain {
     /// `host:port` of an uninspected connection
     #[arg(long)]
     connect: Option<String>,
+    /// SQL for the database that --target names
+    #[arg(long, requires = "target", conflicts_with_all = ["dns", "connect", "sign_in"])]
+    sql: Option<String>,
+    /// Sign in to the database that --target names
+    #[arg(long, requires = "target", conflicts_with_all = ["dns", "connect"])]
+    sign_in: bool,
+    /// The user that the agent signs in as [default: the first that the target knows]
+    #[arg(long)]
+    user: Option<String>,
+    /// The database that it asks for [default: the first that the target knows]
+    #[arg(long)]
+    database: Option<String>,
+    /// The role in force [default: the one that the user is mapped to]
+    #[arg(long)]
+    role: Option<String>,
+    /// Where names without a schema are looked for; can be given several times [default: public]
+    #[arg(long)]
+    search_path: Vec<String>,
+    /// A column that the statement shows (schema.table.column); can be given several times
+    #[arg(long = "column", value_name = "COLUMN")]
+    columns: Vec<String>,
+    /// A column that its conditions look at; can be given several times
+    #[arg(long = "looked-at", value_name = "COLUMN")]
+    looked_at: Vec<String>,
+    /// A bound parameter, as `NUMBER=VALUE`; can be given several times
+    #[arg(long = "parameter", value_name = "N=VALUE")]
+    parameters: Vec<String>,
+    /// It is inside a transaction block
+    #[arg(long)]
+    in_transaction: bool,
 }
 
 /// Runs the command.
@@ -260,6 +294,18 @@ fn explain(args: Explain) -> anyhow::Result<ExitCode> {
             Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         })
         .collect::<anyhow::Result<_>>()?;
+    let parameters = args
+        .parameters
+        .iter()
+        .map(|parameter| {
+            let (number, value) = parameter
+                .split_once('=')
+                .with_context(|| format!("{parameter:?} is no parameter: write 1=value"))?;
+            Ok((number.to_owned(), value.to_owned()))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    // Whoever says one list of columns says the other, too.
+    let said = !(args.columns.is_empty() && args.looked_at.is_empty());
     let judgement = bundle.judge(&Ask {
         agent: args.agent,
         host: args.host,
@@ -276,6 +322,16 @@ fn explain(args: Explain) -> anyhow::Result<ExitCode> {
         dns: args.dns,
         record_type: args.record_type,
         connect: args.connect,
+        sql: args.sql,
+        sign_in: args.sign_in,
+        user: args.user,
+        database: args.database,
+        role: args.role,
+        search_path: args.search_path,
+        columns: said.then_some(args.columns),
+        looked_at: said.then_some(args.looked_at),
+        parameters,
+        in_transaction: args.in_transaction,
     })?;
     if on.json {
         sayln!("{}", explained(&bundle, &judgement));

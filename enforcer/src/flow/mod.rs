@@ -21,6 +21,7 @@ use crate::operation::{Digest, Operation};
 use crate::principal::Principal;
 use crate::protocol::dns::names::Names;
 use crate::protocol::http::Pool;
+use crate::protocol::postgres::Databases;
 use crate::record::{FlowLog, RecordError, Recorder, convert};
 use crate::tls::client::Upstreams;
 use crate::tls::server::Interceptor;
@@ -48,6 +49,8 @@ pub struct Inputs {
     pub upstreams: Upstreams,
     /// Open HTTP connections to upstreams.
     pub pool: Pool,
+    /// What database sessions share.
+    pub databases: Databases,
     /// The metrics.
     pub metrics: Metrics,
     /// The kernel layers that hold, for the transcripts.

@@ -17,7 +17,9 @@
 //! JSON inside a JSON string). Images, audio, video and fonts are not read.
 
 mod body;
+pub mod column;
 mod content;
+pub mod copy;
 mod decode;
 mod detect;
 mod escape;
@@ -78,7 +80,9 @@ impl Report {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MaskError {
     /// The rule selects nothing in a response.
-    #[error("mask rule `{rule}` selects nothing: give it `json`, `headers`, `form` or `detectors`")]
+    #[error(
+        "mask rule `{rule}` selects nothing: give it `json`, `headers`, `form`, `columns` or `detectors`"
+    )]
     Empty {
         /// The rule's name.
         rule: String,
@@ -98,6 +102,16 @@ pub enum MaskError {
         path: String,
         /// What is wrong and where.
         why: String,
+    },
+    /// Not a column.
+    #[error("mask rule `{rule}`: `columns` cannot have {column:?}: {why}")]
+    Column {
+        /// The rule's name.
+        rule: String,
+        /// The column as written.
+        column: String,
+        /// What is wrong.
+        why: &'static str,
     },
     /// Not a header name.
     #[error("mask rule `{rule}`: `{header}` is not a header name")]
@@ -186,6 +200,12 @@ pub enum Unmaskable {
         /// The bound in bytes.
         limit: usize,
     },
+    /// A value of a database that is not in a format that is known.
+    #[error("a value's format code is {0}, and only 0 (text) and 1 (binary) are known")]
+    Format(i16),
+    /// Data of COPY that is not as its format says.
+    #[error("the data of COPY is not as its format says: {0}")]
+    Copy(&'static str),
     /// A rule hashes and no key was given.
     #[error("a mask rule replaces by keyed hash and no key was given to the plan")]
     NoKey,

@@ -2,6 +2,7 @@
 //! immutable and shared by every exchange with its target.
 
 use super::body::BodyMasker;
+use super::column::{ColumnPattern, ColumnRules};
 use super::content::kind_of;
 use super::decode::Decoder;
 use super::detect::Detectors;
@@ -55,6 +56,7 @@ pub struct MaskPlan {
     headers: Arc<Vec<(HeaderName, usize)>>,
     /// `None` when no rule reads bodies.
     body: Option<Arc<Rules>>,
+    columns: Arc<ColumnRules>,
 }
 
 impl std::fmt::Debug for MaskPlan {
@@ -67,7 +69,13 @@ impl std::fmt::Debug for MaskPlan {
 impl MaskPlan {
     /// A plan that masks nothing.
     pub fn none() -> Self {
-        Self { source: Arc::default(), rules: Arc::default(), headers: Arc::default(), body: None }
+        Self {
+            source: Arc::default(),
+            rules: Arc::default(),
+            headers: Arc::default(),
+            body: None,
+            columns: Arc::default(),
+        }
     }
 
     /// Compiles rules that need no key.
@@ -100,6 +108,7 @@ impl MaskPlan {
         let mut paths = Paths::default();
         let mut fields = HashMap::new();
         let mut headers = Vec::new();
+        let mut columns = Vec::new();
         let mut read_bodies = rules.iter().filter(|rule| reads_bodies(rule)).peekable();
         let any_body = read_bodies.peek().is_some();
         let pass_other = read_bodies.all(|rule| rule.other == OtherContent::Pass);
@@ -120,6 +129,14 @@ impl MaskPlan {
                     MaskError::Header { rule: rule.name.clone(), header: name.clone() }
                 })?;
                 headers.push((header, number));
+            }
+            for column in &rule.columns {
+                let pattern = ColumnPattern::parse(column).map_err(|why| MaskError::Column {
+                    rule: rule.name.clone(),
+                    column: column.clone(),
+                    why,
+                })?;
+                columns.push((pattern, number));
             }
         }
         let compiled: Vec<_> = rules
@@ -143,12 +160,29 @@ impl MaskPlan {
                 pass_other,
             })
         });
-        Ok(Self { source: rules.into(), rules: compiled, headers: Arc::new(headers), body })
+        let columns = Arc::new(ColumnRules::new(
+            columns,
+            &compiled,
+            body.as_ref().and_then(|body| body.text.clone()),
+            pass_other,
+        ));
+        Ok(Self {
+            source: rules.into(),
+            rules: compiled,
+            headers: Arc::new(headers),
+            body,
+            columns,
+        })
     }
 
     /// Whether the plan masks nothing.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// What is masked in rows of a database.
+    pub fn columns(&self) -> &Arc<ColumnRules> {
+        &self.columns
     }
 
     /// Whether bodies are read and may change.
@@ -243,7 +277,12 @@ fn check(rule: &MaskRule, before: &[MaskRule]) -> Result<(), MaskError> {
         return Err(MaskError::Duplicate { rule: name() });
     }
     let no_detectors = rule.detectors.as_ref().is_none_or(|choice| choice.names().is_empty());
-    if rule.json.is_empty() && rule.headers.is_empty() && rule.form.is_empty() && no_detectors {
+    if rule.json.is_empty()
+        && rule.headers.is_empty()
+        && rule.form.is_empty()
+        && rule.columns.is_empty()
+        && no_detectors
+    {
         return Err(MaskError::Empty { rule: name() });
     }
     if rule.name.is_empty() {

@@ -24,6 +24,9 @@ pub struct MaskRule {
     /// Fields of `application/x-www-form-urlencoded` content that are masked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub form: Vec<String>,
+    /// Columns of a database (`public.users.email`, `*.*.ssn`) whose values are masked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     /// Detectors or groups of them that look for values which nobody tagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detectors: Option<DetectorChoice>,
@@ -61,6 +64,10 @@ impl DetectorChoice {
 /// not be mistaken for a real one, so it becomes `null` when redacted, and a
 /// string when a part or a hash of it is kept. An object or array under a path
 /// becomes `{}` or `[]` whatever is chosen, `null` stays `null`.
+///
+/// In a database's columns the value stays valid for its type ([`super::column`]): text,
+/// JSON, XML and bytes are replaced, an array is emptied, and everything else (numbers,
+/// dates, UUIDs) becomes NULL, also where a part or a hash was to be kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Replace {

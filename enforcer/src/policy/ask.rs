@@ -32,7 +32,7 @@ pub struct Ask {
     pub target: Option<String>,
     /// The HTTP method; `GET` when left out.
     pub method: Option<String>,
-    /// The URL of an HTTP request. Exactly one of this, `dns` and `connect`.
+    /// The URL of an HTTP request. Exactly one of this, `dns`, `connect`, `sql` and `sign_in`.
     pub url: Option<String>,
     /// Headers, names in lower case.
     pub headers: Vec<(String, String)>,
@@ -46,6 +46,26 @@ pub struct Ask {
     pub record_type: Option<String>,
     /// `host:port` of an uninspected connection.
     pub connect: Option<String>,
+    /// SQL for the database that `target` names: one statement or several.
+    pub sql: Option<String>,
+    /// Signing in to the database that `target` names.
+    pub sign_in: bool,
+    /// The user that the agent signed in as; left out: the first that the target knows.
+    pub user: Option<String>,
+    /// The database that it asked for; left out: the first that the target knows.
+    pub database: Option<String>,
+    /// The role in force; left out: the one that the user is mapped to.
+    pub role: Option<String>,
+    /// Where names without a schema are looked for; `public` when left out.
+    pub search_path: Vec<String>,
+    /// The columns (`schema.table.column`) that the statement shows, where that matters.
+    pub columns: Option<Vec<String>>,
+    /// The columns that its conditions look at, where that matters.
+    pub looked_at: Option<Vec<String>>,
+    /// Bound parameters, by number.
+    pub parameters: Vec<(String, String)>,
+    /// Whether it is inside a transaction block.
+    pub in_transaction: bool,
 }
 
 /// An [`Ask`] that does not describe an operation.
@@ -53,7 +73,10 @@ pub struct Ask {
 #[error("{0}")]
 pub struct BadAsk(String);
 
-fn bad(what: impl Into<String>) -> BadAsk {
+/// What an [`Ask`] has to say.
+const ONE: &str = "give exactly one of `url`, `dns`, `connect`, `sql` and `sign_in`";
+
+pub(super) fn bad(what: impl Into<String>) -> BadAsk {
     BadAsk(what.into())
 }
 
@@ -64,6 +87,10 @@ impl Bundle {
     /// When it does not describe an operation.
     pub fn judge(&self, ask: &Ask) -> Result<Judgement, BadAsk> {
         let principal = ask.principal()?;
+        let others = [&ask.url, &ask.dns, &ask.connect].iter().any(|other| other.is_some());
+        if (ask.sql.is_some() || ask.sign_in) && !others {
+            return self.judge_sql(ask, &principal);
+        }
         let asked = ask.asked(self)?;
         let found = match (asked.address, asked.protocol) {
             (Some(ip), _) => self.target_for_addr(ip, asked.port),
@@ -123,7 +150,9 @@ impl Ask {
     }
 
     fn asked(&self, bundle: &Bundle) -> Result<Asked, BadAsk> {
+        let sql = self.sql.is_some() || self.sign_in;
         match (&self.url, &self.dns, &self.connect) {
+            _ if sql => Err(bad(ONE)),
             (Some(url), None, None) => self.http(url, bundle),
             (None, Some(name), None) => Ok(Asked {
                 name: canonical(name),
@@ -143,7 +172,7 @@ impl Ask {
                     http: None,
                 })
             }
-            _ => Err(bad("give exactly one of `url`, `dns` and `connect`")),
+            _ => Err(bad(ONE)),
         }
     }
 

@@ -5,7 +5,7 @@ use super::evaluate::Engine;
 use super::index::Index;
 use super::problem::{Problems, Source};
 use super::rules;
-use super::schema::{self, Types};
+use super::schema::Types;
 use super::scope::{self, Scope};
 use super::target::{self, Target};
 use super::{Judgement, Verdict, mask};
@@ -95,14 +95,14 @@ impl Bundle {
             problems.file(rules::FILE, what, "report this: the program is at fault");
             problems
         };
-        let schema = schema::schema().map_err(|e| fault(e.to_string()))?;
+        let schemas = rules::Schemas::get().map_err(|e| fault(e.to_string()))?;
         let types = Types::new().map_err(|e| fault(e.to_string()))?;
 
         let written = target::read(&target_source, &mut problems);
         let scopes = scope::read(&scope_source, &mut problems);
         let masks = mask::read(&mask_source, &mut problems);
-        let rules = rules::read(&rule_source, &schema, &mut problems);
         let targets: Vec<Target> = written.iter().map(|w| w.target.clone()).collect();
+        let rules = rules::read(&rule_source, (schemas, &targets, &types), &mut problems);
         // What refers to a file that could not be read would only repeat its problems.
         let broken = |file: &str, problems: &Problems| {
             problems.iter().any(|p| p.file == file && p.severity == super::Severity::Error)
@@ -145,7 +145,7 @@ impl Bundle {
             return Err(problems);
         }
         let engine =
-            Engine::new(rules, &targets, types, &schema).map_err(|e| fault(e.to_string()))?;
+            Engine::new(rules, &targets, types, schemas.all()).map_err(|e| fault(e.to_string()))?;
         Ok(Self {
             version: version(files),
             index: Index::new(&targets),
@@ -251,6 +251,12 @@ impl Bundle {
     /// the length is 0); an operation without the fact that is asked for is denied.
     pub fn reads_body(&self, target: &Target, action: &str) -> bool {
         self.located(target).is_none_or(|(at, _)| self.engine.reads_body(at, action))
+    }
+
+    /// Whether a rule that can concern this action on this target asks for the columns that a
+    /// statement shows or looks at. A statement of which they are not known is then denied.
+    pub fn reads_columns(&self, target: &Target, action: &str) -> bool {
+        self.located(target).is_none_or(|(at, _)| self.engine.reads_columns(at, action))
     }
 
     /// The masks of a target, compiled. Ask the bundle that judged the operation: a target that

@@ -141,6 +141,10 @@ fn case(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Case> {
         dns: text("dns"),
         record_type: text("record_type"),
         connect: text("connect"),
+        sql: text("sql"),
+        user: text("user"),
+        database: text("database"),
+        role: text("role"),
         ..Ask::default()
     };
     let mut whole = |key| {
@@ -149,6 +153,21 @@ fn case(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Case> {
     };
     ask.uid = whole("uid");
     ask.body_length = whole("body_length");
+    ask.sign_in = entry.flag("sign_in", problems).unwrap_or_default();
+    ask.in_transaction = entry.flag("in_transaction", problems).unwrap_or_default();
+    let mut texts = |key| -> Option<Vec<String>> {
+        let there = entry.has(key);
+        let items = entry.texts(key, problems).into_iter().map(|at| at.value.to_owned());
+        there.then(|| items.collect())
+    };
+    ask.search_path = texts("search_path").unwrap_or_default();
+    ask.columns = texts("columns");
+    ask.looked_at = texts("looked_at");
+    ask.parameters = entry
+        .text_map("parameters", problems)
+        .into_iter()
+        .map(|(number, value)| (number.value.to_owned(), value.to_owned()))
+        .collect();
     ask.headers = entry
         .text_map("headers", problems)
         .into_iter()
@@ -157,12 +176,13 @@ fn case(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Case> {
     let mut rules: Vec<String> =
         entry.texts("rules", problems).into_iter().map(|at| at.value.to_owned()).collect();
     rules.sort_unstable();
-    let targets = [&ask.url, &ask.dns, &ask.connect];
-    if targets.iter().filter(|target| target.is_some()).count() != 1 {
+    let things = [&ask.url, &ask.dns, &ask.connect, &ask.sql];
+    let things = things.iter().filter(|thing| thing.is_some()).count();
+    if things + usize::from(ask.sign_in) != 1 {
         problems.error(
             entry.place(),
             "a test has to say what is asked for",
-            "give exactly one of `url`, `dns` and `connect`",
+            "give exactly one of `url`, `dns`, `connect`, `sql` and `sign_in = true`",
         );
     }
     let expect = expect.and_then(|at| {

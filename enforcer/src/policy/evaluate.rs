@@ -9,6 +9,7 @@ use super::request;
 use super::rules::{self, Rule};
 use super::schema::{self, ACTIONS, Action, DNS, SchemaFault, Types, uid};
 use super::scope::Scope;
+use super::sql;
 use super::target::Target;
 use super::{Judgement, Verdict};
 use crate::operation::{Operation, Protocol};
@@ -49,6 +50,8 @@ struct Rules {
     reads_headers: bool,
     reads_exe: bool,
     reads_exe_hash: bool,
+    reads_columns: bool,
+    reads_parameters: bool,
 }
 
 /// The bundle cannot be laid out; a fault of this build or of Cedar.
@@ -116,6 +119,12 @@ impl Engine {
             .is_none_or(|slice| slice.rules.reads_length || slice.rules.reads_hash)
     }
 
+    /// Whether a rule that can concern this action on the target at this position asks for the
+    /// columns that a statement shows or looks at; `true` for an action that is not known.
+    pub(super) fn reads_columns(&self, target: usize, action: &str) -> bool {
+        self.slice(target, action).is_none_or(|slice| slice.rules.reads_columns)
+    }
+
     fn slice(&self, target: usize, action: &str) -> Option<&Slice> {
         let action = schema::action(action)?;
         self.slices.get(target)?.get(action)?.as_ref()
@@ -129,13 +138,24 @@ impl Engine {
         op: &Operation,
         scopes: &HashMap<String, Scope>,
     ) -> Judgement {
-        let mut trace = vec![asked(principal, target, op)];
-        match self.respond(at, target, principal, op) {
-            Ok((rules, response)) => self.weigh(rules, &response, scopes, trace),
-            Err(why) => {
-                trace.push(format!("denied: {why}"));
-                deny(Vec::new(), trace)
+        let one = |action: &str| {
+            let mut trace = vec![asked(principal, target, op, action)];
+            match self.respond(at, target, principal, (op, action)) {
+                Ok((rules, response)) => self.weigh(rules, &response, scopes, trace),
+                Err(why) => {
+                    trace.push(format!("denied: {why}"));
+                    deny(Vec::new(), trace)
+                }
             }
+        };
+        if op.protocol != Protocol::Postgres {
+            return one(&op.action);
+        }
+        match sql::actions(op) {
+            Ok(actions) => actions.into_iter().map(one).reduce(strictest).unwrap_or_else(|| {
+                deny(Vec::new(), vec!["denied: the operation has no action".to_owned()])
+            }),
+            Err(why) => deny(Vec::new(), vec![format!("denied: {why}")]),
         }
     }
 
@@ -144,23 +164,15 @@ impl Engine {
         at: usize,
         target: &Target,
         principal: &Principal,
-        op: &Operation,
+        (op, action): (&Operation, &str),
     ) -> Result<(&Rules, Response), String> {
-        let slice = self.slice(at, &op.action).ok_or_else(|| {
-            format!(
-                "`{}` is no action of a target that speaks {}",
-                op.action,
-                target.protocol.as_str()
-            )
+        let slice = self.slice(at, action).ok_or_else(|| {
+            format!("`{action}` is no action of a target that speaks {}", target.protocol.as_str())
         })?;
         let rules = &*slice.rules;
-        let protocol = if op.action == DNS { Protocol::Dns } else { target.protocol };
+        let protocol = if action == DNS { Protocol::Dns } else { target.protocol };
         if op.protocol != protocol {
-            return Err(format!(
-                "a `{}` over {} is not what it says",
-                op.action,
-                op.protocol.as_str()
-            ));
+            return Err(format!("a `{action}` over {} is not what it says", op.protocol.as_str()));
         }
         if op.target != target.name {
             return Err(format!("the operation is for target `{}`", op.target));
@@ -187,9 +199,19 @@ impl Engine {
                 ));
             }
         }
+        // As with the executable: what lineage could not follow may be what a forbid is about.
+        let columns_known = op.get(sql::COLUMNS).is_some() && op.get(sql::LOOKED_AT).is_some();
+        if rules.reads_columns && !columns_known && op.action != schema::SQL_CONNECT {
+            return Err("a rule asks for the columns that a statement shows or looks at, and \
+                        they are not known of this one"
+                .to_owned());
+        }
         let mut added = vec![request::agent(principal, &self.types)?];
         if rules.reads_headers {
             added.push(request::headers(op, &self.types)?);
+        }
+        if rules.reads_parameters {
+            added.push(sql::parameters(op, &self.types)?);
         }
         // Nothing belongs to an agent, so the closure that Cedar repairs here is theirs alone.
         let entities = slice
@@ -199,7 +221,7 @@ impl Engine {
             .map_err(|e| format!("the operation cannot be judged: {e}"))?;
         let request = Request::new(
             uid(&self.types.agent, principal.agent.as_str()),
-            uid(&self.types.action, &op.action),
+            uid(&self.types.action, action),
             uid(&self.types.target, &target.name),
             request::context(op, &self.types)?,
             None,
@@ -282,6 +304,8 @@ impl Rules {
         let mut reads_headers = false;
         let mut reads_exe = false;
         let mut reads_exe_hash = false;
+        let mut reads_columns = false;
+        let mut reads_parameters = false;
         for rule in at.iter().filter_map(|at| all.get(*at)) {
             set.add(rule.policy.clone()).map_err(cedar)?;
             reads_length |= rule.reads_length;
@@ -289,8 +313,20 @@ impl Rules {
             reads_headers |= rule.reads_headers;
             reads_exe |= rule.reads_exe;
             reads_exe_hash |= rule.reads_exe_hash;
+            reads_columns |= rule.reads_columns;
+            reads_parameters |= rule.reads_parameters;
         }
-        Ok(Self { at, set, reads_length, reads_hash, reads_headers, reads_exe, reads_exe_hash })
+        Ok(Self {
+            at,
+            set,
+            reads_length,
+            reads_hash,
+            reads_headers,
+            reads_exe,
+            reads_exe_hash,
+            reads_columns,
+            reads_parameters,
+        })
     }
 }
 
@@ -316,14 +352,41 @@ fn entities(
     Entities::from_entities([action, target], None).map_err(cedar)
 }
 
-fn asked(principal: &Principal, target: &Target, op: &Operation) -> String {
+/// Both together: what either refuses is refused, and everyone that either needs must approve.
+pub(super) fn strictest(mut one: Judgement, other: Judgement) -> Judgement {
+    one.trace.extend(other.trace);
+    // Of a denial only the rules that denied are told.
+    match (&mut one.verdict, other.verdict) {
+        (Verdict::Deny, _) => return one,
+        (_, Verdict::Deny) => {
+            return Judgement { verdict: Verdict::Deny, rules: other.rules, trace: one.trace };
+        }
+        (_, Verdict::Allow) => {}
+        (Verdict::NeedsApproval(scopes), Verdict::NeedsApproval(others)) => {
+            for scope in others {
+                if !scopes.iter().any(|known| known.name == scope.name) {
+                    scopes.push(scope);
+                }
+            }
+        }
+        (verdict @ Verdict::Allow, needed) => *verdict = needed,
+    }
+    for rule in other.rules {
+        if !one.rules.contains(&rule) {
+            one.rules.push(rule);
+        }
+    }
+    one
+}
+
+fn asked(principal: &Principal, target: &Target, op: &Operation, action: &str) -> String {
     let task = match &principal.task {
         Some(task) => format!(", task `{task}`"),
         None => String::new(),
     };
     format!(
-        "agent `{}`{task} on host `{}` asks `{}` of target `{}` ({}:{}): {}",
-        principal.agent, principal.host, op.action, target.name, op.name, op.port, op.resource
+        "agent `{}`{task} on host `{}` asks `{action}` of target `{}` ({}:{}): {}",
+        principal.agent, principal.host, target.name, op.name, op.port, op.resource
     )
 }
 

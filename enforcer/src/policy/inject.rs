@@ -5,12 +5,8 @@
 
 use super::problem::Problems;
 use super::read::Fields;
+use super::secret::{self, SecretError, SecretSource};
 use http::{HeaderName, HeaderValue};
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-/// Largest credential, in bytes.
-const MAX: u64 = 16 << 10;
 
 /// A header that the proxy sets on requests to a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,34 +19,12 @@ pub struct InjectHeader {
     pub source: SecretSource,
 }
 
-/// Where a secret lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A file that the daemon can read; trailing line ends are left out.
-    File(PathBuf),
-    /// A variable in the daemon's own environment.
-    Env(String),
-    /// A systemd credential of the daemon's unit (`LoadCredential=`).
-    Credential(String),
-}
-
 /// A credential that could not be had; the operation is denied.
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
-    /// The file or systemd credential could not be read.
-    #[error("the credential {path} cannot be read: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The variable is not set for the daemon.
-    #[error("the daemon's environment has no `{0}`")]
-    NoVariable(String),
-    /// The daemon was not started with systemd credentials.
-    #[error("the daemon has no systemd credentials; add LoadCredential={0}:... to its unit")]
-    NoCredentials(String),
+    /// It could not be read.
+    #[error(transparent)]
+    Secret(SecretError),
     /// The secret is empty, too long or has bytes that a header cannot carry.
     #[error("the credential for header `{0}` is empty, longer than 16 KiB or not one line of text")]
     Unusable(HeaderName),
@@ -62,35 +36,15 @@ impl InjectHeader {
     /// # Errors
     /// When the secret cannot be read or cannot be a header's value.
     pub fn value(&self) -> Result<HeaderValue, InjectError> {
-        let secret = match &self.source {
-            SecretSource::File(path) => read_file(path.clone())?,
-            SecretSource::Env(name) => std::env::var_os(name)
-                .ok_or_else(|| InjectError::NoVariable(name.clone()))
-                .map(OsString::into_encoded_bytes)?,
-            SecretSource::Credential(name) => {
-                let dir = std::env::var_os("CREDENTIALS_DIRECTORY")
-                    .ok_or_else(|| InjectError::NoCredentials(name.clone()))?;
-                read_file(PathBuf::from(dir).join(name))?
-            }
-        };
-        let secret = secret.trim_ascii_end();
-        if secret.is_empty() || secret.len() as u64 > MAX {
-            return Err(InjectError::Unusable(self.name.clone()));
-        }
-        let mut value = HeaderValue::from_bytes(&[self.prefix.as_bytes(), secret].concat())
+        let secret = self.source.read().map_err(|error| match error {
+            SecretError::Size => InjectError::Unusable(self.name.clone()),
+            error => InjectError::Secret(error),
+        })?;
+        let mut value = HeaderValue::from_bytes(&[self.prefix.as_bytes(), &secret].concat())
             .map_err(|_| InjectError::Unusable(self.name.clone()))?;
         value.set_sensitive(true);
         Ok(value)
     }
-}
-
-fn read_file(path: PathBuf) -> Result<Vec<u8>, InjectError> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(&path)
-        .and_then(|file| file.take(MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| InjectError::Read { path, error })?;
-    Ok(bytes)
 }
 
 /// Reads the `inject` tables of a target.
@@ -117,9 +71,9 @@ fn header(mut entry: Fields<'_>, problems: &mut Problems) -> Option<InjectHeader
     let source = entry.source();
     let name = entry.required("header", problems);
     let prefix = entry.text("prefix", problems);
-    let file = entry.text("file", problems);
-    let env = entry.text("env", problems);
-    let credential = entry.text("credential", problems);
+    let before = problems.len();
+    let secret = secret::read(&mut entry, "a header", problems);
+    let misread = problems.len() > before;
     let name = name.and_then(|at| match HeaderName::from_bytes(at.value.as_bytes()) {
         Ok(name) if !REFUSED.contains(&name.as_str()) => Some(name),
         Ok(name) => {
@@ -150,52 +104,13 @@ fn header(mut entry: Fields<'_>, problems: &mut Problems) -> Option<InjectHeader
         );
         None
     });
-    let found = [file.is_some(), env.is_some(), credential.is_some()]
-        .iter()
-        .filter(|there| **there)
-        .count();
-    if found != 1 {
+    if secret.is_none() && !misread {
         problems.error(
             entry.place(),
             "a header needs one place that its secret comes from",
             "give exactly one of `file`, `env` or `credential`",
         );
     }
-    let secret = if let Some(at) = file {
-        let path = PathBuf::from(at.value);
-        if !path.is_absolute() {
-            problems.error(
-                (source, &at.span),
-                format!("{:?} is not an absolute path", at.value),
-                "begin the path with `/`",
-            );
-        }
-        Some(SecretSource::File(path))
-    } else if let Some(at) = env {
-        let fits = !at.value.is_empty() && !at.value.contains(['=', '\0']);
-        if !fits {
-            problems.error(
-                (source, &at.span),
-                format!("{:?} is not the name of a variable", at.value),
-                "name a variable in the daemon's environment",
-            );
-        }
-        fits.then(|| SecretSource::Env(at.value.to_owned()))
-    } else {
-        credential.and_then(|at| {
-            let fits = !at.value.is_empty()
-                && !at.value.starts_with('.')
-                && !at.value.contains(['/', '\0']);
-            if !fits {
-                problems.error(
-                    (source, &at.span),
-                    format!("{:?} is not the name of a systemd credential", at.value),
-                    "give the id from LoadCredential=ID:PATH",
-                );
-            }
-            fits.then(|| SecretSource::Credential(at.value.to_owned()))
-        })
-    };
     entry.finish(problems);
     Some(InjectHeader { name: name?, prefix: prefix?, source: secret? })
 }
@@ -251,8 +166,8 @@ mod tests {
             source,
         };
         let missing = header(SecretSource::File("/nonexistent/secret".into()));
-        assert!(matches!(missing.value(), Err(InjectError::Read { .. })));
+        assert!(matches!(missing.value(), Err(InjectError::Secret(SecretError::Read { .. }))));
         let unset = header(SecretSource::Env("ENFORCER_TEST_NOT_SET".into()));
-        assert!(matches!(unset.value(), Err(InjectError::NoVariable(_))));
+        assert!(matches!(unset.value(), Err(InjectError::Secret(SecretError::NoVariable(_)))));
     }
 }

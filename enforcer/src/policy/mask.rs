@@ -29,10 +29,20 @@ pub(super) struct MaskSelector {
 impl MaskSelector {
     /// Whether it applies to a target; without selectors it applies to all that are inspected.
     pub(super) fn selects(&self, target: &Target) -> bool {
-        if target.protocol == Protocol::Opaque {
+        if target.protocol == Protocol::Opaque || !self.concerns(target.protocol) {
             return false;
         }
         (self.targets.is_empty() && self.tags.is_empty()) || self.names(target)
+    }
+
+    /// Whether something of it can be found in what targets of a protocol answer.
+    fn concerns(&self, protocol: Protocol) -> bool {
+        let keys: &[&str] = match protocol {
+            Protocol::Http => &["json", "headers", "form", "detectors"],
+            Protocol::Postgres => &["columns", "detectors"],
+            Protocol::Dns | Protocol::Opaque => &[],
+        };
+        keys.iter().any(|key| self.rule.contains_key(*key))
     }
 
     fn names(&self, target: &Target) -> bool {
@@ -130,6 +140,16 @@ pub(super) fn check_selection(
                         mask.name, at.value
                     ),
                     "remove it, or let the target be inspected",
+                ),
+                Some(target) if !mask.concerns(target.protocol) => problems.error(
+                    (source, &at.span),
+                    format!(
+                        "mask `{}`: nothing of it is in what target `{}` answers, which speaks {}",
+                        mask.name,
+                        at.value,
+                        target.protocol.as_str()
+                    ),
+                    "`json`, `headers` and `form` are of http, `columns` of postgres, `detectors` of both",
                 ),
                 Some(_) => {}
             }

@@ -6,18 +6,22 @@
 //! fails is denied. It never approves, forwards, or reads a credential by itself.
 
 mod ask;
+mod ask_sql;
 mod bundle;
 mod case;
 mod evaluate;
 mod index;
 mod inject;
 mod mask;
+mod postgres;
 mod problem;
 mod read;
 mod request;
 mod rules;
 mod schema;
 mod scope;
+mod secret;
+pub mod sql;
 mod starter;
 mod target;
 
@@ -27,10 +31,12 @@ mod tests;
 pub use ask::{Ask, BadAsk};
 pub use bundle::{Bundle, Files};
 pub use case::{Case, CaseOutcome, Expected};
-pub use inject::{InjectError, InjectHeader, SecretSource};
+pub use inject::{InjectError, InjectHeader};
+pub use postgres::{ClientCertificate, Postgres, PostgresRole, PostgresTls, Untraceable};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{SCHEMA, SchemaFault, schema_json};
 pub use scope::{BadHours, Hours, Scope, open_until, reason_pattern};
+pub use secret::{SecretError, SecretSource};
 pub use starter::starter;
 pub use target::{NamePattern, Target, TlsMode};
 

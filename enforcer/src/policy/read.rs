@@ -155,6 +155,23 @@ impl<'d> Fields<'d> {
         texts
     }
 
+    /// Whether the key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.iter().any(|(name, _)| name.get_ref() == key)
+    }
+
+    /// `true` or `false`, when the key is there.
+    pub(super) fn flag(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
+        let value = self.take(key)?;
+        match value.get_ref().as_bool() {
+            Some(flag) => Some(flag),
+            None => {
+                self.wrong(key, value, "true or false", problems);
+                None
+            }
+        }
+    }
+
     /// A whole number in a range, when the key is there.
     pub(super) fn number(
         &mut self,
@@ -252,6 +269,18 @@ impl<'d> Fields<'d> {
             }
         }
         tables
+    }
+
+    /// A table, when the key is there.
+    pub(super) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Self> {
+        let value = self.take(key)?;
+        match value.get_ref().as_table() {
+            Some(table) => Some(Fields::new(self.source, table, value.span())),
+            None => {
+                self.wrong(key, value, &format!("a table: [...{key}]"), problems);
+                None
+            }
+        }
     }
 
     /// A table of texts (`{ name = "value" }`); empty when the key is not there.

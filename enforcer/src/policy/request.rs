@@ -4,7 +4,8 @@
 //! an error, and the operation is denied.
 
 use super::schema::{DNS, GRPC, OPAQUE, Types, uid};
-use crate::operation::{Fact, Operation};
+use super::sql;
+use crate::operation::{Fact, Operation, Protocol};
 use crate::principal::Principal;
 use cedar_policy::{Context, Entity, RestrictedExpression as Value};
 use std::collections::{HashMap, HashSet};
@@ -61,7 +62,7 @@ pub(super) fn headers(op: &Operation, types: &Types) -> Result<Entity, Unjudgeab
 
 /// The context of an operation with this action.
 pub(super) fn context(op: &Operation, types: &Types) -> Result<Context, Unjudgeable> {
-    let mut pairs = Vec::with_capacity(12);
+    let mut pairs = Vec::with_capacity(16);
     pairs.push(("host".to_owned(), Value::new_string(op.name.clone())));
     pairs.push(("port".to_owned(), Value::new_long(i64::from(op.port))));
     match op.action.as_str() {
@@ -71,6 +72,7 @@ pub(super) fn context(op: &Operation, types: &Types) -> Result<Context, Unjudgea
                 pairs.push(("record_type".to_owned(), text(op, "dns.type")?));
             }
         }
+        _ if op.protocol == Protocol::Postgres => sql::context(op, types, &mut pairs)?,
         _ => http(op, types, &mut pairs)?,
     }
     Context::from_pairs(pairs).map_err(|e| format!("the operation cannot be judged: {e}"))
@@ -120,7 +122,8 @@ fn http(
     Ok(())
 }
 
-fn text(op: &Operation, fact: &str) -> Result<Value, Unjudgeable> {
+/// A fact that is a text.
+pub(super) fn text(op: &Operation, fact: &str) -> Result<Value, Unjudgeable> {
     match op.get(fact) {
         Some(Fact::Text(text)) => Ok(Value::new_string(text.clone())),
         Some(_) => Err(format!("the fact `{fact}` is not a text")),

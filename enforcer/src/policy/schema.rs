@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// The schema could not be read: a fault of this build, found by its tests.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the built-in policy schema is broken: {0}")]
 pub struct SchemaFault(String);
 
@@ -29,6 +29,24 @@ pub(super) fn schema() -> Result<Schema, SchemaFault> {
         .map_err(|e| SchemaFault(e.to_string()))
 }
 
+/// The schema without the actions of a protocol, for rules that concern no target of it: an
+/// `action in Action::"read"` on HTTP targets can ask for the path, although `read` has
+/// statements below it too.
+pub(super) fn schema_without(protocol: Protocol) -> Result<Schema, SchemaFault> {
+    let fault = |e: &dyn std::fmt::Display| SchemaFault(e.to_string());
+    let mut json: serde_json::Value =
+        serde_json::from_str(&schema_json()?).map_err(|e| fault(&e))?;
+    for namespace in json.as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
+        let Some(actions) = namespace.get_mut("actions").and_then(|all| all.as_object_mut()) else {
+            continue;
+        };
+        for action in ACTIONS.iter().filter(|action| action.protocol == Some(protocol)) {
+            actions.remove(action.name);
+        }
+    }
+    Schema::from_json_value(json).map_err(|e| fault(&e))
+}
+
 /// An action that an operation can have.
 #[derive(Debug)]
 pub(super) struct Action {
@@ -46,6 +64,27 @@ const WRITE: &[&str] = &["http.write", "write"];
 const fn http(name: &'static str, groups: &'static [&'static str]) -> Action {
     Action { name, groups, protocol: Some(Protocol::Http) }
 }
+
+const SQL_READ: &[&str] = &["sql.read", "read"];
+const SQL_WRITE: &[&str] = &["sql.write", "write"];
+const SQL_DDL: &[&str] = &["sql.ddl", "sql.write", "write"];
+const SQL_SESSION: &[&str] = &["sql.session"];
+
+const fn sql(name: &'static str, groups: &'static [&'static str]) -> Action {
+    Action { name, groups, protocol: Some(Protocol::Postgres) }
+}
+
+/// Reading tables.
+pub(super) const SQL_SELECT: &str = "sql.select";
+
+/// Signing in to a database.
+pub(super) const SQL_CONNECT: &str = "sql.connect";
+
+/// The function-call message.
+pub(super) const SQL_FUNCTION: &str = "sql.function";
+
+/// The replication protocol.
+pub(super) const SQL_REPLICATION: &str = "sql.replication";
 
 /// The one action that only a rule that names it can permit.
 pub(super) const OPAQUE: &str = "opaque.connect";
@@ -67,6 +106,42 @@ pub(super) const ACTIONS: &[Action] = &[
     http("http.delete", WRITE),
     http("http.other", WRITE),
     http(GRPC, WRITE),
+    sql(SQL_SELECT, SQL_READ),
+    sql("sql.copy.out", SQL_READ),
+    sql("sql.explain", SQL_READ),
+    sql("sql.show", &["sql.read", "read", "sql.session"]),
+    sql("sql.insert", SQL_WRITE),
+    sql("sql.update", SQL_WRITE),
+    sql("sql.delete", SQL_WRITE),
+    sql("sql.merge", SQL_WRITE),
+    sql("sql.copy.in", SQL_WRITE),
+    sql("sql.ddl.create", SQL_DDL),
+    sql("sql.ddl.alter", SQL_DDL),
+    sql("sql.ddl.rename", SQL_DDL),
+    sql("sql.ddl.comment", SQL_DDL),
+    sql("sql.ddl.refresh", SQL_DDL),
+    sql("sql.ddl.truncate", SQL_DDL),
+    sql("sql.ddl.drop", SQL_DDL),
+    sql("sql.call", SQL_WRITE),
+    sql("sql.do", SQL_WRITE),
+    sql(SQL_FUNCTION, SQL_WRITE),
+    sql("sql.grant", SQL_WRITE),
+    sql("sql.role", SQL_WRITE),
+    sql("sql.system", SQL_WRITE),
+    sql("sql.load", SQL_WRITE),
+    sql("sql.lock", SQL_WRITE),
+    sql("sql.notify", SQL_WRITE),
+    sql("sql.maintenance", SQL_WRITE),
+    sql(SQL_REPLICATION, SQL_WRITE),
+    sql("sql.other", SQL_WRITE),
+    sql(SQL_CONNECT, SQL_SESSION),
+    sql("sql.transaction", SQL_SESSION),
+    sql("sql.set", SQL_SESSION),
+    sql("sql.prepare", SQL_SESSION),
+    sql("sql.execute", SQL_SESSION),
+    sql("sql.deallocate", SQL_SESSION),
+    sql("sql.cursor", SQL_SESSION),
+    sql("sql.listen", SQL_SESSION),
     Action { name: DNS, groups: &[], protocol: None },
     Action { name: OPAQUE, groups: &[], protocol: Some(Protocol::Opaque) },
 ];
@@ -74,6 +149,11 @@ pub(super) const ACTIONS: &[Action] = &[
 /// The position in [`ACTIONS`] of an action.
 pub(super) fn action(name: &str) -> Option<usize> {
     ACTIONS.iter().position(|action| action.name == name)
+}
+
+/// The groups of an action.
+pub(super) fn groups(name: &str) -> Option<&'static [&'static str]> {
+    ACTIONS.get(action(name)?).map(|action| action.groups)
 }
 
 /// The HTTP action of a method.
@@ -96,6 +176,7 @@ pub(super) struct Types {
     pub(super) target: EntityTypeName,
     pub(super) tag: EntityTypeName,
     pub(super) headers: EntityTypeName,
+    pub(super) parameters: EntityTypeName,
     pub(super) action: EntityTypeName,
 }
 
@@ -109,6 +190,7 @@ impl Types {
             target: parse("Target")?,
             tag: parse("Tag")?,
             headers: parse("Headers")?,
+            parameters: parse("Parameters")?,
             action: parse("Action")?,
         })
     }

@@ -4,6 +4,7 @@
 //! decided in [`super::index`]; whether an address may be dialled is not decided here.
 
 use super::inject::{self, InjectHeader};
+use super::postgres::{self, Postgres};
 use super::problem::{Problems, Source};
 use super::read::{self, At, Fields};
 use crate::operation::Protocol;
@@ -53,7 +54,7 @@ pub struct Target {
     pub resolves_to: Vec<IpNet>,
     /// Its ports; empty: any.
     pub ports: Vec<u16>,
-    /// What it speaks: [`Protocol::Http`] or [`Protocol::Opaque`].
+    /// What it speaks: [`Protocol::Http`], [`Protocol::Postgres`] or [`Protocol::Opaque`].
     pub protocol: Protocol,
     /// Whether it takes gRPC calls besides other HTTP (`protocol = "grpc"`).
     pub grpc: bool,
@@ -67,6 +68,8 @@ pub struct Target {
     pub ignore_headers: Vec<String>,
     /// Headers that the proxy sets upstream, with credentials that the agent never holds.
     pub inject: Vec<InjectHeader>,
+    /// What a target of [`Protocol::Postgres`] says beside; there for these only.
+    pub postgres: Option<Postgres>,
 }
 
 impl Target {
@@ -155,6 +158,7 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
     let protocols = [
         ("http", (Protocol::Http, false)),
         ("grpc", (Protocol::Http, true)),
+        ("postgres", (Protocol::Postgres, false)),
         ("opaque", (Protocol::Opaque, false)),
     ];
     let (protocol, grpc) =
@@ -168,6 +172,7 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
     let hold = entry.duration("hold", Duration::ZERO..=HOLD_MAX, problems).unwrap_or(HOLD);
     let ignored = entry.texts("ignore_headers", problems);
     let injected = entry.tables("inject", problems);
+    let postgres = entry.table("postgres", problems);
     let place = entry.place();
 
     let name = name.and_then(|at| identifier("target", source, &at, problems))?;
@@ -195,16 +200,27 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
         );
     }
     let tls = tls_mode(&name, protocol, tls, place, problems);
-    if protocol == Protocol::Opaque {
+    if protocol != Protocol::Http {
         let of_http = [("ignore_headers", !ignored.is_empty()), ("inject", !injected.is_empty())];
         for (key, _) in of_http.iter().filter(|(_, present)| *present) {
             problems.error(
                 place,
-                format!("target `{name}` is opaque, so `{key}` does nothing"),
+                match protocol {
+                    Protocol::Opaque => {
+                        format!("target `{name}` is opaque, so `{key}` does nothing")
+                    }
+                    _ => format!(
+                        "target `{name}` speaks {}, so `{key}` does nothing",
+                        protocol.as_str()
+                    ),
+                },
                 format!("remove `{key}`, or make it `protocol = \"http\"`"),
             );
         }
     }
+    let speaks = protocol == Protocol::Postgres;
+    let table = postgres.as_ref().map(|table| table.place().1.clone());
+    postgres::check(&name, speaks, table.as_ref(), place, problems);
     let names = patterns(source, &name, &names, &ports, taken, problems);
     let addresses = claimed_blocks(source, &name, &addresses, &ports, taken, problems);
     let resolves_to = resolves_to.iter().filter_map(|at| block(source, at, problems)).collect();
@@ -219,6 +235,7 @@ fn target(mut entry: Fields<'_>, taken: &mut Taken, problems: &mut Problems) -> 
         tls,
         ignore_headers: ignored_headers(source, &ignored, problems),
         inject: inject::read(injected, problems),
+        postgres: postgres.map(|table| postgres::read(table, &name, problems)).filter(|_| speaks),
         name,
         ports,
     };
@@ -249,7 +266,10 @@ fn tls_mode(
         (_, Some(TlsMode::Passthrough)) => {
             problems.error(
                 place,
-                format!("target `{name}` speaks http, which cannot be read through TLS that is not opened"),
+                format!(
+                    "target `{name}` speaks {}, which cannot be read through TLS that is not opened",
+                    protocol.as_str()
+                ),
                 "use `tls = \"inspect\"`, or `protocol = \"opaque\"` when it shall not be inspected",
             );
             TlsMode::Inspect

@@ -7,11 +7,13 @@
 pub mod dns;
 pub mod http;
 pub mod opaque;
+pub mod postgres;
 
 use self::dns::names::INTERNAL_NAME;
 use self::http::serve::Speaks;
 use crate::classify::{self, Classified, ClientHello, PrefixedIo, Spoken};
 use crate::flow::{Flow, Outcome, Place};
+use crate::operation::Protocol;
 use crate::record::Recorder;
 use crate::tls;
 use crate::tls::alert::Alert;
@@ -48,7 +50,16 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Classified { mut io, spoken } = classified;
+    let database = is_database(flow, place);
     match spoken {
+        Spoken::Postgres if database != Some(false) => {
+            postgres::serve(flow, place, io, false).await
+        }
+        // What a target does not speak is not read as if it did.
+        Spoken::Postgres => Outcome::refused("protocol-mismatch"),
+        Spoken::Http1 | Spoken::Http2 if database == Some(true) => {
+            Outcome::refused("protocol-mismatch")
+        }
         Spoken::Http1 => http::serve::serve(flow, place, false, Speaks::Http1, io).await,
         Spoken::Http2 => http::serve::serve(flow, place, false, Speaks::Http2, io).await,
         Spoken::Unknown(code) => {
@@ -67,6 +78,9 @@ where
                     return Outcome::refused(code);
                 }
             };
+            if database == Some(true) {
+                return postgres::serve_direct(flow, &place, io, &hello).await;
+            }
             match terminate(flow, io, &place.name).await {
                 Ok((stream, speaks)) => {
                     http::serve::serve(flow, &place, true, speaks, stream).await
@@ -75,6 +89,12 @@ where
             }
         }
     }
+}
+
+/// Whether the target of a place is a database; `None` when policy knows no target there.
+fn is_database(flow: &Flow, place: &Place) -> Option<bool> {
+    let bundle = flow.inputs.decider.bundle();
+    place.target(&bundle).map(|target| target.protocol == Protocol::Postgres)
 }
 
 /// Serves the daemon's own address.
@@ -90,6 +110,7 @@ where
         Spoken::Http1 => http::internal::serve(flow, Speaks::Http1, io).await,
         Spoken::Http2 => http::internal::serve(flow, Speaks::Http2, io).await,
         Spoken::Unknown(code) => Outcome::refused(code),
+        Spoken::Postgres => Outcome::refused("unknown-protocol"),
         Spoken::Tls(_) => match terminate(flow, io, INTERNAL_NAME).await {
             Ok((stream, speaks)) => http::internal::serve(flow, speaks, stream).await,
             Err(outcome) => outcome,

@@ -80,9 +80,7 @@ pub fn asked(op: &Operation, principal: &Principal, notes: Vec<v1::Fact>) -> v1:
 
 /// The operation that was asked, under `id`. The body is not part of the message.
 pub fn operation(asked: &v1::OperationAsked, id: OperationId) -> Result<Operation, ConvertError> {
-    let protocol = [Protocol::Dns, Protocol::Http, Protocol::Opaque]
-        .into_iter()
-        .find(|protocol| protocol.as_str() == asked.protocol)
+    let protocol = Protocol::named(&asked.protocol)
         .ok_or_else(|| ConvertError::Protocol(asked.protocol.clone()))?;
     let port = u16::try_from(asked.port).map_err(|_| ConvertError::Port(asked.port))?;
     let mut op = Operation::new(

@@ -9,8 +9,9 @@ use std::path::Path;
 /// Clients that replace the system's roots by this file: they get system roots and our CA.
 ///
 /// OpenSSL (and Python's ssl), curl, Python requests, git, pip, AWS SDKs, cargo,
-/// Bundler, npm, gRPC's C core, httplib2, the Google Cloud SDK, nixpkgs' OpenSSL.
-pub const COMBINED: [&str; 13] = [
+/// Bundler, npm, gRPC's C core, httplib2, the Google Cloud SDK, nixpkgs' OpenSSL, and what reads
+/// PostgreSQL's variables (libpq, asyncpg).
+pub const COMBINED: [&str; 14] = [
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE",
@@ -24,6 +25,7 @@ pub const COMBINED: [&str; 13] = [
     "HTTPLIB2_CA_CERTS",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "NIX_SSL_CERT_FILE",
+    "PGSSLROOTCERT",
 ];
 
 /// Clients that add this file to their own roots: they get our CA alone.

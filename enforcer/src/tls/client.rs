@@ -3,10 +3,10 @@
 //! There is no switch that skips verification. A root file that cannot be read
 //! stops the start, so that a typo never narrows or widens trust unnoticed.
 
-use super::{H2, HTTP1, provider};
+use super::{H2, HTTP1, POSTGRES, provider};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +45,9 @@ pub enum UpstreamTlsError {
     /// The handshake or the certificate's verification failed.
     #[error("TLS with the upstream failed: {0}")]
     Handshake(#[from] std::io::Error),
+    /// The client certificate and its key cannot be used.
+    #[error("the client certificate cannot be used: {0}")]
+    Identity(#[from] rustls::Error),
 }
 
 /// Which protocols to offer upstream.
@@ -72,6 +75,8 @@ pub struct Agreed {
 pub struct Upstreams {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    postgres: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -88,7 +93,12 @@ impl Upstreams {
 
     /// Trusts these roots.
     pub fn with_roots(roots: RootCertStore) -> Result<Self, RootsError> {
-        Ok(Self { http1: config(roots.clone(), &[HTTP1])?, http2: config(roots, &[H2, HTTP1])? })
+        Ok(Self {
+            http1: config(roots.clone(), &[HTTP1])?,
+            http2: config(roots.clone(), &[H2, HTTP1])?,
+            postgres: config(roots.clone(), &[POSTGRES])?,
+            roots: Arc::new(roots),
+        })
     }
 
     /// Completes a handshake over `io` with the upstream that must prove to be `name`.
@@ -98,12 +108,42 @@ impl Upstreams {
         name: &str,
         offer: Offer,
     ) -> Result<(TlsStream<T>, Agreed), UpstreamTlsError> {
-        let server = ServerName::try_from(name.to_owned())
-            .map_err(|_| UpstreamTlsError::Name(name.to_owned()))?;
         let config = match offer {
             Offer::Http1 => Arc::clone(&self.http1),
             Offer::Http2 => Arc::clone(&self.http2),
         };
+        Self::handshake(io, name, config).await
+    }
+
+    /// The same with a database, which may want a certificate of the client too.
+    pub async fn connect_postgres<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: T,
+        name: &str,
+        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> Result<(TlsStream<T>, Agreed), UpstreamTlsError> {
+        let config = match identity {
+            None => Arc::clone(&self.postgres),
+            Some((chain, key)) => {
+                let mut config = ClientConfig::builder_with_provider(provider())
+                    .with_safe_default_protocol_versions()?
+                    .with_root_certificates(Arc::clone(&self.roots))
+                    .with_client_auth_cert(chain, key)?;
+                config.alpn_protocols = vec![POSTGRES.to_vec()];
+                config.enable_early_data = false;
+                Arc::new(config)
+            }
+        };
+        Self::handshake(io, name, config).await
+    }
+
+    async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
+        io: T,
+        name: &str,
+        config: Arc<ClientConfig>,
+    ) -> Result<(TlsStream<T>, Agreed), UpstreamTlsError> {
+        let server = ServerName::try_from(name.to_owned())
+            .map_err(|_| UpstreamTlsError::Name(name.to_owned()))?;
         let stream = TlsConnector::from(config).connect(server, io).await?;
         let (_, tls) = stream.get_ref();
         let agreed = Agreed {

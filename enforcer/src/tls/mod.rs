@@ -17,6 +17,9 @@ pub const H2: &[u8] = b"h2";
 /// ALPN of HTTP/1.1 (RFC 7301 section 6).
 pub const HTTP1: &[u8] = b"http/1.1";
 
+/// ALPN of PostgreSQL's protocol (registered with IANA for direct TLS).
+pub const POSTGRES: &[u8] = b"postgresql";
+
 /// The one crypto provider; named everywhere, so that no process-wide default is relied on.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =

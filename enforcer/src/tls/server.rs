@@ -4,7 +4,7 @@
 //! with the flow before it came here.
 
 use super::ca::{Ca, CaError};
-use super::{H2, HTTP1, provider};
+use super::{H2, HTTP1, POSTGRES, provider};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -99,7 +99,27 @@ impl Interceptor {
         name: &str,
         limit: Duration,
     ) -> Result<TlsStream<T>, InterceptError> {
-        let acceptor = TlsAcceptor::from(self.config(name)?);
+        Self::handshake(io, self.config(name)?, limit).await
+    }
+
+    /// The same for a client that speaks PostgreSQL's protocol.
+    pub async fn accept_postgres<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: T,
+        name: &str,
+        limit: Duration,
+    ) -> Result<TlsStream<T>, InterceptError> {
+        let mut config = ServerConfig::clone(&*self.config(name)?);
+        config.alpn_protocols = vec![POSTGRES.to_vec()];
+        Self::handshake(io, Arc::new(config), limit).await
+    }
+
+    async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
+        io: T,
+        config: Arc<ServerConfig>,
+        limit: Duration,
+    ) -> Result<TlsStream<T>, InterceptError> {
+        let acceptor = TlsAcceptor::from(config);
         match tokio::time::timeout(limit, acceptor.accept(io)).await {
             Ok(done) => done.map_err(InterceptError::Handshake),
             Err(_) => Err(InterceptError::Timeout),

@@ -166,10 +166,7 @@ fn check_body(op: &Operation, body: &Bytes) -> Result<(), ConvertError> {
 }
 
 fn protocol_from(name: &str) -> Result<Protocol, ConvertError> {
-    [Protocol::Dns, Protocol::Http, Protocol::Opaque]
-        .into_iter()
-        .find(|protocol| protocol.as_str() == name)
-        .ok_or(ConvertError::Invalid("operation.protocol"))
+    Protocol::named(name).ok_or(ConvertError::Invalid("operation.protocol"))
 }
 
 fn fact_from(fact: &v1::Fact) -> Result<Fact, ConvertError> {

@@ -17,6 +17,7 @@ pub mod har;
 pub mod json;
 mod list;
 pub mod show;
+mod sql;
 mod stats;
 pub mod text;
 mod verify;

@@ -1,7 +1,8 @@
 //! `transcripts show`: a flow or an operation, for people.
 
 use super::text::{self, Block, Line};
-use super::{Out, json, when};
+use super::{Out, json, sql, when};
+use crate::operation::Protocol;
 use crate::record::FlowId;
 use crate::record::read::{Found, Transcripts};
 use crate::record::view::{Assembler, BodyView, Exchange, fact_text};
@@ -12,6 +13,8 @@ use std::process::ExitCode;
 
 /// How much of a body is shown without `--full`.
 const BODY: usize = 4_096;
+/// How many rows of a result are shown without `--full`.
+const ROWS: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -204,7 +207,10 @@ fn write_operation(out: &mut String, e: &Exchange, limit: usize) -> std::fmt::Re
             writeln!(out, "      {}: {}", Line(&header.name), Line(&header.value))?;
         }
     }
-    write_body(out, "response", &e.response, limit)?;
+    match e.asked.as_ref().is_some_and(|asked| asked.protocol == Protocol::Postgres.as_str()) {
+        true => write_rows(out, &e.response, limit)?,
+        false => write_body(out, "response", &e.response, limit)?,
+    }
     if let Some((_, end)) = &e.end {
         write!(out, "  ended    {}", Line(&end.outcome))?;
         if !end.error.is_empty() {
@@ -263,6 +269,22 @@ fn write_vote(out: &mut String, vote: &v1::Vote) -> std::fmt::Result {
         "" => writeln!(out),
         reason => writeln!(out, ": {}", Line(reason)),
     }
+}
+
+/// A database's answer, as psql prints it.
+fn write_rows(out: &mut String, body: &BodyView, limit: usize) -> std::fmt::Result {
+    if body.data.is_empty() {
+        return Ok(());
+    }
+    let most = if limit == usize::MAX { usize::MAX } else { ROWS };
+    writeln!(out, "  answer, {} bytes", body.length())?;
+    for line in sql::answer(&body.data, most).lines() {
+        writeln!(out, "    | {line}")?;
+    }
+    if body.truncated {
+        writeln!(out, "    ({} bytes of it are recorded)", body.data.len())?;
+    }
+    Ok(())
 }
 
 fn write_body(out: &mut String, side: &str, body: &BodyView, limit: usize) -> std::fmt::Result {

@@ -11,6 +11,7 @@ fn plan(json: &[&str], detectors: &[&str]) -> MaskPlan {
         json: json.iter().map(|path| (*path).to_owned()).collect(),
         headers: Vec::new(),
         form: Vec::new(),
+        columns: Vec::new(),
         detectors: Some(DetectorChoice::Many(
             detectors.iter().map(|name| (*name).to_owned()).collect(),
         )),

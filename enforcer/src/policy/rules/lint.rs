@@ -4,7 +4,8 @@
 
 use super::Rule;
 use crate::policy::problem::{Problems, Source};
-use cedar_policy::Policy;
+use crate::protocol::postgres::sql::flags;
+use cedar_policy::{Effect, Policy};
 use serde_json::Value;
 
 /// The names of all attributes that a rule's conditions mention.
@@ -12,7 +13,16 @@ pub(super) fn attributes(policy: &Policy) -> Vec<String> {
     let mut names = Vec::new();
     // A rule that Cedar cannot print is taken to mention all that costs something.
     let Ok(json) = policy.to_json() else {
-        let all = ["body_length", "body_sha256", "headers", "exe", "exe_sha256"];
+        let all = [
+            "body_length",
+            "body_sha256",
+            "headers",
+            "exe",
+            "exe_sha256",
+            "columns",
+            "looked_at",
+            "parameters",
+        ];
         return all.map(str::to_owned).to_vec();
     };
     walk(&json, &mut |node| {
@@ -29,10 +39,60 @@ pub(super) fn check(source: &Source<'_>, rule: &Rule, problems: &mut Problems) {
         return;
     };
     walk(&json, &mut |node| {
-        if let Some((what, help)) = fault(node) {
+        if let Some((what, help)) = fault(node).or_else(|| sql(node)) {
             problems.error((source, &rule.span), format!("rule `{}`: {what}", rule.id), help);
         }
     });
+    if by_text(rule, &json) {
+        problems.warning(
+            (source, &rule.span),
+            format!("rule `{}` refuses statements by their text", rule.id),
+            "the same statement has many texts (comments, quotes, escapes): look at the action, \
+             `tables_written`, `functions` and `flags`, or name the texts that are meant",
+        );
+    }
+}
+
+/// Whether a statement's text is looked at to refuse it: in the `when` of a forbid, or the
+/// `unless` of a permit. The other way round it is a list of what is meant.
+fn by_text(rule: &Rule, json: &Value) -> bool {
+    let refuses = match rule.effect {
+        Effect::Forbid => "when",
+        Effect::Permit => "unless",
+    };
+    let conditions = json.get("conditions").and_then(Value::as_array).into_iter().flatten();
+    let mut found = false;
+    for condition in conditions.filter(|c| c.get("kind").and_then(Value::as_str) == Some(refuses)) {
+        walk(condition, &mut |node| found |= attribute(node) == Some("statement"));
+    }
+    found
+}
+
+/// What can never be in a set of names.
+fn sql(node: &Value) -> Option<(String, &'static str)> {
+    let asked = ["contains", "containsAny", "containsAll"].iter().find_map(|op| node.get(op))?;
+    let of = attribute(asked.get("left")?)?;
+    let right = asked.get("right")?;
+    let one = text(right);
+    let several = right.get("Set").and_then(Value::as_array).into_iter().flatten();
+    let mut values = one.into_iter().chain(several.filter_map(text));
+    let (dots, help) = match of {
+        "tables_read" | "tables_written" => (1, "tables are \"schema.table\""),
+        "functions" => {
+            (1, "functions are \"schema.function\", those of PostgreSQL \"pg_catalog.\"")
+        }
+        "flags" => {
+            let never = values.find(|value| !flags::ALL.contains(value))?;
+            return Some((
+                format!("no statement has the flag {never:?}"),
+                "the guide on PostgreSQL lists the flags",
+            ));
+        }
+        "columns" | "looked_at" => (2, "columns are \"schema.table.column\""),
+        _ => return None,
+    };
+    let never = values.find(|value| value.matches('.').count() < dots)?;
+    Some((format!("`{of}` never has {never:?}"), help))
 }
 
 fn walk(node: &Value, see: &mut impl FnMut(&Value)) {
@@ -69,7 +129,8 @@ fn fault(node: &Value) -> Option<(String, &'static str)> {
         "scheme" => (!["http", "https"].contains(&value), "a scheme is \"http\" or \"https\""),
         "host" => (upper, "write host names in lower case"),
         "protocol" => {
-            (!["http", "opaque"].contains(&value), "a protocol is \"http\" or \"opaque\"")
+            let known = ["http", "postgres", "opaque"].contains(&value);
+            (!known, "a protocol is \"http\", \"postgres\" or \"opaque\"")
         }
         "path" => (!value.starts_with('/') && value != "*", "a path begins with `/`"),
         "exe" => (!value.starts_with('/'), "an executable's path begins with `/`"),

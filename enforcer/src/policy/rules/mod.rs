@@ -1,8 +1,12 @@
 //! Rules (`rules.cedar`): parsed, named, validated against the schema, and refused
 //! when they cannot do what they seem to say.
 
+use crate::operation::Protocol;
 use crate::policy::problem::{Problems, Source, nearest};
-use crate::policy::schema::{ACTIONS, Action, DNS, GRPC, OPAQUE, Types};
+use crate::policy::schema::{
+    self, ACTIONS, Action, DNS, GRPC, OPAQUE, SQL_CONNECT, SQL_FUNCTION, SQL_REPLICATION,
+    SchemaFault, Types,
+};
 use crate::policy::scope;
 use crate::policy::target::{self, Target, is_identifier};
 use cedar_policy::{
@@ -13,6 +17,7 @@ use miette::Diagnostic;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 mod bounds;
 mod lint;
@@ -43,6 +48,10 @@ pub(in crate::policy) struct Rule {
     pub(in crate::policy) reads_exe: bool,
     /// It asks for the executable's hash.
     pub(in crate::policy) reads_exe_hash: bool,
+    /// It asks for the columns that a statement shows or looks at.
+    pub(in crate::policy) reads_columns: bool,
+    /// It asks for bound parameters.
+    pub(in crate::policy) reads_parameters: bool,
     pub(in crate::policy) span: Range<usize>,
 }
 
@@ -72,33 +81,48 @@ impl Rule {
             ActionConstraint::In(uids) => uids.iter().any(of_action),
             ActionConstraint::Eq(uid) => of_action(uid),
         };
+        action_fits && self.admits(target, types)
+    }
+
+    /// Whether its head admits this target.
+    fn admits(&self, target: &Target, types: &Types) -> bool {
         let of_target = |uid: &EntityUid| {
             let id = uid.id().unescaped();
             (*uid.type_name() == types.target && id == target.name)
                 || (*uid.type_name() == types.tag && target.tags.iter().any(|tag| tag == id))
         };
-        let resource_fits = match &self.resource {
+        match &self.resource {
             ResourceConstraint::Any => true,
             ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) => of_target(uid),
             ResourceConstraint::Is(of) => *of == types.target,
             ResourceConstraint::IsIn(of, uid) => *of == types.target && of_target(uid),
-        };
-        action_fits && resource_fits
+        }
     }
 }
 
 /// Whether an action can be asked of a target at all.
 pub(in crate::policy) fn possible(action: &Action, target: &Target) -> bool {
     match action.protocol {
-        Some(protocol) => protocol == target.protocol && (action.name != GRPC || target.grpc),
+        Some(protocol) => protocol == target.protocol && allowed(action, target),
         None => !target.names.is_empty(),
+    }
+}
+
+/// Whether the target takes an action that it has to name.
+fn allowed(action: &Action, target: &Target) -> bool {
+    let postgres = target.postgres.as_ref();
+    match action.name {
+        GRPC => target.grpc,
+        SQL_FUNCTION => postgres.is_some_and(|postgres| postgres.function_calls),
+        SQL_REPLICATION => postgres.is_some_and(|postgres| postgres.replication),
+        _ => true,
     }
 }
 
 /// Reads `rules.cedar`.
 pub(in crate::policy) fn read(
     source: &Source<'_>,
-    schema: &Schema,
+    held_against: (&Schemas, &[Target], &Types),
     problems: &mut Problems,
 ) -> Vec<Rule> {
     if !bounds::hold(source, problems) {
@@ -147,7 +171,7 @@ pub(in crate::policy) fn read(
         }
         rules.push(rule);
     }
-    validate(source, &rules, schema, problems);
+    validate(source, &rules, held_against, problems);
     for rule in &rules {
         lint::check(source, rule, problems);
     }
@@ -209,24 +233,89 @@ fn rule(source: &Source<'_>, policy: &Policy, span: Range<usize>, problems: &mut
         reads_headers: seen.iter().any(|a| a == "headers"),
         reads_exe: seen.iter().any(|a| a == "exe"),
         reads_exe_hash: seen.iter().any(|a| a == "exe_sha256"),
+        reads_columns: seen.iter().any(|a| a == "columns" || a == "looked_at"),
+        reads_parameters: seen.iter().any(|a| a == "parameters"),
         id,
         span,
     }
 }
 
-fn validate(source: &Source<'_>, rules: &[Rule], schema: &Schema, problems: &mut Problems) {
-    let mut set = PolicySet::new();
-    for rule in rules {
-        if let Err(error) = set.add(rule.policy.clone()) {
-            problems.error((source, &rule.span), error.to_string(), "");
-            return;
+/// The schemas that rules are held against: all of it, and what is left of it for rules that
+/// concern targets of one protocol only.
+pub(in crate::policy) struct Schemas {
+    all: Schema,
+    http: Schema,
+    sql: Schema,
+}
+
+impl Schemas {
+    /// Read once: nothing in them changes.
+    pub(in crate::policy) fn get() -> Result<&'static Self, SchemaFault> {
+        static READ: LazyLock<Result<Schemas, SchemaFault>> = LazyLock::new(|| {
+            Ok(Schemas {
+                all: schema::schema()?,
+                http: schema::schema_without(Protocol::Postgres)?,
+                sql: schema::schema_without(Protocol::Http)?,
+            })
+        });
+        READ.as_ref().map_err(Clone::clone)
+    }
+
+    /// All of it.
+    pub(in crate::policy) fn all(&self) -> &Schema {
+        &self.all
+    }
+
+    /// The one for a rule: by the actions that its head names and the targets that it admits.
+    fn of(&self, rule: &Rule, targets: &[Target], types: &Types) -> &Schema {
+        let named = |uids: &[&EntityUid], prefixes: &[&str]| {
+            uids.iter().any(|uid| {
+                let id = uid.id().unescaped();
+                prefixes.iter().any(|prefix| id.starts_with(prefix))
+            })
+        };
+        let uids: Vec<&EntityUid> = match &rule.action {
+            ActionConstraint::Any => Vec::new(),
+            ActionConstraint::In(uids) => uids.iter().collect(),
+            ActionConstraint::Eq(uid) => vec![uid],
+        };
+        let reaches =
+            |protocol| targets.iter().any(|t| t.protocol == protocol && rule.admits(t, types));
+        let http = reaches(Protocol::Http) || named(&uids, &["http.", "grpc."]);
+        let sql = reaches(Protocol::Postgres) || named(&uids, &["sql."]);
+        match (http, sql) {
+            (_, false) => &self.http,
+            (false, true) => &self.sql,
+            (true, true) => &self.all,
         }
     }
-    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+}
+
+fn validate(
+    source: &Source<'_>,
+    rules: &[Rule],
+    (schemas, targets, types): (&Schemas, &[Target], &Types),
+    problems: &mut Problems,
+) {
+    let mut results = Vec::new();
+    for schema in [&schemas.all, &schemas.http, &schemas.sql] {
+        let mut set = PolicySet::new();
+        let held = rules.iter().filter(|r| std::ptr::eq(schemas.of(r, targets, types), schema));
+        for rule in held {
+            if let Err(error) = set.add(rule.policy.clone()) {
+                problems.error((source, &rule.span), error.to_string(), "");
+                return;
+            }
+        }
+        if !set.is_empty() {
+            let validator = Validator::new(schema.clone());
+            results.push(validator.validate(&set, ValidationMode::Strict));
+        }
+    }
     // One mistake is found once for each action that the rule is for: report each place once.
     let mut places = HashSet::new();
     let mut faulty = HashSet::new();
-    let mut errors: Vec<_> = result.validation_errors().collect();
+    let mut errors: Vec<_> = results.iter().flat_map(|r| r.validation_errors()).collect();
     errors.sort_by_cached_key(ToString::to_string);
     for error in errors {
         let span = place(source, error, span_of(rules, error.policy_id()));
@@ -235,7 +324,7 @@ fn validate(source: &Source<'_>, rules: &[Rule], schema: &Schema, problems: &mut
             report(source, error, Some(error.policy_id()), &span, problems);
         }
     }
-    let mut warnings: Vec<_> = result.validation_warnings().collect();
+    let mut warnings: Vec<_> = results.iter().flat_map(|r| r.validation_warnings()).collect();
     warnings.sort_by_cached_key(|warning| std::cmp::Reverse(warning.to_string()));
     for warning in warnings {
         let id = warning.policy_id();
@@ -334,8 +423,8 @@ pub(in crate::policy) fn check_reach(
                     "rule `{}` cannot fire: none of its actions is asked of any of its targets",
                     rule.id
                 ),
-                "http actions are for http targets, opaque.connect for opaque ones (and a permit \
-                 has to name it), dns.query for targets with names",
+                "http actions are for http targets, sql actions for postgres ones, opaque.connect for \
+                 opaque ones (and a permit has to name it), dns.query for targets with names",
             );
         }
     }
@@ -347,12 +436,25 @@ pub(in crate::policy) fn check_reach(
                     && rule.concerns(action, target, types)
             })
     };
+    let permits_sign_in = |rule: &Rule, target: &Target| {
+        let connect = ACTIONS.iter().find(|action| action.name == SQL_CONNECT);
+        rule.effect == Effect::Permit
+            && connect.is_some_and(|connect| rule.concerns(connect, target, types))
+    };
     for written in targets {
         if !rules.iter().any(|rule| beyond_dns(&rule, &written.target)) {
             problems.warning(
                 (target_source, &written.span),
                 format!("no rule permits anything on target `{}`", written.target.name),
                 "add a permit, or remove the target; as it is, all of it is denied",
+            );
+        } else if written.target.protocol == Protocol::Postgres
+            && !rules.iter().any(|rule| permits_sign_in(rule, &written.target))
+        {
+            problems.warning(
+                (target_source, &written.span),
+                format!("no rule permits `{SQL_CONNECT}` on target `{}`", written.target.name),
+                "permit it, or `action in Action::\"sql.session\"`; as it is, nobody can sign in",
             );
         }
     }

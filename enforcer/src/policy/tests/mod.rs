@@ -8,6 +8,7 @@ use std::time::Duration;
 mod guide;
 mod problems;
 mod properties;
+mod sql;
 mod verdicts;
 
 /// A bundle's files with these contents; what is left out is empty.

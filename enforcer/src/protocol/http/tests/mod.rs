@@ -21,6 +21,7 @@ use crate::policy::Bundle;
 use crate::principal::{AgentName, Principal, Process};
 use crate::protocol::dns::names::{Family, Name, Names};
 use crate::protocol::http::Pool;
+use crate::protocol::postgres::Databases;
 use crate::record::read::{Filter, Transcripts};
 use crate::record::{RecordError, Recorder};
 use crate::tls::{ca::Ca, client::Upstreams, server::Interceptor};
@@ -132,6 +133,7 @@ impl World {
                 .unwrap(),
             upstreams: Upstreams::with_roots(roots).unwrap(),
             pool: Pool::default(),
+            databases: Databases::default(),
             metrics: Metrics::default(),
             layers: vec!["cgroup".to_owned()],
             draining: CancellationToken::new(),

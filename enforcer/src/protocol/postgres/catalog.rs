@@ -1,0 +1,258 @@
+//! What the upstream's names mean: its catalog, read by connections of the daemon's own.
+//!
+//! A snapshot is shared by all sessions of one role in one database. It is looked at again when it
+//! is older than [`FRESH`], when a statement names what is not in it, and after a statement that
+//! may have changed it. What a session changed in a transaction that nobody else sees yet is read
+//! on its own backend, and is that session's alone.
+
+use super::codec::backend::Transaction;
+use super::question::{self, QuestionError, Rows};
+use super::reading::Catalog;
+use super::talk::{About, NotKnown, Talk};
+use super::upstream::{Reach, Ready};
+use crate::decide::Denial;
+use crate::flow::Inputs;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a snapshot is used before the upstream is asked whether it still holds.
+const FRESH: Duration = Duration::from_secs(2);
+/// The least time between two such questions, whoever asks.
+const SELDOM: Duration = Duration::from_millis(200);
+/// Snapshots that are kept; past it those that no session uses go.
+const KEPT: usize = 64;
+/// How long the connection that asks stays open unused.
+const KEPT_OPEN: Duration = Duration::from_secs(30);
+/// Opens a savepoint that takes back what the questions set.
+const BEFORE: [&str; 2] =
+    ["SAVEPOINT enforcer_catalog", "SET LOCAL search_path = pg_catalog, pg_temp"];
+const AFTER: [&str; 2] =
+    ["ROLLBACK TO SAVEPOINT enforcer_catalog", "RELEASE SAVEPOINT enforcer_catalog"];
+
+/// The snapshots, by where and as whom they were taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Catalogs {
+    slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
+    /// Counts the changes that went through the gate: a snapshot of before is looked at again.
+    changes: Arc<AtomicU64>,
+}
+
+type Slot = tokio::sync::Mutex<Kept>;
+
+/// What is kept of one database and role.
+#[derive(Debug, Default)]
+struct Kept {
+    snapshot: Option<Snapshot>,
+    /// The connection that asks, and when it was last used.
+    own: Option<(Ready, Instant)>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    catalog: Arc<Catalog>,
+    stamp: String,
+    looked: Instant,
+    /// The changes that had gone through when it was looked at.
+    changes: u64,
+}
+
+impl Catalogs {
+    fn slot(&self, key: String) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= KEPT && !slots.contains_key(&key) {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry(key).or_default())
+    }
+
+    /// Something that changes a catalog went through, or came to the end of its transaction.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Relaxed);
+    }
+}
+
+/// How new a catalog must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// As new as [`FRESH`].
+    Recent,
+    /// Looked at since now, if not just before.
+    New,
+    /// Looked at since now.
+    Changed,
+}
+
+/// The catalog for a session.
+pub(super) async fn refresh(talk: &mut Talk, want: Want) -> Result<(), NotKnown> {
+    let open = talk.state.transaction == Transaction::Open;
+    if talk.state.altered && open {
+        return on_backend(talk).await;
+    }
+    if talk.state.altered && talk.unsynced {
+        return within_series(talk).await;
+    }
+    if talk.own_catalog && open {
+        // What it changed nobody else sees; what others change it learns after its end.
+        return Ok(());
+    }
+    let catalogs = &talk.about.flow.inputs.databases.catalogs;
+    let changes = catalogs.changes.load(Relaxed);
+    let just = talk.looked.is_some_and(|(at, then)| at.elapsed() < FRESH && then == changes);
+    if just && want == Want::Recent && !talk.state.altered && !talk.own_catalog {
+        return Ok(());
+    }
+    let looked = Instant::now();
+    let want = if talk.state.altered || talk.own_catalog { Want::Changed } else { want };
+    let about = Arc::clone(&talk.about);
+    let found = Box::pin(shared(&about, want)).await;
+    let (catalog, stamp) = found.map_err(|error| refuse(&error))?;
+    talk.catalog = Some(catalog);
+    talk.stamp = stamp;
+    talk.looked = Some((looked, changes));
+    talk.state.altered = false;
+    talk.own_catalog = false;
+    Ok(())
+}
+
+fn refuse(why: &str) -> NotKnown {
+    NotKnown::Refuse(Denial::new("catalog-unknown", why))
+}
+
+/// The snapshot that sessions share.
+async fn shared(about: &About, want: Want) -> Result<(Arc<Catalog>, String), String> {
+    let asked = Instant::now();
+    let catalogs = &about.flow.inputs.databases.catalogs;
+    let changes = catalogs.changes.load(Relaxed);
+    let slot = catalogs.slot(about.reach.key());
+    let mut kept = slot.lock().await;
+    if let Some(known) = &kept.snapshot {
+        let enough = match want {
+            Want::Recent => known.looked.elapsed() < FRESH,
+            Want::New => known.looked.elapsed() < SELDOM,
+            Want::Changed => false,
+        };
+        if known.changes >= changes && (enough || known.looked >= asked) {
+            return Ok((Arc::clone(&known.catalog), known.stamp.clone()));
+        }
+    }
+    let looked = Instant::now();
+    let inputs = &about.flow.inputs;
+    // One that is kept may have been closed meanwhile; then another is made.
+    let again = match kept.own.take().filter(|(_, used)| used.elapsed() < KEPT_OPEN) {
+        None => None,
+        Some((mut own, _)) => text(&mut own, Catalog::STAMP).await.ok().map(|stamp| (own, stamp)),
+    };
+    let (mut own, stamp) = match again {
+        Some(asked) => asked,
+        None => {
+            let mut own = open(inputs, &about.reach).await?;
+            let stamp = text(&mut own, Catalog::STAMP).await?;
+            (own, stamp)
+        }
+    };
+    if let Some(known) = &mut kept.snapshot
+        && known.stamp == stamp
+    {
+        known.looked = looked;
+        known.changes = changes;
+        let catalog = Arc::clone(&known.catalog);
+        keep(&slot, &mut kept, own);
+        return Ok((catalog, stamp));
+    }
+    let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
+    for query in Catalog::QUERIES {
+        answers.push(ask(&mut own, query).await?);
+    }
+    let catalog = Catalog::from_rows(&answers).map_err(|error| error.to_string())?;
+    let catalog = Arc::new(catalog);
+    let snapshot = Snapshot { catalog: Arc::clone(&catalog), stamp: stamp.clone(), looked, changes };
+    kept.snapshot = Some(snapshot);
+    keep(&slot, &mut kept, own);
+    Ok((catalog, stamp))
+}
+
+/// Keeps the connection for the next question, for a while.
+fn keep(slot: &Arc<Slot>, kept: &mut Kept, own: Ready) {
+    kept.own = Some((own, Instant::now()));
+    let slot = Arc::downgrade(slot);
+    tokio::spawn(async move {
+        tokio::time::sleep(KEPT_OPEN).await;
+        if let Some(slot) = slot.upgrade() {
+            let mut kept = slot.lock().await;
+            kept.own.take_if(|(_, used)| used.elapsed() >= KEPT_OPEN);
+        }
+    });
+}
+
+/// A connection of our own, with names as the questions want them.
+async fn open(inputs: &Inputs, reach: &Reach) -> Result<Ready, String> {
+    let settings = [("client_encoding", "UTF8"), ("application_name", "enforcer")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let signed_in = Box::pin(reach.sign_in(inputs, 0, &settings)).await;
+    let (mut ready, _) = signed_in.map_err(|error| format!("the catalog: {}", error.code))?;
+    ask(&mut ready, Catalog::PREAMBLE).await?;
+    Ok(ready)
+}
+
+async fn ask(own: &mut Ready, query: &str) -> Result<Rows, String> {
+    let limit = Duration::from_secs(30);
+    match tokio::time::timeout(limit, question::ask(&mut own.wire, query, true)).await {
+        Ok(Ok(answer)) => Ok(answer.rows),
+        Ok(Err(QuestionError::Refused(report))) => {
+            Err(format!("the catalog cannot be read: SQLSTATE {}", report.code()))
+        }
+        Ok(Err(error)) => Err(format!("the catalog cannot be read: {error}")),
+        Err(_) => Err("the catalog could not be read in time".to_owned()),
+    }
+}
+
+async fn text(own: &mut Ready, query: &str) -> Result<String, String> {
+    first(ask(own, query).await?).ok_or_else(|| "the catalog has no stamp".to_owned())
+}
+
+/// The catalog as an open transaction of the session sees it, read anew if it changed. What is
+/// set for the questions is taken back with a savepoint.
+async fn on_backend(talk: &mut Talk) -> Result<(), NotKnown> {
+    for step in BEFORE {
+        talk.ask(step).await?;
+    }
+    let stamp = own_stamp(talk).await?;
+    if talk.catalog.is_none() || stamp != talk.stamp {
+        let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
+        for query in Catalog::QUERIES {
+            answers.push(talk.ask(query).await?);
+        }
+        let catalog = Catalog::from_rows(&answers).map_err(|error| refuse(&error.to_string()))?;
+        talk.catalog = Some(Arc::new(catalog));
+        talk.stamp = stamp;
+        talk.own_catalog = true;
+    }
+    for step in AFTER {
+        talk.ask(step).await?;
+    }
+    talk.state.altered = false;
+    Ok(())
+}
+
+/// In a series that is no transaction block there are no savepoints: it is only asked whether
+/// something changed, where the names in that question can mean nothing else.
+async fn within_series(talk: &mut Talk) -> Result<(), NotKnown> {
+    let plain = talk.search_path().first().is_some_and(|schema| schema == "pg_catalog");
+    if plain && talk.catalog.is_some() && own_stamp(talk).await? == talk.stamp {
+        talk.state.altered = false;
+        return Ok(());
+    }
+    Err(refuse("the schema was changed in this series; send a Sync before the next statement"))
+}
+
+async fn own_stamp(talk: &mut Talk) -> Result<String, NotKnown> {
+    let rows = talk.ask(Catalog::STAMP).await?;
+    first(rows).ok_or_else(|| refuse("the catalog has no stamp"))
+}
+
+fn first(rows: Rows) -> Option<String> {
+    rows.into_iter().next()?.into_iter().next()?
+}

@@ -1,0 +1,161 @@
+//! Makes an operation of a statement: everything that changes its effect, as facts.
+
+use super::codec::backend::Transaction;
+use super::codec::frontend::Bind;
+use super::prepared::Prepared;
+use super::reading::{Judged, Statement};
+use super::talk::Talk;
+use crate::flow::{Asked, STREAMED};
+use crate::mask::column::printed;
+use crate::operation::{Fact, Operation, Protocol};
+use crate::policy::sql;
+use crate::protocol::Hash;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+
+/// SHA-256 over the parameters as they are bound: formats, lengths and bytes.
+const PARAMETERS_HASH: &str = "sql.parameters_sha256";
+/// The text of what a name stands for that the statement runs.
+const RUNS: &str = "sql.runs";
+/// The role that signed in, where it is not the one in force.
+const SESSION_ROLE: &str = "sql.session_role";
+
+/// Bound parameters and the statement that they are for.
+pub(super) struct Bound<'a> {
+    pub(super) bind: &'a Bind,
+    pub(super) prepared: &'a Prepared,
+}
+
+/// The operation that a statement is in this session now. `runs` is what a name in it stands for,
+/// `within` that statements before it in the same string began a transaction.
+pub(super) fn of(
+    talk: &Talk,
+    statement: &Statement,
+    runs: Option<&Statement>,
+    judged: &Judged,
+    bound: Option<&Bound<'_>>,
+    within: bool,
+) -> Asked {
+    let mut operation = plain(talk, judged.action);
+    operation.fact(sql::STATEMENT, shown(talk, statement.text()));
+    let mut actions = judged.actions.clone();
+    if let Some(runs) = runs {
+        operation.fact(RUNS, shown(talk, runs.text()));
+        actions.insert(statement.action().to_owned());
+    }
+    operation.fact(sql::ACTIONS, list(&actions));
+    operation.fact(sql::TABLES_READ, list(&judged.tables_read));
+    operation.fact(sql::TABLES_WRITTEN, list(&judged.tables_written));
+    operation.fact(sql::FUNCTIONS, list(&judged.functions));
+    operation.fact(sql::FLAGS, list(&judged.flags));
+    if let Some(columns) = &judged.columns {
+        operation.fact(sql::COLUMNS, list(columns));
+    }
+    if let Some(columns) = &judged.looked_at {
+        operation.fact(sql::LOOKED_AT, list(columns));
+    }
+    operation.fact(sql::HAS_WHERE, judged.has_where);
+    let open = within || talk.state.transaction != Transaction::Idle;
+    operation.fact(sql::IN_TRANSACTION, open);
+    operation.fact(sql::SEARCH_PATH, Fact::List(talk.search_path().to_vec()));
+    if let Some(known) = &talk.state.known {
+        operation.fact(sql::ROLE, known.role.as_str());
+        if known.session_role != known.role {
+            operation.fact(SESSION_ROLE, known.session_role.as_str());
+        }
+    }
+    if let Some(bound) = bound {
+        parameters(&mut operation, bound);
+    }
+    if runs.unwrap_or(statement).is_copy_in() {
+        // Its data comes after the decision, so people cannot see it.
+        operation.fact(STREAMED, "streamed");
+    }
+    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+}
+
+/// An operation of which no more is known than the session and a text.
+pub(super) fn unread(talk: &Talk, action: &str, text: &str) -> Asked {
+    let mut operation = plain(talk, action);
+    operation.fact(sql::STATEMENT, shown(talk, text));
+    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+}
+
+fn plain(talk: &Talk, action: &str) -> Operation {
+    let about = &talk.about;
+    let bundle = about.flow.inputs.decider.bundle();
+    let target = about.place.target(&bundle).map_or("", |target| target.name.as_str());
+    let (name, port) = (&about.place.name, about.place.port);
+    let database = &about.reach.database;
+    let resource = format!("postgres://{name}:{port}/{database}");
+    let mut operation = Operation::new(target, name, port, Protocol::Postgres, action, resource);
+    operation.fact(sql::DATABASE, database.as_str());
+    operation.fact(sql::USER, about.user.as_str());
+    operation.fact(sql::ROLE, about.reach.role());
+    operation
+}
+
+/// A statement's text as it may be kept.
+fn shown(talk: &Talk, text: &str) -> String {
+    let hash = Hash::new(&talk.about.flow.inputs.recorder);
+    super::secrets::hidden(text, &|secret| hash.of(secret)).into_owned()
+}
+
+fn list(items: &BTreeSet<String>) -> Fact {
+    Fact::List(items.iter().cloned().collect())
+}
+
+fn parameters(operation: &mut Operation, bound: &Bound<'_>) {
+    if bound.bind.values.is_empty() {
+        return;
+    }
+    let mut hash = Sha256::new();
+    let mut types = Vec::with_capacity(bound.bind.values.len());
+    for (at, value) in bound.bind.values.iter().enumerate() {
+        let kind = bound.prepared.types.get(at).copied().unwrap_or_default();
+        let format = bound.bind.format(at);
+        types.push(type_name(kind).map_or_else(|| kind.to_string(), str::to_owned));
+        hash.update(format.to_be_bytes());
+        match value {
+            None => hash.update([0]),
+            Some(value) => {
+                hash.update([1]);
+                hash.update((value.len() as u64).to_be_bytes());
+                hash.update(value);
+                let name = format!("{}{}", sql::PARAMETER, at + 1);
+                operation.fact(&name, printed(kind, format, value));
+            }
+        }
+    }
+    operation.fact(sql::PARAMETER_TYPES, Fact::List(types));
+    operation.fact(PARAMETERS_HASH, hex::encode(hash.finalize()));
+}
+
+/// The name of a type of PostgreSQL's own (`pg_type.dat`); of the common ones.
+fn type_name(oid: u32) -> Option<&'static str> {
+    Some(match oid {
+        16 => "boolean",
+        17 => "bytea",
+        18 => "\"char\"",
+        19 => "name",
+        20 => "bigint",
+        21 => "smallint",
+        23 => "integer",
+        25 => "text",
+        26 => "oid",
+        114 => "json",
+        700 => "real",
+        701 => "double precision",
+        1042 => "character",
+        1043 => "character varying",
+        1082 => "date",
+        1083 => "time without time zone",
+        1114 => "timestamp without time zone",
+        1184 => "timestamp with time zone",
+        1186 => "interval",
+        1700 => "numeric",
+        2950 => "uuid",
+        3802 => "jsonb",
+        _ => return None,
+    })
+}

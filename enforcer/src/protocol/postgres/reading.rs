@@ -1,0 +1,380 @@
+//! What a session needs of a statement's reading: its facts, its effect, where its output goes.
+//!
+//! The one place that knows both the reader ([`super::sql`]) and the session.
+
+use super::sql::{self, flags};
+use crate::mask::copy::{CopyFormat, CopyOptions};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(super) use super::sql::{Catalog, ColumnRef, Output, Unreadable};
+
+/// Flags after which the session has to be asked what state it is in: what ran may have done more
+/// than its text says.
+const UNSETTLING: &[&str] = &[
+    flags::STATE_UNKNOWN,
+    flags::TEMPORARY,
+    flags::SET_SEARCH_PATH,
+    flags::SET_ROLE,
+    flags::SET_SESSION_AUTHORIZATION,
+    flags::SET_ROW_SECURITY,
+    flags::SET_READING,
+    flags::SET_CONFIG,
+    flags::DO,
+    flags::CALL,
+    flags::TRIGGER,
+    flags::RULE,
+    flags::USER_FUNCTION,
+    flags::VOLATILE_FUNCTION,
+    flags::UNKNOWN_FUNCTION,
+    flags::UNKNOWN_RELATION,
+    flags::DYNAMIC_SQL,
+    flags::FOREIGN_TABLE,
+    flags::DBLINK,
+    flags::DEFINES_CODE,
+    flags::LOADS_LIBRARY,
+    flags::PERSISTENT_SETTING,
+];
+
+/// Flags of what runs code of the database's own, which may define things.
+const CODE: &[&str] = &[
+    flags::STATE_UNKNOWN,
+    flags::DO,
+    flags::CALL,
+    flags::TRIGGER,
+    flags::RULE,
+    flags::USER_FUNCTION,
+    flags::UNKNOWN_FUNCTION,
+    flags::DYNAMIC_SQL,
+    flags::DEFINES_CODE,
+    flags::LOADS_LIBRARY,
+];
+
+/// Actions that write nothing.
+const PLAIN: &[&str] = &[
+    "sql.select",
+    "sql.show",
+    "sql.explain",
+    "sql.copy.out",
+    "sql.transaction",
+    "sql.prepare",
+    "sql.execute",
+    "sql.deallocate",
+    "sql.cursor",
+    "sql.set",
+    "sql.listen",
+    "sql.notify",
+    "sql.lock",
+];
+
+/// Where a statement's output comes from, and what it keeps elsewhere.
+#[derive(Clone, Debug)]
+pub(super) struct Lineage {
+    /// For each output column; or why it is not known.
+    pub(super) outputs: Result<Arc<[Output]>, String>,
+    /// What goes into other columns, by their names.
+    pub(super) kept: Arc<[Output]>,
+    /// Every table and view that is read or written: schema and name.
+    pub(super) relations: Vec<(String, String)>,
+    /// Words of the server about it may be about more than these.
+    pub(super) anything: bool,
+}
+
+impl Lineage {
+    /// Of what reads no table.
+    pub(super) fn none() -> Self {
+        Self {
+            outputs: Ok(Arc::default()),
+            kept: Arc::default(),
+            relations: Vec::new(),
+            anything: false,
+        }
+    }
+
+    /// Of something that is not read at all.
+    pub(super) fn unknown(why: &str) -> Self {
+        Self { outputs: Err(why.to_owned()), anything: true, ..Self::none() }
+    }
+}
+
+/// What policy is told of a statement, and what the session must know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) action: &'static str,
+    /// Everything that it does, as actions.
+    pub(super) actions: BTreeSet<String>,
+    pub(super) tables_read: BTreeSet<String>,
+    pub(super) tables_written: BTreeSet<String>,
+    pub(super) functions: BTreeSet<String>,
+    pub(super) flags: BTreeSet<String>,
+    pub(super) columns: Option<BTreeSet<String>>,
+    pub(super) looked_at: Option<BTreeSet<String>>,
+    pub(super) has_where: bool,
+    pub(super) lineage: Lineage,
+    /// Names mean the same after it, and no setting or role can have changed.
+    pub(super) settled: bool,
+    /// It may change the catalog.
+    pub(super) alters: bool,
+    /// It says that it changes the catalog.
+    pub(super) defines: bool,
+    /// If it is not settled, then only because it writes rows of tables without triggers.
+    pub(super) rows: bool,
+    /// Something that it names is not in the catalog that was looked at.
+    pub(super) unknown: bool,
+}
+
+impl Judged {
+    /// Whether it names a table or a function.
+    pub(super) fn names_something(&self) -> bool {
+        !self.tables_read.is_empty()
+            || !self.tables_written.is_empty()
+            || !self.functions.is_empty()
+    }
+}
+
+/// What a statement does to the session.
+#[derive(Clone, Debug)]
+pub(super) enum Effect {
+    /// Nothing that its text tells.
+    None,
+    /// It begins a transaction.
+    Begin,
+    /// It ends the transaction, for good or ill.
+    End,
+    /// Something within the transaction that changes no setting (`SAVEPOINT`, `SET TRANSACTION`).
+    Within,
+    /// `ROLLBACK TO`: settings may be back at what they were.
+    Back,
+    /// `PREPARE`.
+    Prepare { name: String, inner: Arc<Statement> },
+    /// `EXECUTE`.
+    Execute { name: String },
+    /// `DEALLOCATE` of one, or of all.
+    Deallocate(Option<String>),
+    /// `DECLARE`.
+    Declare { name: String, inner: Arc<Statement> },
+    /// `FETCH` or `MOVE`.
+    Fetch { name: String },
+    /// `CLOSE` of one, or of all.
+    Close(Option<String>),
+    /// `COPY FROM STDIN`.
+    CopyIn,
+    /// `COPY TO STDOUT`, and the form of its data where it is known.
+    CopyOut(Option<CopyOptions>),
+    /// `DISCARD`; everything, or a part.
+    Discard(bool),
+    /// It changes settings, the role, or more.
+    Any,
+}
+
+/// One statement as it was read.
+#[derive(Debug)]
+pub(super) struct Statement {
+    read: sql::Statement,
+    /// What it does to the session.
+    pub(super) effect: Effect,
+}
+
+/// Reads a string: one statement for each, in order.
+pub(super) fn read(cache: &sql::Cache, sql: &str) -> Result<Vec<Arc<Statement>>, Unreadable> {
+    let read = cache.read(sql)?;
+    Ok(read.iter().map(|statement| Arc::new(Statement::of(statement.clone()))).collect())
+}
+
+impl Statement {
+    fn of(read: sql::Statement) -> Self {
+        let inner = |inner: &sql::Statement| Arc::new(Self::of(inner.clone()));
+        let effect = match &read.effect {
+            sql::Effect::None
+            | sql::Effect::Explain { .. }
+            | sql::Effect::Listen(_)
+            | sql::Effect::Unlisten(_)
+            | sql::Effect::Notify(..) => Effect::None,
+            sql::Effect::Begin { .. } => Effect::Begin,
+            sql::Effect::Commit { .. } | sql::Effect::Rollback { .. } => Effect::End,
+            sql::Effect::Savepoint(_) | sql::Effect::Release(_) => Effect::Within,
+            sql::Effect::RollbackTo(_) => Effect::Back,
+            sql::Effect::Set(setting)
+                if matches!(&*setting.name, "transaction" | "session characteristics") =>
+            {
+                Effect::Within
+            }
+            sql::Effect::TwoPhase(_)
+            | sql::Effect::Set(_)
+            | sql::Effect::Reset(_)
+            | sql::Effect::ResetAll => Effect::Any,
+            sql::Effect::Discard { all, .. } => Effect::Discard(*all),
+            sql::Effect::Prepare { name, inner: of } => {
+                Effect::Prepare { name: name.clone(), inner: inner(of) }
+            }
+            sql::Effect::Execute { name, .. } => Effect::Execute { name: name.clone() },
+            sql::Effect::Deallocate(name) => Effect::Deallocate(name.clone()),
+            sql::Effect::DeclareCursor { name, inner: of, .. } => {
+                Effect::Declare { name: name.clone(), inner: inner(of) }
+            }
+            sql::Effect::Fetch { name, .. } => Effect::Fetch { name: name.clone() },
+            sql::Effect::CloseCursor(name) => Effect::Close(name.clone()),
+            sql::Effect::CopyIn { .. } => Effect::CopyIn,
+            sql::Effect::CopyOut { format, options } => Effect::CopyOut(copy(format, options)),
+        };
+        Self { read, effect }
+    }
+
+    /// Its exact text.
+    pub(super) fn text(&self) -> &str {
+        &self.read.text
+    }
+
+    /// Its action, before the catalog is asked.
+    pub(super) fn action(&self) -> &'static str {
+        self.read.action
+    }
+
+    /// Whether the client sends it data.
+    pub(super) fn is_copy_in(&self) -> bool {
+        matches!(self.effect, Effect::CopyIn)
+    }
+
+    /// Whether a failed transaction takes it.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self.effect, Effect::End | Effect::Back)
+    }
+
+    /// Whether it does the same whatever names mean and whoever runs it.
+    pub(super) fn is_fixed(&self) -> bool {
+        matches!(self.effect, Effect::Begin | Effect::End | Effect::Within | Effect::Back)
+    }
+
+    /// What it comes to in a database under a search path. With `trace` its output is followed.
+    pub(super) fn judge(&self, catalog: &Catalog, path: &[String], trace: bool) -> Judged {
+        let found = sql::resolve(&self.read, catalog, path);
+        let names = |relations: &[sql::Relation]| {
+            relations.iter().map(ToString::to_string).collect::<BTreeSet<_>>()
+        };
+        let relations = found.reads.iter().chain(&found.writes);
+        let relations = relations
+            .map(|relation| (relation.schema.clone().unwrap_or_default(), relation.name.clone()));
+        let relations: Vec<_> = relations.collect();
+        let traced = trace.then(|| sql::trace(&self.read, catalog, path));
+        let (mut columns, mut looked_at) = (None, None);
+        let lineage = match traced {
+            None => Lineage { relations, ..Lineage::unknown("it was not followed") },
+            Some(Err(why)) => Lineage { relations, ..Lineage::unknown(&why.0) },
+            Some(Ok(trace)) => {
+                let shown = trace.outputs.iter().chain(&trace.kept).flat_map(|o| &o.columns);
+                columns = Some(shown.map(ToString::to_string).collect());
+                looked_at = Some(trace.looked_at.iter().map(ToString::to_string).collect());
+                Lineage {
+                    outputs: Ok(trace.outputs.into()),
+                    kept: trace.kept.into(),
+                    relations,
+                    anything: UNSETTLING.iter().any(|flag| found.flags.contains(flag)),
+                }
+            }
+        };
+        let has = |flags: &[&str]| flags.iter().any(|flag| found.flags.contains(flag));
+        // Code of the database's own can define things, too.
+        let defines = found.actions.iter().any(|action| {
+            !PLAIN.contains(action)
+                && !matches!(
+                    *action,
+                    "sql.insert"
+                        | "sql.update"
+                        | "sql.delete"
+                        | "sql.merge"
+                        | "sql.copy.in"
+                        | "sql.grant"
+                        | "sql.maintenance"
+                )
+        });
+        let alters = defines || has(CODE);
+        // A write runs defaults, checks and triggers, which are code of the database's own.
+        let writes = found.actions.iter().any(|action| !PLAIN.contains(action));
+        let says_more = matches!(self.effect, Effect::Any | Effect::Back | Effect::Discard(_));
+        Judged {
+            action: found.action,
+            actions: found.actions.iter().map(|action| (*action).to_owned()).collect(),
+            tables_read: names(&found.reads),
+            tables_written: names(&found.writes),
+            functions: found.functions.iter().map(ToString::to_string).collect(),
+            flags: found.flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            columns,
+            looked_at,
+            has_where: self.read.filtered.unwrap_or(false),
+            lineage,
+            settled: !writes && !says_more && !has(UNSETTLING),
+            rows: !alters && !says_more && !has(UNSETTLING),
+            alters,
+            defines,
+            unknown: has(&[flags::UNKNOWN_RELATION, flags::UNKNOWN_FUNCTION]),
+        }
+    }
+}
+
+/// The form of `COPY TO STDOUT` data; `None` where an option is not understood.
+fn copy(format: &str, options: &[(String, Option<String>)]) -> Option<CopyOptions> {
+    let format = match format {
+        "text" => CopyFormat::Text,
+        "csv" => CopyFormat::Csv,
+        "binary" => CopyFormat::Binary,
+        _ => return None,
+    };
+    let mut read = CopyOptions::of(format);
+    let mut escaped = false;
+    for (name, value) in options {
+        let byte = || match value.as_deref().map(str::as_bytes) {
+            Some([byte]) => Some(*byte),
+            _ => None,
+        };
+        match name.as_str() {
+            "format" | "force_quote" | "encoding" => {}
+            "delimiter" => read.delimiter = byte()?,
+            "null" => read.null = value.clone()?.into_bytes(),
+            "quote" => read.quote = byte()?,
+            "escape" => {
+                read.escape = byte()?;
+                escaped = true;
+            }
+            "header" => {
+                read.header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
+                    None | Some("true" | "on" | "1") => true,
+                    Some("false" | "off" | "0") => false,
+                    Some(_) => return None,
+                };
+            }
+            _ => return None,
+        }
+    }
+    if !escaped {
+        // PostgreSQL's default is the quote.
+        read.escape = read.quote;
+    }
+    let utf8 = options
+        .iter()
+        .filter(|(name, _)| name == "encoding")
+        .all(|(_, value)| value.as_deref().is_some_and(super::connect::is_utf8));
+    utf8.then_some(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_copied_data_is_known_or_not() {
+        let option = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+        let plain = copy("csv", &[option("header", None), option("delimiter", Some(";"))]).unwrap();
+        assert_eq!((plain.header, plain.delimiter, plain.escape), (true, b';', b'"'));
+        let quoted = copy("csv", &[option("quote", Some("'"))]).unwrap();
+        assert_eq!(quoted.escape, b'\'');
+        for unknown in [
+            option("delimiter", Some("ab")),
+            option("encoding", Some("latin1")),
+            option("header", Some("match")),
+            option("new_option", None),
+        ] {
+            assert_eq!(copy("text", &[unknown.clone()]), None, "{unknown:?}");
+        }
+        assert_eq!(copy("parquet", &[]), None);
+    }
+}

@@ -1,0 +1,243 @@
+//! What a database has: relations, columns, views, inheritance, functions, types.
+//!
+//! A snapshot, taken on a connection of the gate's own with [`Catalog::QUERIES`]. It is as true
+//! as it is new: the caller takes another after every DDL it forwards, when
+//! [`Catalog::STAMP`] answers something else than it did, and when a name is not in it.
+
+mod load;
+mod queries;
+mod routine;
+
+pub use load::{BadCatalog, Row};
+pub use routine::{Call, Routine};
+
+use super::read::Unreadable;
+use super::statement::{Relation, Statement};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+/// The first oid of what is not PostgreSQL's own (`FirstNormalObjectId`, access/transam.h).
+const FIRST_NORMAL_OID: u32 = 16384;
+
+/// What a relation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A table, partitioned or not.
+    Table,
+    /// A view.
+    View,
+    /// A materialized view.
+    Materialized,
+    /// A table of another server.
+    Foreign,
+    /// A sequence.
+    Sequence,
+    /// Where long values of a table are kept.
+    Toast,
+    /// A row type without rows.
+    Composite,
+}
+
+/// A column of a relation.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Its number in the relation; numbers of dropped columns are not used again.
+    pub number: i16,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The oid of its type.
+    pub type_oid: u32,
+    /// The expression of a generated column, over the other columns.
+    pub generated: Option<String>,
+}
+
+/// A relation.
+#[derive(Debug)]
+pub struct Table {
+    /// Its oid.
+    pub oid: u32,
+    /// Its schema.
+    pub schema: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its columns, in order, without dropped ones.
+    pub columns: Vec<Column>,
+    /// A view's query, with names as under a search path of `pg_catalog` alone.
+    pub definition: Option<String>,
+    /// Oids of what it inherits from or is a partition of.
+    pub parents: Vec<u32>,
+    /// Oids of what inherits from it or is a partition of it.
+    pub children: Vec<u32>,
+    /// Rewrite rules besides a view's own.
+    pub rules: bool,
+    /// Triggers that somebody made.
+    pub triggers: bool,
+    /// `definition`, read once.
+    read: OnceLock<Result<Statement, Unreadable>>,
+}
+
+/// A type.
+#[derive(Clone, Debug)]
+pub struct Type {
+    /// Its schema.
+    pub schema: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// `b`ase, `c`omposite, `d`omain, `e`num, `p`seudo, `r`ange, `m`ultirange.
+    pub kind: char,
+    /// The relation of a composite type; 0 without.
+    pub relation: u32,
+    /// The type under a domain; 0 without.
+    pub base: u32,
+    /// The type of an array's elements; 0 for what is no array.
+    pub element: u32,
+}
+
+/// A snapshot of a database's catalogs.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    tables: Vec<Table>,
+    by_oid: HashMap<u32, usize>,
+    by_name: HashMap<Arc<str>, Vec<usize>>,
+    routines: HashMap<Arc<str>, Vec<Routine>>,
+    /// Operators that are not PostgreSQL's own, and whether their functions can be followed.
+    operators: HashMap<Arc<str>, Vec<(Arc<str>, bool)>>,
+    /// Types that a function which cannot be followed casts to, by name.
+    casts: HashMap<Arc<str>, ()>,
+    types: HashMap<u32, Type>,
+    types_by_name: HashMap<Arc<str>, Vec<u32>>,
+}
+
+impl Table {
+    /// `schema.name`.
+    pub fn relation(&self) -> Relation {
+        Relation { schema: Some(self.schema.to_string()), name: self.name.to_string() }
+    }
+
+    /// Whether it is in the temporary schema of some session.
+    pub fn temporary(&self) -> bool {
+        self.schema.starts_with("pg_temp")
+    }
+
+    /// A column by its name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| *column.name == *name)
+    }
+
+    /// A view's query, read; `None` for what has none.
+    pub(super) fn query(&self) -> Option<Result<&Statement, &Unreadable>> {
+        let definition = self.definition.as_deref()?;
+        let read = self.read.get_or_init(|| {
+            let statements = super::read(definition)?;
+            match <[Statement; 1]>::try_from(statements) {
+                Ok([statement]) => Ok(statement),
+                Err(_) => Err(Unreadable::Unknown("a view of other than one query".to_owned())),
+            }
+        });
+        Some(read.as_ref())
+    }
+}
+
+impl Catalog {
+    /// A relation by its oid (as RowDescription gives it).
+    pub fn relation_by_oid(&self, oid: u32) -> Option<&Table> {
+        self.by_oid.get(&oid).and_then(|at| self.tables.get(*at))
+    }
+
+    /// The relation that `relation` names under an effective search path (see
+    /// [`effective_path`](super::effective_path)).
+    pub fn resolve(&self, path: &[String], relation: &Relation) -> Option<&Table> {
+        match relation.schema.as_deref() {
+            Some("pg_temp") => path
+                .iter()
+                .find(|schema| schema.starts_with("pg_temp"))
+                .and_then(|schema| self.named(schema, &relation.name)),
+            Some(schema) => self.named(schema, &relation.name),
+            None => path.iter().find_map(|schema| self.named(schema, &relation.name)),
+        }
+    }
+
+    /// All that an unqualified name could stand for along the path, in its order.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        path: &'a [String],
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a Table> {
+        path.iter().filter_map(move |schema| self.named(schema, name))
+    }
+
+    fn named(&self, schema: &str, name: &str) -> Option<&Table> {
+        let mut at = self.by_name.get(name)?.iter();
+        at.find_map(|at| self.tables.get(*at).filter(|table| *table.schema == *schema))
+    }
+
+    /// `table` with everything it inherits from and everything that inherits from it: rows of
+    /// one can be read through another.
+    pub(super) fn family<'a>(&'a self, table: &'a Table) -> Vec<&'a Table> {
+        let mut family = vec![table];
+        for next in [|table: &Table| table.parents.clone(), |table: &Table| table.children.clone()]
+        {
+            let mut open = next(table);
+            while let Some(oid) = open.pop() {
+                if family.iter().any(|known| known.oid == oid) {
+                    continue;
+                }
+                if let Some(member) = self.relation_by_oid(oid) {
+                    family.push(member);
+                    open.extend(next(member));
+                }
+            }
+        }
+        family
+    }
+
+    /// The columns of a composite type, through domains; `None` for any other.
+    pub(super) fn composite(&self, mut type_oid: u32) -> Option<&Table> {
+        for _ in 0..16 {
+            let found = self.types.get(&type_oid)?;
+            match found.kind {
+                'd' => type_oid = found.base,
+                'c' => return self.relation_by_oid(found.relation),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether a value of this type surely is no row, and an array of it is none of rows.
+    pub(super) fn scalar(&self, type_oid: u32) -> bool {
+        let mut oid = type_oid;
+        for _ in 0..16 {
+            match self.types.get(&oid) {
+                Some(found) if found.kind == 'd' => oid = found.base,
+                Some(found) if found.element != 0 && found.kind == 'b' => oid = found.element,
+                Some(found) => return matches!(found.kind, 'b' | 'e' | 'r' | 'm'),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether every type of this name surely has no rows in it, and there is one.
+    pub(super) fn scalar_named(&self, name: &str) -> bool {
+        let all = self.types_by_name.get(name).map_or(&[][..], Vec::as_slice);
+        !all.is_empty() && all.iter().all(|oid| self.scalar(*oid))
+    }
+
+    /// Whether there is a type of this name.
+    pub(super) fn has_type(&self, name: &str) -> bool {
+        self.types_by_name.contains_key(name)
+    }
+
+    /// A type by its oid.
+    pub fn type_by_oid(&self, oid: u32) -> Option<&Type> {
+        self.types.get(&oid)
+    }
+
+    /// How many relations and functions it holds.
+    pub fn size(&self) -> (usize, usize) {
+        (self.tables.len(), self.routines.values().map(Vec::len).sum())
+    }
+}

@@ -1,0 +1,182 @@
+//! Values of named columns, asked for in every way that one can think of.
+
+use super::raw::Raw;
+use super::*;
+use crate::protocol::postgres::codec::frontend::Named;
+
+const MASKS: &str = "[[mask]]\nname = \"mail\"\ntargets = [\"db\"]\n\
+                     columns = [\"public.users.email\", \"*.*.ssn\"]\nreplace = \"redact\"\n";
+
+/// What no agent may see.
+const SECRET: &str = "ada@secret.example";
+
+async fn world(postgres: &'static str) -> World {
+    let world = World::with(Plan { masks: MASKS, postgres, ..Plan::default() }).await;
+    world
+        .admin(&format!(
+            "CREATE TABLE users (id int PRIMARY KEY, email text UNIQUE, ssn text, note text);\
+             INSERT INTO users VALUES (1, '{SECRET}', '078-05-1120', 'plain');\
+             CREATE VIEW people AS SELECT id, lower(email) AS mail, note FROM users;\
+             CREATE FUNCTION leak() RETURNS text LANGUAGE sql AS 'SELECT email FROM users';\
+             CREATE TABLE other (id int, what text); GRANT ALL ON ALL TABLES IN SCHEMA public TO app"
+        ))
+        .await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_column_is_masked_however_it_is_asked_for() {
+    let world = world("").await;
+    let printed = world.psql("SELECT id, email, ssn, note FROM users;\n").await;
+    assert_eq!(printed, "1|***|***|plain\n");
+    for sql in [
+        "SELECT * FROM users",
+        "SELECT email AS id FROM users",
+        "SELECT u.email || '' FROM users u",
+        "SELECT u FROM users u",
+        "SELECT u::text FROM users u",
+        "SELECT row_to_json(u) FROM users u",
+        "SELECT json_build_object('x', email) FROM users",
+        "SELECT array_agg(email) FROM users",
+        "SELECT max(email), count(*) FROM users",
+        "SELECT string_agg(email, ',') FROM users",
+        "WITH x AS (SELECT email e FROM users) SELECT e FROM x",
+        "WITH RECURSIVE x(e, n) AS (SELECT email, 1 FROM users UNION ALL SELECT e, n + 1 FROM x WHERE n < 2) SELECT e FROM x",
+        "SELECT note FROM users UNION ALL SELECT email FROM users",
+        "SELECT (SELECT email FROM users LIMIT 1)",
+        "SELECT s.e FROM (SELECT email AS e FROM users) s",
+        "SELECT x.* FROM users, LATERAL (SELECT users.email) x",
+        "SELECT mail FROM people",
+        "SELECT * FROM people",
+        "TABLE users",
+        "SELECT CASE WHEN true THEN email END FROM users",
+        "SELECT xmlelement(name e, email) FROM users",
+        "SELECT encode(convert_to(email, 'UTF8'), 'base64') FROM users",
+        "UPDATE users SET note = note RETURNING email",
+        "UPDATE users SET note = note RETURNING *",
+        "COPY users TO STDOUT",
+        "COPY users (id, email) TO STDOUT WITH (FORMAT csv, HEADER)",
+        "COPY (SELECT email FROM users) TO STDOUT",
+        "BEGIN; DECLARE c CURSOR FOR SELECT email FROM users",
+        "PREPARE p AS SELECT email FROM users",
+        "SELECT leak()",
+        "SELECT * FROM query_to_xml('SELECT * FROM users', true, true, '')",
+        "SELECT email::int FROM users",
+        "SELECT 1 FROM users WHERE email::int = 1",
+        "INSERT INTO users (id, email) SELECT 2, email FROM users",
+        "CREATE TABLE copy AS SELECT email FROM users",
+        "SELECT email INTO copy2 FROM users",
+        "INSERT INTO other SELECT id, email FROM users",
+        "UPDATE other SET what = (SELECT email FROM users LIMIT 1)",
+        "CREATE TEMP TABLE users AS SELECT * FROM public.users",
+        "CREATE VIEW v AS SELECT email AS harmless FROM users",
+        "DO $$ BEGIN RAISE NOTICE '%', (SELECT email FROM public.users); END $$",
+        "SELECT most_common_vals FROM pg_stats WHERE tablename = 'users'",
+        "ALTER TABLE users RENAME COLUMN email TO harmless",
+        "SELECT harmless FROM users",
+    ] {
+        let mut raw = Raw::new(&world).await;
+        let mut told = raw.query(sql).until_ready().await;
+        match sql {
+            _ if sql.contains("DECLARE") => {
+                told.extend(raw.query("FETCH ALL FROM c").until_ready().await);
+            }
+            _ if sql.starts_with("PREPARE") => {
+                told.extend(raw.query("EXECUTE p").until_ready().await);
+            }
+            _ if sql.contains("VIEW") => {
+                told.extend(raw.query("SELECT harmless FROM v").until_ready().await);
+            }
+            _ if sql.contains("TEMP") => {
+                told.extend(raw.query("SELECT * FROM users").until_ready().await);
+            }
+            _ => {}
+        }
+        let leaks = told.iter().any(|word| {
+            word.contains("secret") || word.contains("c2VjcmV0") || word.contains("078-05")
+        });
+        assert!(!leaks, "{sql}: {told:?}");
+    }
+    // What was refused did not happen.
+    let tables = "SELECT count(*) FROM pg_class WHERE relname IN ('copy', 'copy2')";
+    assert_eq!(world.admin(tables).await.trim(), "0");
+    assert_eq!(world.admin("SELECT count(*) FROM other").await.trim(), "0");
+    let recorded = world.transcripts().await;
+    let recorded = format!("{recorded:?}");
+    assert!(!recorded.contains("secret.example"), "a value is in the transcript");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_show_no_named_column_are_as_they_are() {
+    let world = world("").await;
+    let mut raw = Raw::new(&world).await;
+    let told = raw.query("SELECT id, note FROM users").until_ready().await;
+    assert_eq!(told, ["T", "D 1|plain", "C SELECT 1", "Z I"]);
+    let told = raw.query("SELECT 1 + 1, now() IS NULL").until_ready().await;
+    assert_eq!(told[1], "D 2|f");
+    let told = raw.query("INSERT INTO other VALUES (1, 'x') RETURNING what").until_ready().await;
+    assert_eq!(told, ["T", "D x", "C INSERT 0 1", "Z I"]);
+    let told = raw.query("SELECT 1/0").until_ready().await;
+    assert_eq!(told[0..1], ["E 22012 division by zero"]);
+    let told = raw.query("SHOW server_version").until_ready().await;
+    assert!(told[1].starts_with("D "), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_masked_in_the_extended_protocol_and_in_binary() {
+    let world = world("").await;
+    let mut raw = Raw::new(&world).await;
+    raw.parse("s", "SELECT id, email FROM users WHERE id = $1").bind("", "s", &["1"]);
+    raw.execute("", 0).sync();
+    assert_eq!(raw.until_ready().await, ["1", "2", "D 1|***", "C SELECT 1", "Z I"]);
+    raw.bind("", "s", &["1"]).describe(Named::Portal(String::new())).execute("", 0).sync();
+    assert_eq!(raw.until_ready().await, ["2", "T", "D 1|***", "C SELECT 1", "Z I"]);
+    crate::protocol::postgres::codec::frontend::Bind {
+        portal: String::new(),
+        statement: "s".to_owned(),
+        formats: Vec::new(),
+        values: vec![Some("1".into())],
+        results: vec![1],
+    }
+    .put(raw.out());
+    raw.execute("", 0).sync();
+    assert_eq!(raw.until_ready().await[1], "D \0\0\0\u{1}|***");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_mean_what_the_session_says_they_mean() {
+    let world = world("").await;
+    world
+        .admin("CREATE SCHEMA s2; CREATE TABLE s2.users (id int, email text); INSERT INTO s2.users VALUES (1, 'free'); GRANT ALL ON SCHEMA s2 TO app; GRANT ALL ON s2.users TO app")
+        .await;
+    let mut raw = Raw::new(&world).await;
+    assert_eq!(raw.query("SELECT email FROM users").until_ready().await[1], "D ***");
+    raw.query("SET search_path = s2, public").until_ready().await;
+    assert_eq!(raw.query("SELECT email FROM users").until_ready().await[1], "D free");
+    raw.query("BEGIN").until_ready().await;
+    raw.query("SET LOCAL search_path = public").until_ready().await;
+    assert_eq!(raw.query("SELECT email FROM users").until_ready().await[1], "D ***");
+    raw.query("COMMIT").until_ready().await;
+    assert_eq!(raw.query("SELECT email FROM users").until_ready().await[1], "D free");
+    raw.query("SELECT set_config('search_path', 'public', false)").until_ready().await;
+    assert_eq!(raw.query("SELECT email FROM users").until_ready().await[1], "D ***");
+    let told = raw.query("SET search_path = s2; SELECT email FROM users").until_ready().await;
+    assert!(told[0].starts_with("E 42501"), "{told:?}");
+    // A cursor reads what it meant when it was declared, and only one that was declared here.
+    raw.query("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT lower(email) FROM users")
+        .until_ready()
+        .await;
+    raw.query("COMMIT").until_ready().await;
+    raw.query("SET search_path = s2").until_ready().await;
+    assert_eq!(raw.query("FETCH c").until_ready().await[1], "D ***");
+    let swap = "DO $$ BEGIN EXECUTE 'CLOSE c'; EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT upper(email) FROM public.users'; END $$";
+    raw.query(swap).until_ready().await;
+    let told = raw.query("FETCH c").until_ready().await;
+    assert!(told.iter().all(|word| !word.contains("SECRET")), "{told:?}");
+    // A statement prepared behind our back under a known name is not run.
+    raw.parse("x", "SELECT 1").sync().until_ready().await;
+    let swap = "DO $$ BEGIN EXECUTE 'DEALLOCATE x'; EXECUTE 'PREPARE x AS SELECT email FROM public.users'; END $$";
+    raw.query(swap).until_ready().await;
+    let told = raw.bind("", "x", &[]).execute("", 0).sync().until_ready().await;
+    assert!(told.iter().all(|word| !word.contains("secret")), "{told:?}");
+}
