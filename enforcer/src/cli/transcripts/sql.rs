@@ -16,7 +16,8 @@ const WIDEST: usize = 60;
 
 /// An answer in lines. `rows` of each result are shown; a last message that is cut is left out.
 pub(super) fn answer(data: &[u8], rows: usize) -> String {
-    let mut shown = Shown { out: String::new(), fields: None, rows: Vec::new(), count: 0, most: rows };
+    let mut shown =
+        Shown { out: String::new(), fields: None, rows: Vec::new(), count: 0, most: rows };
     let mut rest = BytesMut::from(data);
     while let Ok(Some(message)) = codec::take(&mut rest, MAX_MESSAGE) {
         // Writing to a String cannot fail.
@@ -143,7 +144,9 @@ impl Shown {
         let padded: Vec<String> = cells
             .iter()
             .zip(widths)
-            .map(|(text, width)| format!(" {text}{} ", " ".repeat(width.saturating_sub(text.width()))))
+            .map(|(text, width)| {
+                format!(" {text}{} ", " ".repeat(width.saturating_sub(text.width())))
+            })
             .collect();
         writeln!(self.out, "{}", padded.join("|").trim_end())
     }

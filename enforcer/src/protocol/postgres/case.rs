@@ -30,8 +30,10 @@ pub(super) struct Case {
 pub(super) struct After {
     /// No setting, role or name can have changed, but for what its effect says.
     pub(super) settled: bool,
-    /// The catalog changed.
+    /// The catalog may have changed.
     pub(super) alters: bool,
+    /// It said that it changes the catalog: other sessions look at it again, too.
+    pub(super) defines: bool,
 }
 
 impl Case {
@@ -53,11 +55,11 @@ impl Case {
                 "sql.set"
                     | "sql.show"
                     | "sql.cursor"
-                    | "sql.notify"
                     | "sql.listen"
+                    | "sql.notify"
                     | "sql.transaction"
             );
-        let Judged { settled, alters, unknown, rows, .. } = *judged;
+        let Judged { settled, alters, defines, unknown, rows, .. } = *judged;
         let mut lineage = judged.lineage.clone();
         // What fails at the end of a transaction may be anything that was done in it.
         lineage.anything |= matches!(statement.effect, Effect::End);
@@ -65,7 +67,7 @@ impl Case {
             flaw = unmaskable(talk, &lineage);
         }
         let settled = settled && !matches!(statement.effect, Effect::Any | Effect::Discard(_));
-        Self { asked, flaw, lineage, after: After { settled, alters }, unknown, rows, names }
+        Self { asked, flaw, lineage, after: After { settled, alters, defines }, unknown, rows, names }
     }
 
     /// Whether it does no more than write rows: a string of such is one of the common kind, and
@@ -145,7 +147,9 @@ fn runs<'t>(
         Effect::Fetch { name } => match cursor(talk, name) {
             Some(cursor) => (Some(Arc::clone(&cursor.statement)), Some(cursor), None),
             None => {
-                let why = format!("cursor {name:?} was not declared in this session, so what it reads is not known");
+                let why = format!(
+                    "cursor {name:?} was not declared in this session, so what it reads is not known"
+                );
                 (None, None, Some(Denial::new("unknown-cursor", why)))
             }
         },

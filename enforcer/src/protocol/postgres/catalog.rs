@@ -5,13 +5,13 @@
 //! may have changed it. What a session changed in a transaction that nobody else sees yet is read
 //! on its own backend, and is that session's alone.
 
+use super::codec::backend::Transaction;
 use super::question::{self, QuestionError, Rows};
 use super::reading::Catalog;
 use super::talk::{About, NotKnown, Talk};
 use super::upstream::{Reach, Ready};
 use crate::decide::Denial;
 use crate::flow::Inputs;
-use super::codec::backend::Transaction;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,8 @@ const FRESH: Duration = Duration::from_secs(2);
 const SELDOM: Duration = Duration::from_millis(200);
 /// Snapshots that are kept; past it those that no session uses go.
 const KEPT: usize = 64;
+/// How long the connection that asks stays open unused.
+const KEPT_OPEN: Duration = Duration::from_secs(30);
 /// Opens a savepoint that takes back what the questions set.
 const BEFORE: [&str; 2] =
     ["SAVEPOINT enforcer_catalog", "SET LOCAL search_path = pg_catalog, pg_temp"];
@@ -38,7 +40,15 @@ pub(super) struct Catalogs {
     changes: Arc<AtomicU64>,
 }
 
-type Slot = tokio::sync::Mutex<Option<Snapshot>>;
+type Slot = tokio::sync::Mutex<Kept>;
+
+/// What is kept of one database and role.
+#[derive(Debug, Default)]
+struct Kept {
+    snapshot: Option<Snapshot>,
+    /// The connection that asks, and when it was last used.
+    own: Option<(Ready, Instant)>,
+}
 
 #[derive(Debug)]
 struct Snapshot {
@@ -77,17 +87,14 @@ pub(super) enum Want {
 
 /// The catalog for a session.
 pub(super) async fn refresh(talk: &mut Talk, want: Want) -> Result<(), NotKnown> {
-    if talk.state.altered && talk.state.transaction == Transaction::Open {
-        let catalog = on_backend(talk).await?;
-        talk.catalog = Some(Arc::new(catalog));
-        talk.own_catalog = true;
-        talk.state.altered = false;
-        return Ok(());
+    let open = talk.state.transaction == Transaction::Open;
+    if talk.state.altered && open {
+        return on_backend(talk).await;
     }
     if talk.state.altered && talk.unsynced {
-        return Err(refuse("the schema was changed in this series; send a Sync before the next statement"));
+        return within_series(talk).await;
     }
-    if talk.own_catalog && talk.state.transaction == Transaction::Open && !talk.state.altered {
+    if talk.own_catalog && open {
         // What it changed nobody else sees; what others change it learns after its end.
         return Ok(());
     }
@@ -101,7 +108,9 @@ pub(super) async fn refresh(talk: &mut Talk, want: Want) -> Result<(), NotKnown>
     let want = if talk.state.altered || talk.own_catalog { Want::Changed } else { want };
     let about = Arc::clone(&talk.about);
     let found = Box::pin(shared(&about, want)).await;
-    talk.catalog = Some(found.map_err(|error| refuse(&error))?);
+    let (catalog, stamp) = found.map_err(|error| refuse(&error))?;
+    talk.catalog = Some(catalog);
+    talk.stamp = stamp;
     talk.looked = Some((looked, changes));
     talk.state.altered = false;
     talk.own_catalog = false;
@@ -113,32 +122,45 @@ fn refuse(why: &str) -> NotKnown {
 }
 
 /// The snapshot that sessions share.
-async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
+async fn shared(about: &About, want: Want) -> Result<(Arc<Catalog>, String), String> {
     let asked = Instant::now();
     let catalogs = &about.flow.inputs.databases.catalogs;
     let changes = catalogs.changes.load(Relaxed);
     let slot = catalogs.slot(about.reach.key());
-    let mut slot = slot.lock().await;
-    if let Some(known) = &*slot {
+    let mut kept = slot.lock().await;
+    if let Some(known) = &kept.snapshot {
         let enough = match want {
             Want::Recent => known.looked.elapsed() < FRESH,
             Want::New => known.looked.elapsed() < SELDOM,
             Want::Changed => false,
         };
         if known.changes >= changes && (enough || known.looked >= asked) {
-            return Ok(Arc::clone(&known.catalog));
+            return Ok((Arc::clone(&known.catalog), known.stamp.clone()));
         }
     }
     let looked = Instant::now();
     let inputs = &about.flow.inputs;
-    let mut own = open(inputs, &about.reach).await?;
-    let stamp = text(&mut own, Catalog::STAMP).await?;
-    if let Some(known) = &mut *slot
+    // One that is kept may have been closed meanwhile; then another is made.
+    let again = match kept.own.take().filter(|(_, used)| used.elapsed() < KEPT_OPEN) {
+        None => None,
+        Some((mut own, _)) => text(&mut own, Catalog::STAMP).await.ok().map(|stamp| (own, stamp)),
+    };
+    let (mut own, stamp) = match again {
+        Some(asked) => asked,
+        None => {
+            let mut own = open(inputs, &about.reach).await?;
+            let stamp = text(&mut own, Catalog::STAMP).await?;
+            (own, stamp)
+        }
+    };
+    if let Some(known) = &mut kept.snapshot
         && known.stamp == stamp
     {
         known.looked = looked;
         known.changes = changes;
-        return Ok(Arc::clone(&known.catalog));
+        let catalog = Arc::clone(&known.catalog);
+        keep(&slot, &mut kept, own);
+        return Ok((catalog, stamp));
     }
     let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
     for query in Catalog::QUERIES {
@@ -146,8 +168,23 @@ async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
     }
     let catalog = Catalog::from_rows(&answers).map_err(|error| error.to_string())?;
     let catalog = Arc::new(catalog);
-    *slot = Some(Snapshot { catalog: Arc::clone(&catalog), stamp, looked, changes });
-    Ok(catalog)
+    let snapshot = Snapshot { catalog: Arc::clone(&catalog), stamp: stamp.clone(), looked, changes };
+    kept.snapshot = Some(snapshot);
+    keep(&slot, &mut kept, own);
+    Ok((catalog, stamp))
+}
+
+/// Keeps the connection for the next question, for a while.
+fn keep(slot: &Arc<Slot>, kept: &mut Kept, own: Ready) {
+    kept.own = Some((own, Instant::now()));
+    let slot = Arc::downgrade(slot);
+    tokio::spawn(async move {
+        tokio::time::sleep(KEPT_OPEN).await;
+        if let Some(slot) = slot.upgrade() {
+            let mut kept = slot.lock().await;
+            kept.own.take_if(|(_, used)| used.elapsed() >= KEPT_OPEN);
+        }
+    });
 }
 
 /// A connection of our own, with names as the questions want them.
@@ -173,23 +210,49 @@ async fn ask(own: &mut Ready, query: &str) -> Result<Rows, String> {
 }
 
 async fn text(own: &mut Ready, query: &str) -> Result<String, String> {
-    let rows = ask(own, query).await?;
-    let first = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-    first.ok_or_else(|| "the catalog has no stamp".to_owned())
+    first(ask(own, query).await?).ok_or_else(|| "the catalog has no stamp".to_owned())
 }
 
-/// The catalog as an open transaction of the session sees it. What is set for the questions is
-/// taken back with a savepoint.
-async fn on_backend(talk: &mut Talk) -> Result<Catalog, NotKnown> {
+/// The catalog as an open transaction of the session sees it, read anew if it changed. What is
+/// set for the questions is taken back with a savepoint.
+async fn on_backend(talk: &mut Talk) -> Result<(), NotKnown> {
     for step in BEFORE {
         talk.ask(step).await?;
     }
-    let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
-    for query in Catalog::QUERIES {
-        answers.push(talk.ask(query).await?);
+    let stamp = own_stamp(talk).await?;
+    if talk.catalog.is_none() || stamp != talk.stamp {
+        let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
+        for query in Catalog::QUERIES {
+            answers.push(talk.ask(query).await?);
+        }
+        let catalog = Catalog::from_rows(&answers).map_err(|error| refuse(&error.to_string()))?;
+        talk.catalog = Some(Arc::new(catalog));
+        talk.stamp = stamp;
+        talk.own_catalog = true;
     }
     for step in AFTER {
         talk.ask(step).await?;
     }
-    Catalog::from_rows(&answers).map_err(|error| refuse(&error.to_string()))
+    talk.state.altered = false;
+    Ok(())
+}
+
+/// In a series that is no transaction block there are no savepoints: it is only asked whether
+/// something changed, where the names in that question can mean nothing else.
+async fn within_series(talk: &mut Talk) -> Result<(), NotKnown> {
+    let plain = talk.search_path().first().is_some_and(|schema| schema == "pg_catalog");
+    if plain && talk.catalog.is_some() && own_stamp(talk).await? == talk.stamp {
+        talk.state.altered = false;
+        return Ok(());
+    }
+    Err(refuse("the schema was changed in this series; send a Sync before the next statement"))
+}
+
+async fn own_stamp(talk: &mut Talk) -> Result<String, NotKnown> {
+    let rows = talk.ask(Catalog::STAMP).await?;
+    first(rows).ok_or_else(|| refuse("the catalog has no stamp"))
+}
+
+fn first(rows: Rows) -> Option<String> {
+    rows.into_iter().next()?.into_iter().next()?
 }

@@ -6,11 +6,11 @@
 
 use super::case::{After, Case, verified};
 use super::catalog::{self, Want};
+use super::codec::Message;
 use super::codec::backend::{self, Transaction};
 use super::codec::error_response::{self, Report};
 use super::codec::frontend::{self, Bind, Execute, Named, Parse};
 use super::codec::row_description::{self, Field};
-use super::codec::Message;
 use super::connect::upstream_broke;
 use super::operation::{self, Bound};
 use super::prepared::{Life, MOST, Portal, Prepared};
@@ -118,13 +118,14 @@ const DESCRIBED: &[u8] = &[row_description::TAG, backend::NO_DATA];
 /// and columns.
 pub(super) async fn parse(mut talk: Box<Talk>, parse: Parse) -> Result<Box<Talk>, Outcome> {
     settle(&mut talk).await?;
-    let mut statements = match reading::read(&talk.about.flow.inputs.databases.statements, &parse.sql) {
-        Ok(statements) => statements,
-        Err(why) => {
-            let flaw = Denial::new("unreadable", why.to_string());
-            return refused(talk, "sql.prepare", &parse.sql, flaw).await;
-        }
-    };
+    let mut statements =
+        match reading::read(&talk.about.flow.inputs.databases.statements, &parse.sql) {
+            Ok(statements) => statements,
+            Err(why) => {
+                let flaw = Denial::new("unreadable", why.to_string());
+                return refused(talk, "sql.prepare", &parse.sql, flaw).await;
+            }
+        };
     if statements.len() > 1 {
         let what = "cannot insert multiple commands into a prepared statement";
         return failed(talk, Report::new("ERROR", "42601", what)).await;
@@ -134,7 +135,9 @@ pub(super) async fn parse(mut talk: Box<Talk>, parse: Parse) -> Result<Box<Talk>
         return failed(talk, Report::new("ERROR", TOO_MANY, what)).await;
     }
     let statement = statements.pop();
-    if talk.state.transaction == Transaction::Failed && !statement.as_ref().is_none_or(|one| one.ends()) {
+    if talk.state.transaction == Transaction::Failed
+        && !statement.as_ref().is_none_or(|one| one.ends())
+    {
         in_failed_transaction(&mut talk);
         talk.skipping = true;
         return Ok(talk);

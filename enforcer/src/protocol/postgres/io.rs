@@ -12,7 +12,10 @@ const AHEAD: usize = 256 << 10;
 const CHUNK: usize = 32 << 10;
 
 /// A stream of bytes, plain or in TLS.
-pub(in crate::protocol) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub(in crate::protocol) trait Io:
+    AsyncRead + AsyncWrite + Unpin + Send + 'static
+{
+}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 

@@ -36,6 +36,37 @@ const UNSETTLING: &[&str] = &[
     flags::PERSISTENT_SETTING,
 ];
 
+/// Flags of what runs code of the database's own, which may define things.
+const CODE: &[&str] = &[
+    flags::STATE_UNKNOWN,
+    flags::DO,
+    flags::CALL,
+    flags::TRIGGER,
+    flags::RULE,
+    flags::USER_FUNCTION,
+    flags::UNKNOWN_FUNCTION,
+    flags::DYNAMIC_SQL,
+    flags::DEFINES_CODE,
+    flags::LOADS_LIBRARY,
+];
+
+/// Actions that write nothing.
+const PLAIN: &[&str] = &[
+    "sql.select",
+    "sql.show",
+    "sql.explain",
+    "sql.copy.out",
+    "sql.transaction",
+    "sql.prepare",
+    "sql.execute",
+    "sql.deallocate",
+    "sql.cursor",
+    "sql.set",
+    "sql.listen",
+    "sql.notify",
+    "sql.lock",
+];
+
 /// Where a statement's output comes from, and what it keeps elsewhere.
 #[derive(Clone, Debug)]
 pub(super) struct Lineage {
@@ -82,8 +113,10 @@ pub(super) struct Judged {
     pub(super) lineage: Lineage,
     /// Names mean the same after it, and no setting or role can have changed.
     pub(super) settled: bool,
-    /// It changes the catalog.
+    /// It may change the catalog.
     pub(super) alters: bool,
+    /// It says that it changes the catalog.
+    pub(super) defines: bool,
     /// If it is not settled, then only because it writes rows of tables without triggers.
     pub(super) rows: bool,
     /// Something that it names is not in the catalog that was looked at.
@@ -219,9 +252,8 @@ impl Statement {
             relations.iter().map(ToString::to_string).collect::<BTreeSet<_>>()
         };
         let relations = found.reads.iter().chain(&found.writes);
-        let relations = relations.map(|relation| {
-            (relation.schema.clone().unwrap_or_default(), relation.name.clone())
-        });
+        let relations = relations
+            .map(|relation| (relation.schema.clone().unwrap_or_default(), relation.name.clone()));
         let relations: Vec<_> = relations.collect();
         let traced = trace.then(|| sql::trace(&self.read, catalog, path));
         let (mut columns, mut looked_at) = (None, None);
@@ -241,26 +273,23 @@ impl Statement {
             }
         };
         let has = |flags: &[&str]| flags.iter().any(|flag| found.flags.contains(flag));
-        let alters = found.actions.iter().any(|action| {
-            action.starts_with("sql.ddl") || matches!(*action, "sql.call" | "sql.do" | "sql.other")
+        // Code of the database's own can define things, too.
+        let defines = found.actions.iter().any(|action| {
+            !PLAIN.contains(action)
+                && !matches!(
+                    *action,
+                    "sql.insert"
+                        | "sql.update"
+                        | "sql.delete"
+                        | "sql.merge"
+                        | "sql.copy.in"
+                        | "sql.grant"
+                        | "sql.maintenance"
+                )
         });
-        let writes = found.actions.iter().any(|action| {
-            // A write runs defaults, checks and triggers, which are code of the database's own.
-            !matches!(
-                *action,
-                "sql.select"
-                    | "sql.show"
-                    | "sql.explain"
-                    | "sql.copy.out"
-                    | "sql.transaction"
-                    | "sql.prepare"
-                    | "sql.execute"
-                    | "sql.cursor"
-                    | "sql.set"
-                    | "sql.notify"
-                    | "sql.lock"
-            )
-        });
+        let alters = defines || has(CODE);
+        // A write runs defaults, checks and triggers, which are code of the database's own.
+        let writes = found.actions.iter().any(|action| !PLAIN.contains(action));
         let says_more = matches!(self.effect, Effect::Any | Effect::Back | Effect::Discard(_));
         Judged {
             action: found.action,
@@ -276,6 +305,7 @@ impl Statement {
             settled: !writes && !says_more && !has(UNSETTLING),
             rows: !alters && !says_more && !has(UNSETTLING),
             alters,
+            defines,
             unknown: has(&[flags::UNKNOWN_RELATION, flags::UNKNOWN_FUNCTION]),
         }
     }
@@ -319,9 +349,10 @@ fn copy(format: &str, options: &[(String, Option<String>)]) -> Option<CopyOption
         // PostgreSQL's default is the quote.
         read.escape = read.quote;
     }
-    let utf8 = options.iter().filter(|(name, _)| name == "encoding").all(|(_, value)| {
-        value.as_deref().is_some_and(super::connect::is_utf8)
-    });
+    let utf8 = options
+        .iter()
+        .filter(|(name, _)| name == "encoding")
+        .all(|(_, value)| value.as_deref().is_some_and(super::connect::is_utf8));
     utf8.then_some(read)
 }
 

@@ -145,9 +145,18 @@ mod tests {
         "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'u', \"password\" 'secret')",
         "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'u', \"password\" '#')"
     )]
-    #[case("ALTER ROLE a PASSWORD /* 'x' /* */ */ U&'se\\0063ret'", "ALTER ROLE a PASSWORD /* 'x' /* */ */ '#'")]
-    #[case("ALTER ROLE \u{e9} PASSWORD $t$a$b$t$; SELECT $1, 'é'", "ALTER ROLE \u{e9} PASSWORD '#'; SELECT $1, 'é'")]
-    #[case("ALTER ROLE a PASSWORD E'a\\'b' VALID UNTIL 'x'", "ALTER ROLE a PASSWORD '#' VALID UNTIL 'x'")]
+    #[case(
+        "ALTER ROLE a PASSWORD /* 'x' /* */ */ U&'se\\0063ret'",
+        "ALTER ROLE a PASSWORD /* 'x' /* */ */ '#'"
+    )]
+    #[case(
+        "ALTER ROLE \u{e9} PASSWORD $t$a$b$t$; SELECT $1, 'é'",
+        "ALTER ROLE \u{e9} PASSWORD '#'; SELECT $1, 'é'"
+    )]
+    #[case(
+        "ALTER ROLE a PASSWORD E'a\\'b' VALID UNTIL 'x'",
+        "ALTER ROLE a PASSWORD '#' VALID UNTIL 'x'"
+    )]
     #[case("ALTER ROLE a PASSWORD 'never ends", "ALTER ROLE a PASSWORD '#'")]
     #[case("SELECT dblink('host=h Password=secret', 'x')", "SELECT dblink('#', 'x')")]
     fn passwords_go_and_all_else_stays(#[case] text: &str, #[case] want: &str) {

@@ -152,10 +152,9 @@ pub(super) async fn tell_fatal(client: &mut Wire, sqlstate: &str, what: &str) {
 pub(super) fn broke(error: &WireError) -> Outcome {
     match error {
         WireError::Closed => Outcome::cancelled(),
-        WireError::Codec(error) => Outcome {
-            error: format!("bad-message: {error}"),
-            ..Outcome::refused("bad-message")
-        },
+        WireError::Codec(error) => {
+            Outcome { error: format!("bad-message: {error}"), ..Outcome::refused("bad-message") }
+        }
         error => Outcome::failed("client-io", error),
     }
 }

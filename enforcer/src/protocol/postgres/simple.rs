@@ -234,8 +234,8 @@ pub(super) fn follow(
         }
         _ => {}
     }
-    if after.alters {
-        talk.state.altered = true;
+    talk.state.altered |= after.alters;
+    if after.defines {
         talk.about.flow.inputs.databases.catalogs.changed();
     }
     if !after.settled {
@@ -255,11 +255,7 @@ pub(super) async fn function(mut talk: Box<Talk>) -> Result<Box<Talk>, Outcome> 
 }
 
 /// Refuses in the simple protocol: the error, then ready.
-async fn refused(
-    talk: Box<Talk>,
-    asked: Asked,
-    flaw: Denial,
-) -> Result<Box<Talk>, Outcome> {
+async fn refused(talk: Box<Talk>, asked: Asked, flaw: Denial) -> Result<Box<Talk>, Outcome> {
     let mut home = statement::begin(talk, asked, Some(flaw), None, false);
     match home.recv().await {
         Some(Return::Refused(back)) => after_refusal(back).await,

@@ -4,9 +4,9 @@
 //! owner at a time, and whoever is cut takes the session with it.
 
 use super::codec::error_response;
+use super::refuse;
 use super::relay::{self, Ended, Work};
 use super::talk::Talk;
-use super::refuse;
 use crate::decide::{Denial, Permit};
 use crate::flow::{Asked, Flow, Ledger, Outcome, Place};
 use crate::session::{self, Exchange};

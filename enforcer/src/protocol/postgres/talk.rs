@@ -3,6 +3,8 @@
 //! Each message is answered before the next is looked at, so that what is known is always the
 //! state that the next statement will meet.
 
+use super::case::Kept;
+use super::catalog::Want;
 use super::codec::backend::{self, Transaction};
 use super::codec::error_response::{self, Report};
 use super::codec::frontend::{self, Frontend, Parse};
@@ -11,8 +13,6 @@ use super::connect::{BAD_START, upstream_broke};
 use super::io::{Wire, WireError};
 use super::prepared::Names;
 use super::question::{self, QuestionError};
-use super::case::Kept;
-use super::catalog::Want;
 use super::reading::{Catalog, Lineage};
 use super::serve::{broke, tell_fatal};
 use super::state::{Known, QUESTION, State};
@@ -66,6 +66,8 @@ pub(super) struct Talk {
     pub(super) state: State,
     pub(super) names: Names,
     pub(super) catalog: Option<Arc<Catalog>>,
+    /// What tells that catalog from another.
+    pub(super) stamp: String,
     /// When the shared catalog was last looked at, and the changes that had gone through then.
     pub(super) looked: Option<(Instant, u64)>,
     /// What statements came to.
@@ -125,6 +127,7 @@ impl Talk {
             state: State::new(),
             names: Names::default(),
             catalog: None,
+            stamp: String::new(),
             looked: None,
             judged: RefCell::default(),
             own_catalog: false,
@@ -144,7 +147,7 @@ impl Talk {
     pub(super) fn is_ready(&mut self, transaction: Transaction) {
         if transaction == Transaction::Idle {
             self.state.ended();
-            if self.state.altered || self.own_catalog {
+            if self.own_catalog {
                 // Now others see what it changed.
                 self.about.flow.inputs.databases.catalogs.changed();
             }
@@ -248,7 +251,8 @@ impl Talk {
                 if sync && self.state.transaction == Transaction::Open {
                     self.state.transaction = Transaction::Failed;
                 }
-                let why = format!("the backend does not say what state it is in ({})", report.code());
+                let why =
+                    format!("the backend does not say what state it is in ({})", report.code());
                 Err(NotKnown::Refuse(Denial::new("state-unknown", why)))
             }
             Err(QuestionError::Wire(error)) => Err(NotKnown::Lost(upstream_broke(&error))),

@@ -230,7 +230,10 @@ impl Veil {
     }
 
     /// A notification as it may be seen. Nobody can say where its payload comes from.
-    pub(super) fn notification(&mut self, mut news: backend::Notification) -> backend::Notification {
+    pub(super) fn notification(
+        &mut self,
+        mut news: backend::Notification,
+    ) -> backend::Notification {
         if self.rules.any() {
             news.payload.clear();
         } else if self.rules.detects() {

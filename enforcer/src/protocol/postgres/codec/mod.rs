@@ -195,8 +195,7 @@ impl Reader {
         match self.i32()? {
             -1 => Ok(None),
             length => {
-                let length =
-                    usize::try_from(length).map_err(|_| CodecError::Bounds(self.what))?;
+                let length = usize::try_from(length).map_err(|_| CodecError::Bounds(self.what))?;
                 self.bytes(length).map(Some)
             }
         }

@@ -4,7 +4,9 @@ use super::error_response::Report;
 use super::frontend::{self, Bind, Execute, Frontend, Named, Parse};
 use super::row_description::Field;
 use super::startup::{self, First, Startup};
-use super::{CodecError, MAX_MESSAGE, Message, backend, copy, data_row, put, row_description, take};
+use super::{
+    CodecError, MAX_MESSAGE, Message, backend, copy, data_row, put, row_description, take,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use rstest::rstest;

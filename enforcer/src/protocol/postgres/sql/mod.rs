@@ -8,6 +8,7 @@
 mod action;
 mod cache;
 pub mod catalog;
+mod depth;
 mod effect;
 mod facts;
 pub mod flags;

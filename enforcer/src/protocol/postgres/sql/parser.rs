@@ -4,9 +4,9 @@
 //! other threads log in that moment would be lost, and two parses at once would leave
 //! descriptor 2 closed. Its writers recurse as deep as the text nests, without a bound. So each
 //! parser thread has a descriptor table of its own (unshared, and emptied but for the standard
-//! three) and a stack that the longest readable text cannot exhaust.
+//! three) and a large stack.
 
-use super::read::{MAX_TEXT, Unreadable, read_here};
+use super::read::{Unreadable, read_here};
 use super::statement::Statement;
 use nix::sched::{CloneFlags, unshare};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,9 +14,9 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
-/// Bytes of stack for each byte of text: about three times what the deepest text (`1+1+1...`,
-/// a level in two bytes) was seen to use. Pages that are never touched cost nothing.
-const STACK_PER_BYTE: usize = 1536;
+/// Stack of a parser thread, bytes: many times what the deepest text uses that
+/// [`depth`](super::depth) lets through.
+const STACK: usize = 32 << 20;
 
 /// Parser threads; a parse takes tens of microseconds.
 const THREADS: usize = 4;
@@ -46,7 +46,7 @@ fn start() -> Option<Sender<Job>> {
         let (receiver, ready) = (Arc::clone(&receiver), ready.clone());
         thread::Builder::new()
             .name("sql-parser".to_owned())
-            .stack_size(MAX_TEXT * STACK_PER_BYTE + (4 << 20))
+            .stack_size(STACK)
             .spawn(move || {
                 if own_descriptors().is_ok() && ready.send(()).is_ok() {
                     work(&receiver);

@@ -60,6 +60,7 @@ pub fn read(sql: &str) -> Result<Vec<Statement>, Unreadable> {
 
 /// [`read`] on the thread it is called on, which must be one of the parser's.
 pub(super) fn read_here(sql: &str) -> Result<Vec<Statement>, Unreadable> {
+    super::depth::check(sql)?;
     let parsed = pg_query::parse(sql).map_err(|error| match error {
         pg_query::Error::Parse(message) => Unreadable::Syntax(message),
         pg_query::Error::Decode(error) => Unreadable::Deep(error.to_string()),

@@ -160,13 +160,12 @@ async fn names_mean_what_the_session_says_they_mean() {
     assert_eq!(raw.query("SELECT email FROM users").until_ready().await[1], "D free");
     raw.query("SELECT set_config('search_path', 'public', false)").until_ready().await;
     assert_eq!(raw.query("SELECT email FROM users").until_ready().await[1], "D ***");
-    let told = raw
-        .query("SET search_path = s2; SELECT email FROM users")
-        .until_ready()
-        .await;
+    let told = raw.query("SET search_path = s2; SELECT email FROM users").until_ready().await;
     assert!(told[0].starts_with("E 42501"), "{told:?}");
     // A cursor reads what it meant when it was declared, and only one that was declared here.
-    raw.query("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT lower(email) FROM users").until_ready().await;
+    raw.query("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT lower(email) FROM users")
+        .until_ready()
+        .await;
     raw.query("COMMIT").until_ready().await;
     raw.query("SET search_path = s2").until_ready().await;
     assert_eq!(raw.query("FETCH c").until_ready().await[1], "D ***");

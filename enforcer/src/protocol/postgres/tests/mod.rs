@@ -52,7 +52,7 @@ struct World {
     server: Server,
     /// Where an agent's clients connect to.
     gate: SocketAddr,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 /// What policy says beside the rest.
@@ -127,7 +127,7 @@ impl World {
                 });
             }
         });
-        Self { inputs, people, policy, server, gate, dir }
+        Self { inputs, people, policy, server, gate, _dir: dir }
     }
 
     /// Puts another policy in force.
@@ -205,12 +205,7 @@ impl World {
 }
 
 /// A connection of the agent that the kernel captured.
-async fn captured(
-    capture: &Capture,
-    names: &Names,
-    proxy: SocketAddr,
-    port: u16,
-) -> TcpStream {
+async fn captured(capture: &Capture, names: &Names, proxy: SocketAddr, port: u16) -> TcpStream {
     let agent = AgentName::parse("agent-a").unwrap();
     let ip = names.assign(&agent, &Name::parse(NAME).unwrap(), Family::V4).unwrap();
     let socket = TcpSocket::new_v4().unwrap();
@@ -281,6 +276,7 @@ fn bundle(server: &Server, plan: Plan) -> Bundle {
 async fn gate() {
     let masks = std::env::var("GATE_MASKS").unwrap_or_default();
     let world = World::with(Plan { masks: masks.leak(), ..Plan::default() }).await;
-    std::fs::write("/tmp/pgw_gate", format!("{} {}", world.gate.port(), world.server.port)).unwrap();
+    std::fs::write("/tmp/pgw_gate", format!("{} {}", world.gate.port(), world.server.port))
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(3000)).await;
 }

@@ -154,4 +154,3 @@ fn word(message: &Message) -> String {
         tag => char::from(tag).to_string(),
     }
 }
-

@@ -2,15 +2,17 @@
 
 use super::raw::Raw;
 use super::*;
-use crate::protocol::postgres::codec::frontend::{self, Named};
 use crate::protocol::postgres::codec::copy;
+use crate::protocol::postgres::codec::frontend::{self, Named};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_runs_its_statements_and_each_is_recorded() {
     let world = World::new().await;
     let printed = world
-        .psql("CREATE TABLE t (a int, b text);\nINSERT INTO t VALUES (1, 'x'), (2, NULL);\n\
-               SELECT a, b FROM t ORDER BY a;\nSELECT 1/0;\nSELECT 'after';\n")
+        .psql(
+            "CREATE TABLE t (a int, b text);\nINSERT INTO t VALUES (1, 'x'), (2, NULL);\n\
+               SELECT a, b FROM t ORDER BY a;\nSELECT 1/0;\nSELECT 'after';\n",
+        )
         .await;
     assert!(printed.starts_with("1|x\n2|\nafter\n"), "{printed}");
     assert!(printed.contains("22012"), "{printed}");
@@ -139,7 +141,10 @@ async fn errors_leave_the_session_as_the_server_would() {
         .query("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; SET x.y = '1'")
         .until_ready()
         .await;
-    assert_eq!(told[2..], ["C SELECT 1", "C CLOSE CURSOR ALL", "C UNLISTEN", "C RESET", "C SET", "Z I"]);
+    assert_eq!(
+        told[2..],
+        ["C SELECT 1", "C CLOSE CURSOR ALL", "C UNLISTEN", "C RESET", "C SET", "Z I"]
+    );
     // Notifications come to who waits for them.
     raw.query("LISTEN news").until_ready().await;
     world.admin("NOTIFY news, 'hello'").await;

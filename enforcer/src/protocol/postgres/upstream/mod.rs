@@ -60,7 +60,9 @@ impl ConnectError {
 
     fn broke(error: &WireError) -> Self {
         match error {
-            WireError::Timeout => Self::new("upstream-timeout", "the upstream did not answer in time"),
+            WireError::Timeout => {
+                Self::new("upstream-timeout", "the upstream did not answer in time")
+            }
             error => Self::new("upstream-broke", error),
         }
     }
@@ -74,13 +76,7 @@ impl Reach {
         role: PostgresRole,
         database: String,
     ) -> Self {
-        Self {
-            route: permit.route(),
-            name: permit.place().name.clone(),
-            tls,
-            role,
-            database,
-        }
+        Self { route: permit.route(), name: permit.place().name.clone(), tls, role, database }
     }
 
     /// What tells this place, database and role from others.

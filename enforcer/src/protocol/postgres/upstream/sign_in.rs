@@ -102,7 +102,9 @@ pub(super) async fn sign_in(
                         return Err(ConnectError::new("upstream-sign-in", why));
                     }
                     Authentication::Other(number) => {
-                        let why = format!("the upstream asks for sign-in method {number}, which is not spoken");
+                        let why = format!(
+                            "the upstream asks for sign-in method {number}, which is not spoken"
+                        );
                         return Err(ConnectError::new("upstream-sign-in", why));
                     }
                 }

@@ -8,9 +8,6 @@ mod load;
 mod queries;
 mod routine;
 
-#[cfg(test)]
-pub(super) mod tests;
-
 pub use load::{BadCatalog, Row};
 pub use routine::{Call, Routine};
 

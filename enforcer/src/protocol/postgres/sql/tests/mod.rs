@@ -1,1 +1,39 @@
+//! What is read from texts, and what the catalog makes of it.
 
+mod limits;
+mod reading;
+mod resolving;
+
+use super::catalog::{Catalog, Row};
+use super::{Resolved, Statement, read, resolve};
+use std::sync::LazyLock;
+
+/// The catalog of `schema.sql`, as PostgreSQL 15 tells it.
+static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
+    let rows: Vec<Vec<Row>> = serde_json::from_str(include_str!("catalog.json")).unwrap();
+    Catalog::from_rows(&rows).unwrap()
+});
+
+pub(super) fn catalog() -> &'static Catalog {
+    &CATALOG
+}
+
+/// The effective search path of a session that changed nothing.
+pub(super) fn path() -> Vec<String> {
+    super::effective_path(&["$user".to_owned(), "public".to_owned()], "agent", None)
+}
+
+/// The one statement of a text.
+pub(super) fn one(sql: &str) -> Statement {
+    let mut all = read(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    assert_eq!(all.len(), 1, "{sql}");
+    all.remove(0)
+}
+
+fn resolved(sql: &str) -> Resolved {
+    resolve(&one(sql), catalog(), &path())
+}
+
+fn shown<T: ToString>(names: &[T]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,32 @@
+-- What catalog.json tells of: the answers of PostgreSQL 15 to Catalog::QUERIES after this, cut to what
+-- the tests name. Values of the columns that the tests tag begin with MARK.
+CREATE TABLE users (id int PRIMARY KEY, name text, email text, ssn text, boss int, tags text[], doc jsonb, address_id int);
+CREATE TABLE orders (id int, user_id int, total numeric, note text);
+CREATE TABLE notes (id serial, body text, author text);
+CREATE VIEW contacts AS SELECT u.id, u.name, u.email AS mail, upper(u.ssn) AS code FROM users u WHERE u.boss IS NOT NULL;
+CREATE VIEW team AS SELECT c.mail, o.total FROM contacts c JOIN orders o ON o.user_id = c.id;
+CREATE MATERIALIZED VIEW frozen AS SELECT id, ssn AS secret FROM users;
+CREATE TABLE events (at date, who text, token text) PARTITION BY RANGE (at);
+CREATE TABLE events_24 PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE employees (badge text) INHERITS (users);
+CREATE TABLE made (ssn text, shout text GENERATED ALWAYS AS (upper(ssn)) STORED);
+CREATE FUNCTION peek(int) RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM public.users WHERE id = $1';
+CREATE FUNCTION fullname(users) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1.name || $1.ssn';
+CREATE FUNCTION runs_as_owner() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+CREATE FUNCTION concat2(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1 || $2';
+CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = concat2);
+CREATE RULE away AS ON DELETE TO notes DO ALSO NOTHING;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touched BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE SCHEMA app;
+CREATE TABLE app.users (id int, handle text);
+CREATE TABLE "Odd Name" ("Mixed" text, "select" int);
+CREATE TYPE pair AS (a text, b text);
+INSERT INTO users SELECT g, 'name'||g, 'MARK-email-'||g, 'MARK-ssn-'||g, NULLIF(g-1,0), ARRAY['t'||g], jsonb_build_object('n', g), g FROM generate_series(1,3) g;
+INSERT INTO employees SELECT 9, 'name9','MARK-email-9','MARK-ssn-9',1,ARRAY['x'],'{}',1,'b9';
+INSERT INTO orders SELECT g, g, 10*g, 'note'||g FROM generate_series(1,3) g;
+INSERT INTO events VALUES ('2024-05-05','w','MARK-token');
+INSERT INTO made VALUES ('MARK-made');
+REFRESH MATERIALIZED VIEW frozen;
+INSERT INTO notes(body, author) VALUES ('b','a');
+ANALYZE;
