@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use rstest::rstest;
 
 type Value<'v> = Result<Option<Cow<'v, [u8]>>, Unmaskable>;
@@ -25,6 +26,10 @@ fn run(
     }
     rows.finish()?;
     Ok(out)
+}
+
+fn same(_: usize, value: Option<&[u8]>) -> Value<'_> {
+    Ok(value.map(Cow::Borrowed))
 }
 
 /// In pieces of every size as whole.
@@ -189,4 +194,31 @@ fn a_row_that_never_ends_is_refused() {
     let piece = vec![b'a'; 8 << 20];
     let pushed = (0..9).try_for_each(|_| rows.push(&piece, &mut out, &mut second_and_third));
     assert!(matches!(pushed, Err(Unmaskable::TooLong { .. })), "{pushed:?}");
+}
+
+proptest! {
+    /// Any bytes: in pieces as whole, and unchanged where nothing is masked.
+    #[test]
+    fn pieces_never_matter(
+        data in prop_oneof![
+            "[a\"',;|\t\n\\\\N.]{0,60}".prop_map(String::into_bytes),
+            proptest::collection::vec(any::<u8>(), 0..80),
+            proptest::collection::vec(any::<u8>(), 0..40)
+                .prop_map(|tail| [&b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"[..], &tail].concat()),
+        ],
+        format in prop_oneof![Just(CopyFormat::Text), Just(CopyFormat::Csv), Just(CopyFormat::Binary)],
+        header in any::<bool>(),
+        backslash in any::<bool>(),
+        step in 1_usize..20,
+    ) {
+        let escape = if backslash { b'\\' } else { b'"' };
+        let options = CopyOptions { header, escape, ..CopyOptions::of(format) };
+        let whole = run(&options, &data, usize::MAX, same);
+        prop_assert_eq!(&whole, &run(&options, &data, step, same));
+        if let Ok(whole) = whole {
+            prop_assert_eq!(whole, data.clone());
+        }
+        let masked = run(&options, &data, usize::MAX, second_and_third);
+        prop_assert_eq!(masked, run(&options, &data, step, second_and_third));
+    }
 }

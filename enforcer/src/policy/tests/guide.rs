@@ -4,9 +4,11 @@ use super::*;
 
 const GUIDE: &str = include_str!("../../../../docs/policy.md");
 
+const POSTGRES: &str = include_str!("../../../../docs/postgres.md");
+
 /// The fenced blocks that begin with the name of a file.
-fn examples() -> Files {
-    GUIDE
+fn examples(guide: &str) -> Files {
+    guide
         .split("\n```")
         .skip(1)
         .step_by(2)
@@ -21,7 +23,7 @@ fn examples() -> Files {
 
 #[test]
 fn its_examples_hold() {
-    let files = examples();
+    let files = examples(GUIDE);
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
     assert_eq!(
         names,
@@ -40,5 +42,28 @@ fn its_examples_hold() {
 fn it_names_every_action() {
     for action in schema::ACTIONS {
         assert!(GUIDE.contains(action.name), "{}", action.name);
+    }
+}
+
+#[test]
+fn the_examples_of_postgres_hold() {
+    let files = examples(POSTGRES);
+    let bundle = Bundle::from_files(&files).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(bundle.warnings().is_empty(), "{}", bundle.warnings());
+    assert!(bundle.cases().len() >= 6);
+    for case in bundle.cases() {
+        let outcome = bundle.run(case).unwrap();
+        assert!(outcome.passed, "{}: {:#?}", case.name, outcome.judgement);
+    }
+    let db = bundle.target("orders-db").unwrap();
+    assert_eq!(bundle.mask_names(db), ["people", "accounts", "secrets"]);
+}
+
+#[test]
+fn postgres_names_every_action_and_flag() {
+    let actions = schema::ACTIONS.iter().map(|action| action.name);
+    let flags = crate::protocol::postgres::sql::flags::ALL;
+    for name in actions.filter(|name| name.starts_with("sql.")).chain(flags) {
+        assert!(POSTGRES.contains(&format!("`{name}`")), "{name}");
     }
 }
