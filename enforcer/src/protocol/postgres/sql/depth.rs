@@ -13,10 +13,22 @@ const SHORT: usize = 2048;
 /// Tokens on the way from the outermost to the innermost: far more than a tree of depth 100 has.
 const MAX_RUN: usize = 1000;
 
+/// `/*` within one run of characters of operators. The scanner takes the whole run for the
+/// beginning of a comment each time, so that time goes with the square.
+const MAX_COMMENTS: usize = 100;
+/// The characters of operators (`op_chars` of scan.l).
+const OPERATOR: [char; 17] =
+    ['~', '!', '@', '#', '^', '&', '|', '`', '?', '+', '-', '*', '/', '%', '<', '>', '='];
+
 /// Refuses a text that nests too deep to be worth parsing.
 pub(super) fn check(sql: &str) -> Result<(), Unreadable> {
     if sql.len() <= SHORT {
         return Ok(());
+    }
+    if sql.split(|c| !OPERATOR.contains(&c)).any(|run| run.matches("/*").count() > MAX_COMMENTS) {
+        return Err(Unreadable::Deep(format!(
+            "more than {MAX_COMMENTS} comments begin right after each other"
+        )));
     }
     let scanned = pg_query::scan(sql).map_err(|error| Unreadable::Syntax(error.to_string()))?;
     let mut level = Level::default();

@@ -43,10 +43,9 @@ pub fn effective_path(setting: &[String], user: &str, temporary: Option<&str>) -
     if !path.iter().any(|schema| schema == "pg_catalog") {
         path.insert(0, "pg_catalog".to_owned());
     }
-    if let Some(temporary) = temporary {
-        if !path.iter().any(|schema| schema == temporary) {
-            path.insert(0, temporary.to_owned());
-        }
+    let unnamed = temporary.filter(|own| !path.iter().any(|schema| schema == own));
+    if let Some(temporary) = unnamed {
+        path.insert(0, temporary.to_owned());
     }
     path
 }

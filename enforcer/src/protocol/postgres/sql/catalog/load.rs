@@ -64,10 +64,10 @@ impl Catalog {
             Ok(())
         })?;
         each(6, casts, |row| {
-            if !followed.get(&number(row, 1)?).copied().unwrap_or(false) {
-                if let Some(target) = catalog.types.get(&number(row, 0)?) {
-                    catalog.casts.insert(Arc::clone(&target.name), ());
-                }
+            let (target, function) = (number(row, 0)?, number(row, 1)?);
+            let follows = followed.get(&function).copied().unwrap_or(false);
+            if let Some(target) = catalog.types.get(&target).filter(|_| !follows) {
+                catalog.casts.insert(Arc::clone(&target.name), ());
             }
             Ok(())
         })?;

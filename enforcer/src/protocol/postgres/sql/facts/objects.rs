@@ -70,10 +70,10 @@ impl Facts {
             | NodeEnum::AlterRoleSetStmt(_)
             | NodeEnum::AlterDatabaseSetStmt(_) => self.flag(flags::PERSISTENT_SETTING),
             NodeEnum::AlterDefaultPrivilegesStmt(_) => self.flag(flags::ALL_IN_SCHEMA),
-            NodeEnum::GrantStmt(grant) => {
-                if grant.targtype != GrantTargetType::AclTargetObject as i32 {
-                    self.flag(flags::ALL_IN_SCHEMA);
-                }
+            NodeEnum::GrantStmt(grant)
+                if grant.targtype != GrantTargetType::AclTargetObject as i32 =>
+            {
+                self.flag(flags::ALL_IN_SCHEMA);
             }
             NodeEnum::DropStmt(drop) => {
                 for object in &drop.objects {

@@ -247,10 +247,9 @@ impl Tracer<'_> {
         if let Some(test) = link.testexpr.as_deref() {
             taint.mix(&self.value(test, place)?);
         }
-        if let Some(operator) = names::function(&link.oper_name) {
-            if self.catalog.operator_reads(&self.path, &operator) {
-                taint.mix(&Taint::opaque("an operator's function is not followed"));
-            }
+        let operator = names::function(&link.oper_name);
+        if operator.is_some_and(|name| self.catalog.operator_reads(&self.path, &name)) {
+            taint.mix(&Taint::opaque("an operator's function is not followed"));
         }
         Ok(taint)
     }

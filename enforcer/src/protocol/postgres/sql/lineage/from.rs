@@ -206,9 +206,13 @@ impl Tracer<'_> {
             return Some(vec![single]);
         };
         let named = names::function(&function.funcname)?;
-        if named.name == "unnest" && function.args.len() > 1 {
-            let plain = function.args.iter().all(|arg| self.rowless(arg));
-            return plain.then(|| vec!["unnest".to_owned(); function.args.len()]);
+        if named.name == "unnest" {
+            // Arrays of rows give the columns of a row, and a tsvector three of its own.
+            let scalars = function.args.iter().all(|arg| self.array_of_scalars(arg));
+            return match function.args.len() {
+                1 => scalars.then(|| vec![single]),
+                arrays => scalars.then(|| vec!["unnest".to_owned(); arrays]),
+            };
         }
         let mut shapes = self.shapes(&named, function.args.len(), &single);
         let first = shapes.next()??;
@@ -243,6 +247,28 @@ impl Tracer<'_> {
                 (outputs, _) => Some(outputs.iter().map(|(name, _)| name.clone()).collect()),
             }
         })
+    }
+
+    /// Whether an argument surely is an array, and none of rows.
+    fn array_of_scalars(&self, node: &Node) -> bool {
+        match node.node.as_ref() {
+            Some(NodeEnum::AArrayExpr(_)) => self.rowless(node),
+            Some(NodeEnum::TypeCast(cast)) => {
+                cast.type_name.as_ref().is_some_and(|name| !name.array_bounds.is_empty())
+                    && self.rowless(node)
+            }
+            Some(NodeEnum::FuncCall(call)) => {
+                let Some(function) = names::function(&call.funcname) else { return false };
+                let args = Some(call.args.len());
+                let array = |oid| self.catalog.type_by_oid(oid).is_some_and(|t| t.element != 0);
+                self.rowless(node)
+                    && self
+                        .catalog
+                        .routines(&self.path, &function, args)
+                        .all(|routine| array(routine.result))
+            }
+            _ => false,
+        }
     }
 
     /// Whether an argument surely is no row, and no array of rows.

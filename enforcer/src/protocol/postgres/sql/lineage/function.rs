@@ -27,7 +27,7 @@ impl Tracer<'_> {
         if known.reads {
             let why = format!("the function {function} can see more than its arguments");
             taint.mix(&Taint::opaque(why));
-        } else if !known.known && !(arguments == 1 && self.notation(&function, call, place)) {
+        } else if !(known.known || arguments == 1 && self.notation(&function, call, place)) {
             taint.mix(&Taint::opaque(format!("the catalog knows no function {function}")));
         }
         Ok(taint)

@@ -67,7 +67,7 @@ fn is_system(name: &str) -> bool {
 /// The things in FROM of one query, and of the queries around it.
 pub(super) struct Scope<'p> {
     pub(super) items: Vec<Item>,
-    pub(super) outer: Option<&'p Scope<'p>>,
+    pub(super) outer: Option<&'p Self>,
 }
 
 /// What a reference with dots found.
@@ -79,7 +79,7 @@ pub(super) enum Found<'s> {
 }
 
 impl<'p> Scope<'p> {
-    pub(super) fn new(items: Vec<Item>, outer: Option<&'p Scope<'p>>) -> Self {
+    pub(super) fn new(items: Vec<Item>, outer: Option<&'p Self>) -> Self {
         Self { items, outer }
     }
 

@@ -35,7 +35,7 @@ pub(super) fn stop<T>(why: impl Into<String>) -> Result<T, Stop> {
 #[derive(Default)]
 pub(super) struct Ctes<'p> {
     pub(super) known: Vec<(String, Option<Vec<Col>>)>,
-    pub(super) outer: Option<&'p Ctes<'p>>,
+    pub(super) outer: Option<&'p Self>,
 }
 
 impl Ctes<'_> {

@@ -266,7 +266,7 @@ fn effects_on_the_session() {
 
 #[test]
 fn what_is_no_sql_is_not_read() {
-    for sql in ["SELEC 1", "SELECT 1; DROP", "SELECT 'a", "SELECT $0x", "/* a"] {
+    for sql in ["SELEC 1", "SELECT 1; DROP", "SELECT 'a", "/* a"] {
         assert!(matches!(read(sql), Err(Unreadable::Syntax(_))), "{sql}");
     }
     assert_eq!(read("SELECT 1\0; DROP TABLE t"), Err(Unreadable::Nul));

@@ -43,7 +43,7 @@ const WRAPS: [&str; 44] = [
     "(@) UNION ALL (@)",
     "SELECT NULL AS x UNION (@)",
     "(@) INTERSECT (@)",
-    "SELECT (@ LIMIT 1) AS x",
+    "SELECT (SELECT x FROM (@) q LIMIT 1) AS x",
     "SELECT ARRAY(@) AS x",
     "SELECT l.x FROM (@) q, LATERAL (SELECT q.x) l",
     "SELECT v.x FROM (@) q CROSS JOIN LATERAL (VALUES (q.x, 1)) v(x, y)",
