@@ -131,7 +131,8 @@ impl Postgres {
         for user in USERS {
             let encryption = if user.name == MD5.name { "md5" } else { "scram-sha-256" };
             sql += &format!("SET password_encryption = '{encryption}';\n");
-            let password = user.password.map_or("NULL".to_owned(), |text| format!("'{text}'"));
+            let password =
+                user.password.map_or_else(|| "NULL".to_owned(), |text| format!("'{text}'"));
             let right = if user.name == SUPER.name { "SUPERUSER" } else { "REPLICATION" };
             sql += &format!("CREATE ROLE {} LOGIN {right} PASSWORD {password};\n", user.name);
             sql += &format!("GRANT ALL ON DATABASE {DATABASE} TO {};\n", user.name);

@@ -37,25 +37,25 @@ impl Bundle {
         };
         let user = ask.user.clone().or_else(|| {
             let named = postgres.users.keys().find(|user| *user != "*");
-            named.or(postgres.roles.first().map(|role| &role.name)).cloned()
+            named.or_else(|| postgres.roles.first().map(|role| &role.name)).cloned()
         });
         let user = user.ok_or_else(|| bad("give `user`"))?;
         let Some(role) = postgres.role_of(&user) else {
             return Ok(denied(format!("target `{name}` maps user `{user}` to no role")));
         };
-        let database = ask.database.clone();
-        let database =
-            database.or_else(|| postgres.databases.keys().next().cloned()).unwrap_or(user.clone());
-        let Some(upstream) = postgres.database_of(&database) else {
+        let known = postgres.databases.keys().next();
+        let database = ask.database.as_ref().or(known).unwrap_or(&user);
+        let Some(upstream) = postgres.database_of(database) else {
             return Ok(denied(format!("target `{name}` has no database `{database}`")));
         };
+        let database = upstream.to_owned();
         let session = Session {
             ask,
             target,
             place: place(target)?,
             user,
             role: ask.role.clone().unwrap_or_else(|| role.name.clone()),
-            database: upstream.to_owned(),
+            database,
         };
         let Some(text) = &ask.sql else {
             let op = session.operation(SQL_CONNECT);
@@ -186,14 +186,14 @@ fn list(items: impl Iterator<Item = String>) -> Fact {
 
 /// A name or address of the target, and its port.
 fn place(target: &Target) -> Result<(String, u16), BadAsk> {
-    let exact = target.names.iter().find_map(|pattern| match pattern {
-        NamePattern::Exact(name) => Some(name.clone()),
-        NamePattern::Below(suffix) => Some(format!("any.{suffix}")),
+    let named = target.names.first().map(|pattern| match pattern {
+        NamePattern::Exact(name) => name.clone(),
+        NamePattern::Below(suffix) => format!("any.{suffix}"),
     });
     let address = target.addresses.first().map(|net| match net.addr() {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => ip.to_string(),
     });
-    let name = exact.or(address).ok_or_else(|| bad("the target has no name"))?;
+    let name = named.or(address).ok_or_else(|| bad("the target has no name"))?;
     Ok((name, target.ports.first().copied().unwrap_or(PORT)))
 }

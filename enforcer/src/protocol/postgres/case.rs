@@ -47,7 +47,8 @@ impl Case {
     ) -> Self {
         let (runs, cursor, mut flaw) = runs(talk, statement);
         let shows = runs.as_ref().unwrap_or(statement);
-        let judged = judge(talk, shows, cursor);
+        let kept = bound.is_some() || runs.is_some();
+        let judged = judge(talk, shows, cursor, kept);
         let asked = operation::of(talk, statement, runs.as_deref(), &judged, bound, within);
         let names = judged.names_something()
             || !matches!(
@@ -67,7 +68,15 @@ impl Case {
             flaw = unmaskable(talk, &lineage);
         }
         let settled = settled && !matches!(statement.effect, Effect::Any | Effect::Discard(_));
-        Self { asked, flaw, lineage, after: After { settled, alters, defines }, unknown, rows, names }
+        Self {
+            asked,
+            flaw,
+            lineage,
+            after: After { settled, alters, defines },
+            unknown,
+            rows,
+            names,
+        }
     }
 
     /// Whether it does no more than write rows: a string of such is one of the common kind, and
@@ -83,7 +92,12 @@ impl Case {
 }
 
 /// What a statement comes to with the names as they are in this session.
-fn judge(talk: &Talk, statement: &Arc<Statement>, cursor: Option<&Cursor>) -> Arc<Judged> {
+fn judge(
+    talk: &Talk,
+    statement: &Arc<Statement>,
+    cursor: Option<&Cursor>,
+    kept: bool,
+) -> Arc<Judged> {
     let (catalog, path) = match cursor {
         Some(cursor) => (&cursor.catalog, cursor.path.as_slice()),
         None => (&talk.catalog, talk.search_path()),
@@ -96,7 +110,11 @@ fn judge(talk: &Talk, statement: &Arc<Statement>, cursor: Option<&Cursor>) -> Ar
     let Some(catalog) = catalog else {
         return Arc::new(statement.judge(&Catalog::default(), path, traces));
     };
-    talk.judged.borrow_mut().get(statement, catalog, path, traces)
+    // Only what was prepared comes again as the same.
+    match kept {
+        true => talk.judged.borrow_mut().get(statement, catalog, path, traces),
+        false => Arc::new(statement.judge(catalog, path, traces)),
+    }
 }
 
 /// What statements came to, while nothing that this depends on changes.
@@ -142,7 +160,7 @@ fn runs<'t>(
     match &statement.effect {
         Effect::Execute { name } => match verified(talk, name) {
             Ok(prepared) => (prepared.statement.clone(), None, None),
-            Err(flaw) => (None, None, Some(flaw)),
+            Err(flaw) => (None, None, Some(*flaw)),
         },
         Effect::Fetch { name } => match cursor(talk, name) {
             Some(cursor) => (Some(Arc::clone(&cursor.statement)), Some(cursor), None),
@@ -177,13 +195,13 @@ fn cursor<'t>(talk: &'t Talk, name: &str) -> Option<&'t Cursor> {
 }
 
 /// A prepared statement whose text the backend has too.
-pub(super) fn verified(talk: &Talk, name: &str) -> Result<Arc<Prepared>, Denial> {
+pub(super) fn verified(talk: &Talk, name: &str) -> Result<Arc<Prepared>, Box<Denial>> {
     let unknown = || {
         let why = format!(
             "prepared statement {name:?} is not one that was read in this session, so what it \
              runs is not known; prepare it again"
         );
-        Denial::new("unknown-prepared", why)
+        Box::new(Denial::new("unknown-prepared", why))
     };
     let prepared = talk.names.statements.get(name).ok_or_else(unknown)?;
     let known = talk.state.known.as_ref().ok_or_else(unknown)?;

@@ -168,7 +168,8 @@ async fn shared(about: &About, want: Want) -> Result<(Arc<Catalog>, String), Str
     }
     let catalog = Catalog::from_rows(&answers).map_err(|error| error.to_string())?;
     let catalog = Arc::new(catalog);
-    let snapshot = Snapshot { catalog: Arc::clone(&catalog), stamp: stamp.clone(), looked, changes };
+    let snapshot =
+        Snapshot { catalog: Arc::clone(&catalog), stamp: stamp.clone(), looked, changes };
     kept.snapshot = Some(snapshot);
     keep(&slot, &mut kept, own);
     Ok((catalog, stamp))
@@ -189,7 +190,13 @@ fn keep(slot: &Arc<Slot>, kept: &mut Kept, own: Ready) {
 
 /// A connection of our own, with names as the questions want them.
 async fn open(inputs: &Inputs, reach: &Reach) -> Result<Ready, String> {
-    let settings = [("client_encoding", "UTF8"), ("application_name", "enforcer")];
+    // A view's definition waits for whoever changes it: not for ever, since others wait for this.
+    let settings = [
+        ("client_encoding", "UTF8"),
+        ("application_name", "enforcer"),
+        ("lock_timeout", "5s"),
+        ("statement_timeout", "25s"),
+    ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let signed_in = Box::pin(reach.sign_in(inputs, 0, &settings)).await;
     let (mut ready, _) = signed_in.map_err(|error| format!("the catalog: {}", error.code))?;

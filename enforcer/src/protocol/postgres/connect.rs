@@ -145,7 +145,7 @@ impl Exchange for Connect {
         let flaw = self.flaw(postgres);
         let role = postgres.and_then(|postgres| postgres.role_of(self.user()));
         let database = postgres.and_then(|postgres| postgres.database_of(self.database()));
-        let database = database.unwrap_or(self.database());
+        let database = database.unwrap_or_else(|| self.database());
         let Place { name, port, .. } = &self.place;
         let mut operation = Operation::new(
             target.map_or("", |target| target.name.as_str()),

@@ -377,7 +377,7 @@ async fn first(
     if !statement.is_fixed()
         && let Err(flaw) = verified(&talk, &bind.statement)
     {
-        return refused(talk, statement.action(), statement.text(), flaw).await;
+        return refused(talk, statement.action(), statement.text(), *flaw).await;
     }
     let bound = Bound { bind: &bind, prepared: &prepared };
     let mut case = Case::of(&talk, &statement, Some(&bound), false);

@@ -68,6 +68,12 @@ impl Wire {
         Ok(self.io.flush().await?)
     }
 
+    /// Says that nothing more is sent: in TLS by an alert of its own, without which a client
+    /// takes the end for a failure. The other side may be gone.
+    pub(super) async fn close(&mut self) {
+        let _ = self.io.shutdown().await;
+    }
+
     /// A message that is there already.
     pub(super) fn buffered(&mut self) -> Result<Option<Message>, WireError> {
         Ok(codec::take(&mut self.read, MAX_MESSAGE)?)

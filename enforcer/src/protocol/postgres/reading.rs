@@ -373,7 +373,7 @@ mod tests {
             option("header", Some("match")),
             option("new_option", None),
         ] {
-            assert_eq!(copy("text", &[unknown.clone()]), None, "{unknown:?}");
+            assert_eq!(copy("text", std::slice::from_ref(&unknown)), None, "{unknown:?}");
         }
         assert_eq!(copy("parquet", &[]), None);
     }

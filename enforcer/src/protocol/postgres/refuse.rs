@@ -8,7 +8,7 @@ use crate::protocol::dns::names::INTERNAL_NAME;
 /// `insufficient_privilege`.
 pub(super) const REFUSED: &str = "42501";
 /// `query_canceled`.
-const CANCELLED: &str = "57014";
+pub(super) const CANCELLED: &str = "57014";
 /// `in_failed_sql_transaction`.
 const FAILED_TRANSACTION: &str = "25P02";
 

@@ -18,6 +18,7 @@ use crate::mask::copy::CopyOptions;
 use crate::policy::Untraceable;
 use bytes::BytesMut;
 use enforcer_proto::v1::{self, event::Kind};
+use std::sync::Arc;
 
 /// What is delivered at once, at most.
 const PAGE: usize = 64 << 10;
@@ -111,7 +112,7 @@ impl Work {
 
 /// The masks over what a permitted statement brings.
 pub(super) fn veil(permit: &Permit, talk: &Talk, work: &Work) -> Result<Veil, Withheld> {
-    let rules = permit.masks().columns().clone();
+    let rules = Arc::clone(permit.masks().columns());
     let untraceable = permit.target().postgres.as_ref().map(|postgres| postgres.untraceable);
     let untraceable = untraceable.unwrap_or(Untraceable::Refuse);
     Veil::new(rules, talk.catalog.clone(), &work.lineage, untraceable)

@@ -90,7 +90,9 @@ async fn begin(
             }
             First::Cancel { process, key } => {
                 let agent = &flow.principal.agent;
-                return Err(match flow.inputs.databases.cancels.cancel(agent, process, &key) {
+                let known = flow.inputs.databases.cancels.cancel(agent, process, &key);
+                client.close().await;
+                return Err(match known {
                     true => Outcome::complete(),
                     false => Outcome::refused("unknown-cancel-key"),
                 });

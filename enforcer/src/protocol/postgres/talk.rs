@@ -228,7 +228,17 @@ impl Talk {
     /// Asks the session's own backend.
     pub(super) async fn ask(&mut self, question: &str) -> Result<question::Rows, NotKnown> {
         let sync = !self.unsynced;
-        match question::ask(&mut self.upstream, question, sync).await {
+        let mut asked = question::ask(&mut self.upstream, question, sync).await;
+        // A cancel request that comes too late for what it meant meets our question, and is spent
+        // on it. In a transaction it fails that one, as it would anything else.
+        if let Err(QuestionError::Refused(report)) = &asked
+            && report.code() == refuse::CANCELLED
+            && sync
+            && self.state.transaction == Transaction::Idle
+        {
+            asked = question::ask(&mut self.upstream, question, sync).await;
+        }
+        match asked {
             Ok(answer) => {
                 if let Some(transaction) = answer.transaction {
                     self.state.transaction = transaction;

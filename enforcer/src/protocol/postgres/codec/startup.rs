@@ -74,10 +74,7 @@ pub fn begins(buf: &[u8]) -> Option<bool> {
     if buf.iter().take(2).any(|byte| *byte != 0) {
         return Some(false);
     }
-    let Some((head, _)) = buf.split_at_checked(8) else {
-        return None;
-    };
-    let mut head = head;
+    let (mut head, _) = buf.split_at_checked(8)?;
     let length = head.get_u32() as usize;
     let code = head.get_u32();
     let known = matches!(code, SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST)

@@ -144,6 +144,37 @@ async fn rows_are_masked_in_the_extended_protocol_and_in_binary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_transaction_defines_is_looked_up_where_it_is_seen() {
+    let world = world("").await;
+    world.admin("CREATE SEQUENCE s; GRANT ALL ON s TO app; ALTER VIEW people OWNER TO app").await;
+    let mut raw = Raw::new(&world).await;
+    assert_eq!(raw.query("SELECT note FROM people").until_ready().await[1], "D plain");
+    raw.query("BEGIN").until_ready().await;
+    let sql = "CREATE OR REPLACE VIEW people AS SELECT id, lower(email) AS mail, upper(email) AS note FROM users";
+    let told = raw.query(sql).until_ready().await;
+    assert_eq!(told, ["C CREATE VIEW", "Z T"]);
+    assert_eq!(raw.query("SELECT note FROM people").until_ready().await[1], "D ***");
+    // After the end it is the old one again, here and for others.
+    let mut other = Raw::new(&world).await;
+    assert_eq!(raw.query("ROLLBACK").until_ready().await, ["C ROLLBACK", "Z I"]);
+    assert_eq!(raw.query("SELECT note FROM people").until_ready().await[1], "D plain");
+    assert_eq!(other.query("SELECT note FROM people").until_ready().await[1], "D plain");
+    assert_eq!(raw.query(sql).until_ready().await, ["C CREATE VIEW", "Z I"]);
+    assert_eq!(other.query("SELECT note FROM people").until_ready().await[1], "D ***");
+    // In a series that is no block it cannot be looked up, and so is not used.
+    raw.parse("", "CREATE TABLE fresh (a int)").bind("", "", &[]).execute("", 0);
+    raw.parse("", "SELECT 1").bind("", "", &[]).execute("", 0).sync();
+    let told = raw.until_ready().await;
+    assert!(told.iter().any(|word| word.contains("send a Sync")), "{told:?}");
+    assert_eq!(world.admin("SELECT to_regclass('fresh') IS NULL").await.trim(), "t");
+    // What only could have defined something is no trouble in a series.
+    raw.parse("", "SELECT nextval('s')").bind("", "", &[]).execute("", 0);
+    raw.parse("", "SELECT id, email FROM users").bind("", "", &[]).execute("", 0).sync();
+    let told = raw.until_ready().await;
+    assert!(told.contains(&"D 1|***".to_owned()), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_mean_what_the_session_says_they_mean() {
     let world = world("").await;
     world

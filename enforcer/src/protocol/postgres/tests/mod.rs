@@ -269,14 +269,3 @@ fn bundle(server: &Server, plan: Plan) -> Bundle {
         Err(problems) => panic!("{problems:?}"),
     }
 }
-
-/// Not a test: keeps a gate open for clients by hand, and prints its port.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "serves until it is stopped"]
-async fn gate() {
-    let masks = std::env::var("GATE_MASKS").unwrap_or_default();
-    let world = World::with(Plan { masks: masks.leak(), ..Plan::default() }).await;
-    std::fs::write("/tmp/pgw_gate", format!("{} {}", world.gate.port(), world.server.port))
-        .unwrap();
-    tokio::time::sleep(Duration::from_secs(3000)).await;
-}
