@@ -132,9 +132,10 @@ impl Veil {
         self.rules.rule(&table.schema, &table.name, &column.name).cloned()
     }
 
-    /// Whether rows can be delivered byte for byte.
+    /// Whether rows can be delivered byte for byte. Not before it is known what they are.
     pub(super) fn is_clear(&self) -> bool {
-        !self.rules.detects() && self.columns.iter().all(|column| column.rule.is_none())
+        let known = !self.rules.detects() && !self.columns.is_empty();
+        self.rules.is_empty() || (known && self.columns.iter().all(|column| column.rule.is_none()))
     }
 
     /// Writes a row as it may be seen.
