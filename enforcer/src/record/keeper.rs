@@ -126,12 +126,40 @@ impl Keeper {
 
 /// Measures the store's files; what is written meanwhile stays counted as growth.
 pub(super) fn measure(dir: &Path, counters: &Counters) {
-    let before = counters.grown.load(Relaxed);
+    let written = counters.bytes.load(Relaxed);
     let Ok(entries) = std::fs::read_dir(dir) else {
         return;
     };
     // A file that RocksDB removes while we look counts as nothing.
     let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|found| found.len());
-    counters.on_disk.store(sizes.sum(), Relaxed);
-    counters.grown.fetch_sub(before, Relaxed);
+    counters.measured.store(sizes.sum::<u64>().wrapping_sub(written).cast_signed(), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_disk_counts_once_at_every_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("table"), [0; 1_000]).unwrap();
+        let counters = Counters::default();
+        counters.bytes.store(900, Relaxed);
+        measure(dir.path(), &counters);
+        assert_eq!(counters.used(), 1_000);
+        counters.bytes.fetch_add(50, Relaxed);
+        assert_eq!(counters.used(), 1_050, "what was written since is growth");
+        std::thread::scope(|scope| {
+            let measuring = scope.spawn(|| {
+                for _ in 0..2_000 {
+                    measure(dir.path(), &counters);
+                }
+            });
+            while !measuring.is_finished() {
+                let used = counters.used();
+                assert!((1_000..=1_050).contains(&used), "{used}");
+            }
+        });
+        assert_eq!(counters.used(), 1_000);
+    }
 }

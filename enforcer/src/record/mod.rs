@@ -11,7 +11,7 @@ use enforcer_proto::v1::{self, event::Kind};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -131,9 +131,9 @@ struct Counters {
     batches: AtomicU64,
     syncs: AtomicU64,
     bytes: AtomicU64,
-    /// Bytes written since the store was last measured, and what was measured.
-    grown: AtomicU64,
-    on_disk: AtomicU64,
+    /// What was on disk when that was last measured, less what had been written by then. One
+    /// number, so that no reader sees a new measure beside growth that it already holds.
+    measured: AtomicI64,
     open: AtomicU64,
     log: AtomicU64,
     checkpoints: AtomicU64,
@@ -147,7 +147,7 @@ impl Counters {
     }
 
     fn used(&self) -> u64 {
-        self.on_disk.load(Relaxed) + self.grown.load(Relaxed)
+        self.bytes.load(Relaxed).saturating_add_signed(self.measured.load(Relaxed))
     }
 }
 

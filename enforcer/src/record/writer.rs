@@ -277,7 +277,6 @@ impl Writer {
             .map_err(|error| self.store.error("write", &error))?;
         self.counters.batches.fetch_add(1, Relaxed);
         self.counters.bytes.fetch_add(bytes, Relaxed);
-        self.counters.grown.fetch_add(bytes, Relaxed);
         if sync {
             self.counters.syncs.fetch_add(1, Relaxed);
             self.unsynced = None;
