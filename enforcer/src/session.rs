@@ -166,16 +166,27 @@ async fn decide<E: Exchange>(
     decider.decide(&flow.principal, &place, asked, ledger, exchange.gone()).await
 }
 
-/// One line for each decision: ids and digest, never payload.
+/// One line for each decision that somebody may wait for: a refusal, and what people approved.
+/// What policy alone allows is in the transcript, and here for who asks for all (`debug`). Ids and
+/// digest, never payload.
 fn audit(asked: &Asked, decision: &enforcer_proto::v1::Decision) {
-    tracing::info!(
-        target: "audit",
-        action = %asked.operation.action,
-        on = %asked.operation.target,
-        digest = %asked.digest,
-        verdict = if decision.verdict() == Verdict::Allow { "allow" } else { "deny" },
-        reason = %decision.reason,
-        approval = %decision.approval,
-        "decided"
-    );
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "audit",
+                action = %asked.operation.action,
+                on = %asked.operation.target,
+                digest = %asked.digest,
+                verdict = if decision.verdict() == Verdict::Allow { "allow" } else { "deny" },
+                reason = %decision.reason,
+                approval = %decision.approval,
+                "decided"
+            )
+        };
+    }
+    if decision.verdict() == Verdict::Allow && decision.approval.is_empty() {
+        line!(debug);
+    } else {
+        line!(info);
+    }
 }

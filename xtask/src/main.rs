@@ -2,6 +2,7 @@
 //! `cargo xtask` starts on a host that has nothing but rustup; whatever else is
 //! needed it installs itself and says so.
 
+mod bench;
 mod check;
 mod demo;
 mod exec;
@@ -25,6 +26,9 @@ cargo xtask <task>
                          writes docs/kernels.md
   soak [--cycles N]      kill and restart the daemon N times (default 1000) while clients work
                          and probes try to get out (as root)
+  bench [--rounds N] [--seconds N]
+                         the way through the gate beside the direct way and beside what else
+                         stands there, as released (as root); prints ratios
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
             Ok(cycles) => test::soak(cycles),
             Err(_) => Err(format!("--cycles takes a number, not `{cycles}`")),
         },
+        ["bench", rest @ ..] => bench::run(rest),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", "--secs", secs] => match secs.parse() {
             Ok(secs) => fuzz::run(secs),

@@ -42,6 +42,9 @@ const WORLD: &[&str] = &[
 const DATABASE: &[&str] =
     &["libpostgresql-jdbc-java", "pgbouncer", "postgresql", "postgresql-client"];
 
+/// What the benches compare with, beside the pooler.
+const BESIDE: &[&str] = &["pgpool2"];
+
 /// To run other kernels: a machine for them, its first program, what unpacks their modules.
 const MACHINES: &[&str] = &["busybox-static", "kmod", "qemu-system-x86", "xz-utils"];
 
@@ -72,6 +75,11 @@ pub(crate) fn build() -> Done {
             .args(["--no-default-features", "--features", "llvm-22"])
             .env("LLVM_PREFIX", "/usr/lib/llvm-22");
     })
+}
+
+/// What the benches need beside the tests' own.
+pub(crate) fn beside() -> Done {
+    debian(BESIDE)
 }
 
 /// What the tests and the demo need beside the build.

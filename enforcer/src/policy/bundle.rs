@@ -225,7 +225,7 @@ impl Bundle {
             .find(|target| port.is_none_or(|port| target.has_port(port)))
     }
 
-    /// Judges an operation on a target. Pure: no clock, I/O or lock, and no parsing.
+    /// Judges an operation on a target. No clock and no I/O: the same always comes to the same.
     pub fn evaluate(&self, principal: &Principal, target: &Target, op: &Operation) -> Judgement {
         // By name: the caller's target may be of an earlier bundle.
         let Some((at, target)) = self.located(target) else {
@@ -239,6 +239,18 @@ impl Bundle {
             };
         };
         self.engine.judge((at, target), principal, op, &self.scopes)
+    }
+
+    /// The same without what is remembered.
+    #[cfg(test)]
+    pub(super) fn evaluate_anew(
+        &self,
+        principal: &Principal,
+        target: &Target,
+        op: &Operation,
+    ) -> Judgement {
+        let (at, target) = self.located(target).expect("a target of this bundle");
+        self.engine.judge_anew((at, target), principal, op, &self.scopes)
     }
 
     fn located(&self, target: &Target) -> Option<(usize, &Target)> {

@@ -5,6 +5,7 @@
 //! permits must approve; nothing matching is a denial. A rule that fails to
 //! evaluate denies, because nobody can say what it would have said.
 
+use super::memo::{Memo, Reads};
 use super::request;
 use super::rules::{self, Rule};
 use super::schema::{self, ACTIONS, Action, DNS, SchemaFault, Types, uid};
@@ -31,6 +32,7 @@ pub(super) struct Engine {
     rules: Vec<Rule>,
     /// By target, then by action.
     slices: Vec<Vec<Option<Slice>>>,
+    memo: Memo,
 }
 
 /// What is known ahead about one action on one target.
@@ -104,7 +106,12 @@ impl Engine {
             }
             slices.push(of_target);
         }
-        Ok(Self { types, authorizer: Authorizer::new(), rules, slices })
+        let memo = Memo::new(Reads {
+            headers: rules.iter().any(|rule| rule.reads_headers),
+            parameters: rules.iter().any(|rule| rule.reads_parameters),
+            statement: rules.iter().any(|rule| rule.reads_statement),
+        });
+        Ok(Self { types, authorizer: Authorizer::new(), rules, slices, memo })
     }
 
     /// The ids of all rules, in the order of the file.
@@ -130,8 +137,20 @@ impl Engine {
         self.slices.get(target)?.get(action)?.as_ref()
     }
 
-    /// Judges an operation on the target at position `at`.
+    /// Judges an operation on the target at position `at`. The targets and scopes are those of the
+    /// bundle that this is of, always.
     pub(super) fn judge(
+        &self,
+        (at, target): (usize, &Target),
+        principal: &Principal,
+        op: &Operation,
+        scopes: &HashMap<String, Scope>,
+    ) -> Judgement {
+        let judge = || self.judge_anew((at, target), principal, op, scopes);
+        self.memo.judge(at, principal, op, judge)
+    }
+
+    pub(super) fn judge_anew(
         &self,
         (at, target): (usize, &Target),
         principal: &Principal,

@@ -13,6 +13,7 @@ mod evaluate;
 mod index;
 mod inject;
 mod mask;
+mod memo;
 mod postgres;
 mod problem;
 mod read;

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 const HEADERS: &str = "request";
 
 /// The facts' prefix for headers.
-const HEADER: &str = "http.header.";
+pub(super) const HEADER: &str = "http.header.";
 
 /// Why an operation cannot be judged.
 pub(super) type Unjudgeable = String;

@@ -44,8 +44,11 @@ pub const PARAMETER: &str = "sql.parameter.";
 /// List: the type of each bound parameter in order, by name where known, by oid otherwise.
 pub const PARAMETER_TYPES: &str = "sql.parameter_types";
 
+/// What the facts about bound parameters begin with.
+pub(super) const PARAMETERS: &str = "sql.parameter";
+
 /// The id of the entity that carries the parameters.
-const PARAMETERS: &str = "statement";
+const ENTITY: &str = "statement";
 
 /// The entity that carries the bound parameters.
 pub(super) fn parameters(op: &Operation, types: &Types) -> Result<Entity, Unjudgeable> {
@@ -57,7 +60,7 @@ pub(super) fn parameters(op: &Operation, types: &Types) -> Result<Entity, Unjudg
         };
         tags.push((number.to_owned(), Value::new_string(value.clone())));
     }
-    Entity::new_with_tags(uid(&types.parameters, PARAMETERS), [], [], tags)
+    Entity::new_with_tags(uid(&types.parameters, ENTITY), [], [], tags)
         .map_err(|e| format!("the parameters cannot be judged: {e}"))
 }
 
@@ -136,7 +139,7 @@ pub(super) fn context(
         };
         pairs.push((attr.to_owned(), Value::new_bool(flag)));
     }
-    let parameters = Value::new_entity_uid(uid(&types.parameters, PARAMETERS));
+    let parameters = Value::new_entity_uid(uid(&types.parameters, ENTITY));
     pairs.push(("parameters".to_owned(), parameters));
     Ok(())
 }

@@ -8,28 +8,40 @@ use crate::protocol::postgres::sql::flags;
 use cedar_policy::{Effect, Policy};
 use serde_json::Value;
 
+/// What costs something to know, or differs from operation to operation.
+const COSTLY: [&str; 9] = [
+    "body_length",
+    "body_sha256",
+    "headers",
+    "exe",
+    "exe_sha256",
+    "columns",
+    "looked_at",
+    "parameters",
+    "statement",
+];
+
 /// The names of all attributes that a rule's conditions mention.
 pub(super) fn attributes(policy: &Policy) -> Vec<String> {
-    let mut names = Vec::new();
-    // A rule that Cedar cannot print is taken to mention all that costs something.
+    let all = || COSTLY.map(str::to_owned).to_vec();
+    // A rule that Cedar cannot print is taken to mention all.
     let Ok(json) = policy.to_json() else {
-        let all = [
-            "body_length",
-            "body_sha256",
-            "headers",
-            "exe",
-            "exe_sha256",
-            "columns",
-            "looked_at",
-            "parameters",
-        ];
-        return all.map(str::to_owned).to_vec();
+        return all();
     };
+    let mut names = Vec::new();
+    let (mut looks, mut of_attributes) = (0, 0);
+    let context = |node: &Value| node.get("Var").and_then(Value::as_str) == Some("context");
     walk(&json, &mut |node| {
         if let Some(name) = node.get("attr").and_then(Value::as_str) {
             names.push(name.to_owned());
+            of_attributes += usize::from(node.get("left").is_some_and(context));
         }
+        looks += usize::from(context(node));
     });
+    if looks != of_attributes {
+        // It asks for the context as a whole.
+        names.extend(all());
+    }
     names
 }
 
@@ -157,4 +169,22 @@ fn attribute(node: &Value) -> Option<&str> {
 /// The text of a literal.
 fn text(node: &Value) -> Option<&str> {
     node.get("Value")?.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_all_of_the_context_asks_for_each_of_it() {
+        let attributes = |condition: &str| {
+            let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+            attributes(&text.parse::<Policy>().unwrap())
+        };
+        let asks = |condition: &str| attributes(condition).iter().any(|name| name == "statement");
+        assert!(!asks("context.path like \"/a*\" && context has headers"));
+        assert!(asks("context has statement"));
+        assert!(asks("context == {a: 1}"));
+        assert!(asks("[context].contains(context) && context.path == \"/\""));
+    }
 }

@@ -52,6 +52,8 @@ pub(in crate::policy) struct Rule {
     pub(in crate::policy) reads_columns: bool,
     /// It asks for bound parameters.
     pub(in crate::policy) reads_parameters: bool,
+    /// It asks for a statement's text.
+    pub(in crate::policy) reads_statement: bool,
     pub(in crate::policy) span: Range<usize>,
 }
 
@@ -235,6 +237,7 @@ fn rule(source: &Source<'_>, policy: &Policy, span: Range<usize>, problems: &mut
         reads_exe_hash: seen.iter().any(|a| a == "exe_sha256"),
         reads_columns: seen.iter().any(|a| a == "columns" || a == "looked_at"),
         reads_parameters: seen.iter().any(|a| a == "parameters"),
+        reads_statement: seen.iter().any(|a| a == "statement"),
         id,
         span,
     }

@@ -6,6 +6,7 @@ use crate::principal::{AgentName, Principal, Process};
 use std::time::Duration;
 
 mod guide;
+mod memo;
 mod problems;
 mod properties;
 mod sql;

@@ -47,7 +47,7 @@ impl Case {
     ) -> Self {
         let (runs, cursor, mut flaw) = runs(talk, statement);
         let shows = runs.as_ref().unwrap_or(statement);
-        let kept = bound.is_some() || runs.is_some();
+        let kept = bound.is_some() || runs.is_some() || shows.recurs();
         let judged = judge(talk, shows, cursor, kept);
         let asked = operation::of(talk, statement, runs.as_deref(), &judged, bound, within);
         let names = judged.names_something()
@@ -110,7 +110,7 @@ fn judge(
     let Some(catalog) = catalog else {
         return Arc::new(statement.judge(&Catalog::default(), path, traces));
     };
-    // Only what was prepared comes again as the same.
+    // Only what was prepared, or came before, comes again as the same.
     match kept {
         true => talk.judged.borrow_mut().get(statement, catalog, path, traces),
         false => Arc::new(statement.judge(catalog, path, traces)),
@@ -123,7 +123,7 @@ pub(super) struct Kept {
     catalog: Weak<Catalog>,
     path: Vec<String>,
     traces: bool,
-    /// By the statement's place in memory, which the statement itself keeps its own.
+    /// By their reading, which the statement itself keeps its own.
     judged: HashMap<usize, (Arc<Statement>, Arc<Judged>)>,
 }
 
@@ -145,7 +145,7 @@ impl Kept {
             let path = path.to_vec();
             *self = Self { catalog: Arc::downgrade(catalog), path, traces, judged: HashMap::new() };
         }
-        let kept = self.judged.entry(Arc::as_ptr(statement) as usize).or_insert_with(|| {
+        let kept = self.judged.entry(statement.reading()).or_insert_with(|| {
             (Arc::clone(statement), Arc::new(statement.judge(catalog, path, traces)))
         });
         Arc::clone(&kept.1)

@@ -225,6 +225,16 @@ impl Statement {
         &self.read.text
     }
 
+    /// Whether the same was read before.
+    pub(super) fn recurs(&self) -> bool {
+        self.read.recurs
+    }
+
+    /// Tells its reading from others; see [`sql::Statement::reading`].
+    pub(super) fn reading(&self) -> usize {
+        self.read.reading()
+    }
+
     /// Its action, before the catalog is asked.
     pub(super) fn action(&self) -> &'static str {
         self.read.action

@@ -17,6 +17,7 @@ mod names;
 mod parser;
 mod read;
 mod resolve;
+mod shape;
 mod statement;
 mod walk;
 

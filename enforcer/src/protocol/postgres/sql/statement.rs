@@ -76,7 +76,17 @@ pub struct Statement {
     pub returns_rows: bool,
     /// The highest `$n` in it.
     pub parameters: u16,
+    /// The same was read before, of this text or of one with other constants.
+    pub recurs: bool,
     pub(super) tree: Arc<NodeEnum>,
+}
+
+impl Statement {
+    /// Tells one reading from another while either is there. Everything but the text is the same
+    /// for all statements of one reading.
+    pub fn reading(&self) -> usize {
+        Arc::as_ptr(&self.tree) as usize
+    }
 }
 
 impl fmt::Debug for Statement {

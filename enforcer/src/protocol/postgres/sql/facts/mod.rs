@@ -89,6 +89,7 @@ impl Facts {
             effect,
             returns_rows: returns_rows(&tree),
             parameters: self.parameters,
+            recurs: false,
             tree,
         })
     }

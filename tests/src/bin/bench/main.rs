@@ -1,0 +1,38 @@
+//! Benches on the real kernel with real servers and clients: the way through the gate beside the
+//! direct way, and beside what else people put there, in one run and in turns. Prints ratios.
+//!
+//! `cargo xtask bench` builds it, and the product, as they are released, and runs it.
+#![expect(clippy::print_stdout, reason = "figures are for a person")]
+
+mod measure;
+mod postgres;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut plan = measure::Plan::default();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let number = match word.as_str() {
+            "postgres" => continue,
+            "--rounds" => &mut plan.rounds,
+            "--seconds" => &mut plan.seconds,
+            _ => return usage(),
+        };
+        match rest.next().and_then(|said| said.parse().ok()) {
+            Some(said) if said > 0 => *number = said,
+            _ => return usage(),
+        }
+    }
+    if cfg!(debug_assertions) {
+        println!("NOTE: this is a debug build; its figures say nothing about the product");
+    }
+    postgres::run(&plan);
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    println!("usage: bench [postgres] [--rounds N] [--seconds N]");
+    ExitCode::from(2)
+}
