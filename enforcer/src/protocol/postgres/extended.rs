@@ -395,7 +395,9 @@ async fn first(
     // With the series' end right behind it, both go in one piece. COPY takes a Sync for data.
     let copies = matches!(
         statement.effect,
-        reading::Effect::CopyIn | reading::Effect::CopyOut(_) | reading::Effect::Execute { .. }
+        reading::Effect::CopyIn { .. }
+            | reading::Effect::CopyOut(_)
+            | reading::Effect::Execute { .. }
     );
     let sync = !copies && rows == 0 && talk.client.peek() == Some(frontend::SYNC);
     if sync {
@@ -411,7 +413,7 @@ async fn first(
         rows,
         sync,
     };
-    let work = Work::new(run, lineage, &statement.effect);
+    let work = Work::new(run, lineage, &statement.effect).taking(case.takes);
     let home = statement::begin(talk, asked, flaw, Some(work), false);
     match returned(home, name, &prepared, after).await {
         // The agent's Sync was taken off with the statement that was then refused.

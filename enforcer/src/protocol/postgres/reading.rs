@@ -2,11 +2,14 @@
 //!
 //! The one place that knows both the reader ([`super::sql`]) and the session.
 
+use super::codec::copy::CopyResponse;
+use super::relay::Takes;
 use super::sql::{self, flags};
 use crate::mask::copy::{CopyFormat, CopyOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub(super) use super::sql::catalog::Routine;
 pub(super) use super::sql::{Catalog, ColumnRef, Output, Unreadable};
 
 /// Flags after which the session has to be asked what state it is in: what ran may have done more
@@ -124,6 +127,56 @@ pub(super) struct Judged {
 }
 
 impl Judged {
+    /// What the function-call message comes to.
+    pub(super) fn of_function(routine: &Routine) -> Self {
+        let own = routine.builtin();
+        let mut found: BTreeSet<&'static str> =
+            flags::of_function(&routine.name).into_iter().collect();
+        for (is, flag) in [
+            (!own, flags::USER_FUNCTION),
+            (!own || routine.changes(), flags::STATE_UNKNOWN),
+            (routine.changes(), flags::VOLATILE_FUNCTION),
+            (routine.definer, flags::SECURITY_DEFINER),
+        ] {
+            if is {
+                found.insert(flag);
+            }
+        }
+        let name = format!("{}.{}", routine.schema, routine.name);
+        let lineage = match routine.followed() {
+            // It depends on what the agent itself gave it.
+            true => {
+                let result = Output {
+                    name: routine.name.to_string(),
+                    columns: Vec::new(),
+                    unchanged: false,
+                };
+                Lineage { outputs: Ok([result].into()), ..Lineage::none() }
+            }
+            false => {
+                let why = format!("the function {name} can see more than its arguments");
+                Lineage::unknown(&why)
+            }
+        };
+        Self {
+            action: "sql.function",
+            actions: BTreeSet::from(["sql.function".to_owned()]),
+            tables_read: BTreeSet::new(),
+            tables_written: BTreeSet::new(),
+            functions: BTreeSet::from([name]),
+            flags: found.into_iter().map(str::to_owned).collect(),
+            columns: None,
+            looked_at: None,
+            has_where: false,
+            lineage,
+            settled: false,
+            alters: !own,
+            defines: !own,
+            rows: false,
+            unknown: false,
+        }
+    }
+
     /// Whether it names a table or a function.
     pub(super) fn names_something(&self) -> bool {
         !self.tables_read.is_empty()
@@ -157,8 +210,9 @@ pub(super) enum Effect {
     Fetch { name: String },
     /// `CLOSE` of one, or of all.
     Close(Option<String>),
-    /// `COPY FROM STDIN`.
-    CopyIn,
+    /// `COPY FROM STDIN`: where the data go, the columns that are named, and whether they come in
+    /// the binary format.
+    CopyIn { table: sql::Relation, columns: usize, binary: bool },
     /// `COPY TO STDOUT`, and the form of its data where it is known.
     CopyOut(Option<CopyOptions>),
     /// `DISCARD`; everything, or a part.
@@ -214,7 +268,11 @@ impl Statement {
             }
             sql::Effect::Fetch { name, .. } => Effect::Fetch { name: name.clone() },
             sql::Effect::CloseCursor(name) => Effect::Close(name.clone()),
-            sql::Effect::CopyIn { .. } => Effect::CopyIn,
+            sql::Effect::CopyIn { table, columns, format } => Effect::CopyIn {
+                table: table.clone(),
+                columns: columns.len(),
+                binary: format == "binary",
+            },
             sql::Effect::CopyOut { format, options } => Effect::CopyOut(copy(format, options)),
         };
         Self { read, effect }
@@ -230,9 +288,22 @@ impl Statement {
         self.read.action
     }
 
-    /// Whether the client sends it data.
-    pub(super) fn is_copy_in(&self) -> bool {
-        matches!(self.effect, Effect::CopyIn)
+    /// How the client is asked for the data that it sends; `None` in the answer where the catalog
+    /// does not tell how many columns they have.
+    pub(super) fn takes(&self, catalog: Option<&Catalog>, path: &[String]) -> Takes {
+        let Effect::CopyIn { table, columns, binary } = &self.effect else {
+            return Takes::Nothing;
+        };
+        let columns = match columns {
+            0 => catalog.and_then(|catalog| catalog.resolve(path, table)).map(|table| {
+                table.columns.iter().filter(|column| column.generated.is_none()).count()
+            }),
+            named => Some(*named),
+        };
+        Takes::Streamed(columns.map(|columns| CopyResponse {
+            binary: *binary,
+            formats: vec![i16::from(*binary); columns],
+        }))
     }
 
     /// Whether a failed transaction takes it.
