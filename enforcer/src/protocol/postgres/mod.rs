@@ -16,6 +16,8 @@ mod case;
 mod catalog;
 mod connect;
 mod copy_data;
+mod copy_form;
+mod encoding;
 mod extended;
 mod function;
 mod io;

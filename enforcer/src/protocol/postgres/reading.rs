@@ -3,9 +3,10 @@
 //! The one place that knows both the reader ([`super::sql`]) and the session.
 
 use super::codec::copy::CopyResponse;
+use super::copy_form;
 use super::relay::Takes;
 use super::sql::{self, flags};
-use crate::mask::copy::{CopyFormat, CopyOptions};
+use crate::mask::copy::CopyOptions;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -273,7 +274,9 @@ impl Statement {
                 columns: columns.len(),
                 binary: format == "binary",
             },
-            sql::Effect::CopyOut { format, options } => Effect::CopyOut(copy(format, options)),
+            sql::Effect::CopyOut { format, options } => {
+                Effect::CopyOut(copy_form::form(format, options))
+            }
         };
         Self { read, effect }
     }
@@ -379,73 +382,5 @@ impl Statement {
             defines,
             unknown: has(&[flags::UNKNOWN_RELATION, flags::UNKNOWN_FUNCTION]),
         }
-    }
-}
-
-/// The form of `COPY TO STDOUT` data; `None` where an option is not understood.
-fn copy(format: &str, options: &[(String, Option<String>)]) -> Option<CopyOptions> {
-    let format = match format {
-        "text" => CopyFormat::Text,
-        "csv" => CopyFormat::Csv,
-        "binary" => CopyFormat::Binary,
-        _ => return None,
-    };
-    let mut read = CopyOptions::of(format);
-    let mut escaped = false;
-    for (name, value) in options {
-        let byte = || match value.as_deref().map(str::as_bytes) {
-            Some([byte]) => Some(*byte),
-            _ => None,
-        };
-        match name.as_str() {
-            "format" | "force_quote" | "encoding" => {}
-            "delimiter" => read.delimiter = byte()?,
-            "null" => read.null = value.clone()?.into_bytes(),
-            "quote" => read.quote = byte()?,
-            "escape" => {
-                read.escape = byte()?;
-                escaped = true;
-            }
-            "header" => {
-                read.header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
-                    None | Some("true" | "on" | "1") => true,
-                    Some("false" | "off" | "0") => false,
-                    Some(_) => return None,
-                };
-            }
-            _ => return None,
-        }
-    }
-    if !escaped {
-        // PostgreSQL's default is the quote.
-        read.escape = read.quote;
-    }
-    let utf8 = options
-        .iter()
-        .filter(|(name, _)| name == "encoding")
-        .all(|(_, value)| value.as_deref().is_some_and(super::connect::is_utf8));
-    utf8.then_some(read)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_form_of_copied_data_is_known_or_not() {
-        let option = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
-        let plain = copy("csv", &[option("header", None), option("delimiter", Some(";"))]).unwrap();
-        assert_eq!((plain.header, plain.delimiter, plain.escape), (true, b';', b'"'));
-        let quoted = copy("csv", &[option("quote", Some("'"))]).unwrap();
-        assert_eq!(quoted.escape, b'\'');
-        for unknown in [
-            option("delimiter", Some("ab")),
-            option("encoding", Some("latin1")),
-            option("header", Some("match")),
-            option("new_option", None),
-        ] {
-            assert_eq!(copy("text", std::slice::from_ref(&unknown)), None, "{unknown:?}");
-        }
-        assert_eq!(copy("parquet", &[]), None);
     }
 }

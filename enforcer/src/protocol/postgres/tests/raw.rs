@@ -173,7 +173,7 @@ fn word(message: &Message) -> String {
             let value = function_call::result(&message.body).unwrap();
             format!(
                 "V {}",
-                value.map_or("NULL".to_owned(), |value| value.escape_ascii().to_string())
+                value.map_or_else(|| "NULL".to_owned(), |value| value.escape_ascii().to_string())
             )
         }
         tag => char::from(tag).to_string(),
