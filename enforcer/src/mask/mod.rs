@@ -103,6 +103,12 @@ pub enum MaskError {
         /// What is wrong and where.
         why: String,
     },
+    /// JSON paths without the columns that they are inside of.
+    #[error("mask rule `{rule}` has `paths` and no `columns` that they are inside of")]
+    Paths {
+        /// The rule's name.
+        rule: String,
+    },
     /// Not a column.
     #[error("mask rule `{rule}`: `columns` cannot have {column:?}: {why}")]
     Column {

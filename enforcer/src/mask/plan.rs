@@ -114,13 +114,7 @@ impl MaskPlan {
         let pass_other = read_bodies.all(|rule| rule.other == OtherContent::Pass);
         for (number, rule) in rules.iter().enumerate() {
             check(rule, &rules[..number])?;
-            for path in &rule.json {
-                paths.add(path, number).map_err(|why| MaskError::Path {
-                    rule: rule.name.clone(),
-                    path: path.clone(),
-                    why,
-                })?;
-            }
+            add(&mut paths, &rule.json, rule, number)?;
             for field in &rule.form {
                 fields.entry(field.as_bytes().to_vec()).or_insert(number);
             }
@@ -144,6 +138,8 @@ impl MaskPlan {
             .map(|rule| (rule.name.clone(), Replacement::new(&rule.replace, key)))
             .collect();
         let compiled = Arc::new(compiled);
+        let inside = rules.iter().enumerate().map(|(number, rule)| inside(rule, number, &compiled));
+        let inside = inside.collect::<Result<Vec<_>, _>>()?;
         let choices = rules.iter().enumerate().filter_map(|(number, rule)| {
             Some((rule.name.as_str(), number, rule.detectors.as_ref()?.names()))
         });
@@ -163,6 +159,7 @@ impl MaskPlan {
         let columns = Arc::new(ColumnRules::new(
             columns,
             &compiled,
+            inside,
             body.as_ref().and_then(|body| body.text.clone()),
             pass_other,
         ));
@@ -267,6 +264,34 @@ impl MaskPlan {
     }
 }
 
+fn add(
+    paths: &mut Paths,
+    written: &[String],
+    rule: &MaskRule,
+    number: usize,
+) -> Result<(), MaskError> {
+    for path in written {
+        paths.add(path, number).map_err(|why| MaskError::Path {
+            rule: rule.name.clone(),
+            path: path.clone(),
+            why,
+        })?;
+    }
+    Ok(())
+}
+
+/// What is masked inside the columns of a rule, where it names paths.
+fn inside(
+    rule: &MaskRule,
+    number: usize,
+    rules: &Arc<Vec<(String, Replacement)>>,
+) -> Result<Option<Arc<JsonRules>>, MaskError> {
+    let mut paths = Paths::default();
+    add(&mut paths, &rule.paths, rule, number)?;
+    let rules = Arc::clone(rules);
+    Ok((!paths.is_empty()).then(|| Arc::new(JsonRules { paths, rules })))
+}
+
 fn reads_bodies(rule: &MaskRule) -> bool {
     !rule.json.is_empty() || !rule.form.is_empty() || rule.detectors.is_some()
 }
@@ -284,6 +309,9 @@ fn check(rule: &MaskRule, before: &[MaskRule]) -> Result<(), MaskError> {
         && no_detectors
     {
         return Err(MaskError::Empty { rule: name() });
+    }
+    if rule.columns.is_empty() && !rule.paths.is_empty() {
+        return Err(MaskError::Paths { rule: name() });
     }
     if rule.name.is_empty() {
         return Err(MaskError::Replace { rule: name(), why: "the name is empty".to_owned() });

@@ -27,6 +27,10 @@ pub struct MaskRule {
     /// Columns of a database (`public.users.email`, `*.*.ssn`) whose values are masked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
+    /// JSON paths inside those columns: of a `json` or `jsonb` column that is shown as it is
+    /// stored, only what they lead to is masked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
     /// Detectors or groups of them that look for values which nobody tagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detectors: Option<DetectorChoice>,

@@ -63,6 +63,8 @@ pub enum PostgresTls {
     /// By TLS, with a certificate that the daemon's roots vouch for and that has the name.
     #[default]
     VerifyFull,
+    /// The same, begun at once and not asked for first (PostgreSQL 17's `sslnegotiation=direct`).
+    Direct,
     /// In clear.
     Disable,
 }
@@ -118,7 +120,11 @@ pub(super) fn read(mut entry: Fields<'_>, target: &str, problems: &mut Problems)
     let databases = entry.text_map("databases", problems);
     let tls = entry.word(
         "tls",
-        &[("verify-full", PostgresTls::VerifyFull), ("disable", PostgresTls::Disable)],
+        &[
+            ("verify-full", PostgresTls::VerifyFull),
+            ("direct", PostgresTls::Direct),
+            ("disable", PostgresTls::Disable),
+        ],
         problems,
     );
     let untraceable = entry.word(

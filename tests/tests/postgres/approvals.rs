@@ -3,7 +3,9 @@
 use crate::gate::{Gate, both, said};
 use enforcer_tests::postgres::{CERTIFICATE, CLEAR, DATABASE, MD5, OWNS, SCRAM, bin};
 use enforcer_tests::wait::eventually;
-use std::process::{Child, Stdio};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const TABLE: &str = "CREATE TABLE accounts (id int PRIMARY KEY, balance int);
@@ -73,7 +75,7 @@ fn a_denied_statement_never_runs_and_the_session_goes_on() {
 fn a_cancelled_hold_never_runs() {
     let gate = ready();
     let script = gate.world.path("cancel.py");
-    std::fs::write(
+    fs::write(
         &script,
         "import threading, psycopg\n\
          conn = psycopg.connect(autocommit=True)\n\
@@ -102,7 +104,7 @@ fn a_cancelled_hold_never_runs() {
 fn an_approval_is_for_its_parameters() {
     let gate = ready();
     let script = gate.world.path("parameters.py");
-    std::fs::write(
+    fs::write(
         &script,
         "import psycopg\n\
          conn = psycopg.connect(autocommit=True)\n\
@@ -131,7 +133,7 @@ fn an_approval_is_for_its_parameters() {
 fn nothing_behind_a_refusal_in_a_pipeline_runs() {
     let gate = ready();
     let script = gate.world.path("pipeline.py");
-    std::fs::write(
+    fs::write(
         &script,
         "import psycopg\n\
          conn = psycopg.connect(autocommit=True)\n\
@@ -193,4 +195,45 @@ fn replication_is_refused() {
     psql.args(["-X", "-A", "-t", "-c", "IDENTIFY_SYSTEM"]).arg("replication=database");
     let out = psql.output().expect("starts");
     assert!(!out.status.success() && both(&out).contains("enforcer"), "{}", both(&out));
+}
+
+/// Where it names them PostgreSQL's own programs work as they do without the gate: a backup is
+/// taken and can be verified, and large objects come back as they were.
+#[test]
+fn a_backup_and_large_objects_come_through_where_they_are_named() {
+    let gate = Gate::start_with("allow = [\"replication\", \"function-call\"]");
+    // The agent is not root.
+    let own = gate.world.path("own");
+    fs::create_dir(&own).expect("made");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).expect("set");
+    let dir = own.join("backup");
+    let mut backup = gate.agent("free", "db.test", bin().join("pg_basebackup"));
+    backup.env("PGUSER", "scram").args(["-X", "stream", "-c", "fast", "--no-sync", "-D"]).arg(&dir);
+    let out = backup.output().expect("starts");
+    assert!(out.status.success(), "{}", both(&out));
+    let verified = Command::new(bin().join("pg_verifybackup")).arg(&dir).output().expect("starts");
+    assert!(verified.status.success(), "{}", both(&verified));
+    // Another agent has no rule for it.
+    let mut refused = gate.agent("reader", "db.test", bin().join("pg_basebackup"));
+    refused.env("PGUSER", "scram").args(["-D", "/nowhere"]);
+    let out = refused.output().expect("starts");
+    assert!(!out.status.success() && both(&out).contains("enforcer"), "{}", both(&out));
+
+    let (from, to) = (own.join("object"), own.join("object.again"));
+    let bytes: Vec<u8> = (0..70_000_u32).map(|n| (n % 253) as u8).collect();
+    fs::write(&from, &bytes).expect("written");
+    let script = own.join("objects.sql");
+    let lines =
+        format!("\\lo_import '{}'\n\\lo_export :LASTOID '{}'\n", from.display(), to.display());
+    fs::write(&script, lines).expect("written");
+    let psql = |agent: &str| {
+        let mut psql = gate.agent(agent, "db.test", bin().join("psql"));
+        psql.args(["-X", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&script);
+        psql.output().expect("starts")
+    };
+    let out = psql("reader");
+    assert!(!out.status.success() && both(&out).contains("refused by enforcer"), "{}", both(&out));
+    let out = psql("free");
+    assert_eq!(fs::read(&to).ok(), Some(bytes), "{}", both(&out));
+    gate.verify();
 }

@@ -1,4 +1,4 @@
-//! `enforcer transcripts`: list, show, grep, export, verify, stats.
+//! `enforcer transcripts`: list, show, grep, replay, export, verify, stats.
 //!
 //! Opens a store to read only: beside the running daemon, or a copied directory.
 //! What is shown was said by governed programs and their peers, so all text goes
@@ -16,6 +16,7 @@ mod grep;
 pub mod har;
 pub mod json;
 mod list;
+mod replay;
 pub mod show;
 mod sql;
 mod stats;
@@ -57,6 +58,8 @@ enum Command {
     Show(show::Args),
     /// Search facts, headers and bodies
     Grep(grep::Args),
+    /// Play a flow in the terminal, in the time that it took
+    Replay(replay::Args),
     /// Write transcripts for other tools
     Export(export::Args),
     /// Recompute every hash, and name what does not fit
@@ -138,6 +141,7 @@ fn execute(dir: &Path, command: &Command, out: Out<'_>, err: Out<'_>) -> anyhow:
         Command::List(args) => list::run(&all, args, out),
         Command::Show(args) => show::run(&all, args, out),
         Command::Grep(args) => grep::run(&all, args, out),
+        Command::Replay(args) => replay::run(&all, args, out),
         Command::Export(args) => export::run(&all, args, out),
         Command::Stats(args) => stats::run(&all, args, out),
         Command::Verify(args) => verify::run(dir, args, out),

@@ -82,7 +82,7 @@ pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Resul
 
 impl Found {
     /// The flow's own events, and those of the operation that was named.
-    fn wants(&self, event: &v1::Event) -> bool {
+    pub(super) fn wants(&self, event: &v1::Event) -> bool {
         let Some(operation) = self.operation else {
             return true;
         };

@@ -16,29 +16,51 @@ const WIDEST: usize = 60;
 
 /// An answer in lines. `rows` of each result are shown; a last message that is cut is left out.
 pub(super) fn answer(data: &[u8], rows: usize) -> String {
-    let mut shown =
-        Shown { out: String::new(), fields: None, rows: Vec::new(), count: 0, most: rows };
-    let mut rest = BytesMut::from(data);
-    while let Ok(Some(message)) = codec::take(&mut rest, MAX_MESSAGE) {
-        // Writing to a String cannot fail.
-        let _ = shown.message(&message);
-    }
-    let _ = shown.table();
-    if !rest.is_empty() {
-        let _ = writeln!(shown.out, "({} bytes of a message that is not whole)", rest.len());
-    }
-    shown.out
+    let mut screen = Screen::new(rows);
+    let mut shown = screen.push(data);
+    shown.push_str(&screen.finish());
+    shown
 }
 
-struct Shown {
+/// An answer that is printed while it comes.
+pub(super) struct Screen {
     out: String,
+    /// The beginning of a message that is not whole yet.
+    rest: BytesMut,
     fields: Option<Vec<Field>>,
     rows: Vec<Vec<Option<Bytes>>>,
     count: usize,
     most: usize,
 }
 
-impl Shown {
+impl Screen {
+    /// An empty one; `rows` of each result are shown.
+    pub(super) fn new(rows: usize) -> Self {
+        let (out, rest) = (String::new(), BytesMut::new());
+        Self { out, rest, fields: None, rows: Vec::new(), count: 0, most: rows }
+    }
+
+    /// The next bytes of the answer; what they bring to the screen. Rows stand there when the
+    /// last of them is known, as the columns are as wide as the widest.
+    pub(super) fn push(&mut self, data: &[u8]) -> String {
+        self.rest.extend_from_slice(data);
+        while let Ok(Some(message)) = codec::take(&mut self.rest, MAX_MESSAGE) {
+            // Writing to a String cannot fail.
+            let _ = self.message(&message);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// The answer ends; what is left of it.
+    pub(super) fn finish(&mut self) -> String {
+        let _ = self.table();
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() {
+            let _ = writeln!(self.out, "({} bytes of a message that is not whole)", rest.len());
+        }
+        std::mem::take(&mut self.out)
+    }
+
     fn message(&mut self, message: &Message) -> std::fmt::Result {
         match message.tag {
             row_description::TAG => {
@@ -182,5 +204,10 @@ mod tests {
         let cut = answer(&wire[..wire.len() - 1], 10);
         assert!(cut.ends_with("of a message that is not whole)\n"), "{cut}");
         assert_eq!(answer(b"", 10), "");
+        for at in 0..wire.len() {
+            let mut screen = Screen::new(10);
+            let parts = screen.push(&wire[..at]) + &screen.push(&wire[at..]) + &screen.finish();
+            assert_eq!(parts, want, "cut at {at}");
+        }
     }
 }

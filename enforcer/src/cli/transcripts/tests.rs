@@ -1,8 +1,9 @@
 //! The commands over a store that was written for the purpose.
 
-use super::{Args, StoreArgs, har, json, show, text};
+use super::{Args, Command, StoreArgs, har, json, replay, show, text};
 use crate::config::Transcript;
 use crate::operation::{Operation, OperationId, Protocol};
+use crate::record::read::Transcripts;
 use crate::record::view::Assembler;
 use crate::record::{Durability, FlowId, Recorder, convert, store_dir};
 use bytes::Bytes;
@@ -87,8 +88,8 @@ async fn sample(dir: &Path) -> (PathBuf, FlowId) {
     (store_dir(&cfg, dir), log.id())
 }
 
-/// Parses as the program does and gives what it writes.
-fn outputs(store: &Path, line: &[&str]) -> (ExitCode, String, String) {
+/// Parses as the program does.
+fn parsed(store: &Path, line: &[&str]) -> Args {
     #[derive(clap::Parser)]
     struct Cli {
         #[command(flatten)]
@@ -96,11 +97,20 @@ fn outputs(store: &Path, line: &[&str]) -> (ExitCode, String, String) {
     }
     let all = ["transcripts", "--store", store.to_str().unwrap()];
     let line = all.iter().chain(line);
-    let args = <Cli as clap::Parser>::try_parse_from(line).unwrap().args;
+    <Cli as clap::Parser>::try_parse_from(line).unwrap().args
+}
+
+/// Runs a command; what it writes.
+fn execute(store: &Path, line: &[&str]) -> anyhow::Result<(ExitCode, String, String)> {
+    let args = parsed(store, line);
     let dir = args.store.dir().unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = super::execute(&dir, &args.command, &mut out, &mut err).unwrap();
-    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    let code = super::execute(&dir, &args.command, &mut out, &mut err)?;
+    Ok((code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap()))
+}
+
+fn outputs(store: &Path, line: &[&str]) -> (ExitCode, String, String) {
+    execute(store, line).unwrap()
 }
 
 /// What it says of a store that is not damaged.
@@ -115,7 +125,7 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let (store, flow) = sample(dir.path()).await;
     let id = flow.to_string();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 20] = [
         (&["list"], "builder"),
         (&["list", "--json", "--agent", "builder", "--since", "1h"], "\"operations\":1"),
         (&["list", "--target", "api", "--outcome", "complete"], "complete"),
@@ -129,6 +139,10 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
         (&["grep", "--json", "-i", "OWNED"], "response header"),
         (&["export", "--format", "jsonl"], "\"kind\":\"flow_end\""),
         (&["export", "--format", "har", "--flow", &id], "\"startedDateTime\""),
+        (&["replay", "--no-wait", &id], "[1] > http.post https://api.test/v1/x\n"),
+        (&["replay", &id], "[1] < x-title: \\u{1b}]0;owned\\u{7}\\u{9b}2J\\u{202e}\n"),
+        (&["replay", "--no-wait", &id], "[1] - allow (policy), by alice\n"),
+        (&["replay", "--no-wait", "--json", &id], "\"kind\":\"flow_end\""),
         (&["verify"], "good: 1 flows"),
         (&["verify", "--json"], "\"good\":true"),
         (&["stats"], "1 allowed, 0 denied"),
@@ -139,13 +153,126 @@ async fn every_command_says_what_is_there_and_nothing_drives_the_terminal() {
         assert!(out.contains(expected), "{line:?}: {out}");
         let bad = out.chars().find(|c| text::hostile(*c) && *c != '\n');
         assert_eq!(bad, None, "{line:?}");
-        if line.contains(&"--json") && line[0] != "grep" {
+        if line.contains(&"--json") && !["grep", "replay"].contains(&line[0]) {
             serde_json::from_str::<Value>(&out).unwrap();
         }
     }
     assert_eq!(output(&store, &["grep", "not there"]).0, ExitCode::FAILURE);
     let empty = output(&store, &["list", "--json", "--agent", "other"]).1;
     assert_eq!(serde_json::from_str::<Value>(&empty).unwrap(), serde_json::json!([]));
+}
+
+/// A statement with rows, an error and a cut line, as a database session has them.
+fn database_events() -> Vec<(Option<OperationId>, Kind)> {
+    use crate::protocol::postgres::codec::error_response::{self, Report};
+    use crate::protocol::postgres::codec::{backend, data_row, row_description};
+    let resource = "postgres://db.test:5432/shop".to_owned();
+    let asked = |statement: &str| {
+        let resource = resource.clone();
+        let mut op =
+            Operation::new("db", "db.test", 5432, Protocol::Postgres, "sql.select", resource);
+        op.fact("sql.database", "shop");
+        op.fact("sql.statement", statement);
+        op.fact("sql.in_transaction", true);
+        op.fact("sql.parameter.1", "42\u{1b}c");
+        (op.id, Kind::OperationAsked(v1::OperationAsked::from(&op)))
+    };
+    let mut rows = bytes::BytesMut::new();
+    let field = row_description::Field {
+        name: "mail".to_owned(),
+        table: 0,
+        column: 0,
+        kind: 25,
+        size: -1,
+        modifier: -1,
+        format: 0,
+    };
+    row_description::write(&mut rows, &[field]);
+    data_row::write(&mut rows, &[Some(&b"\x1b]0;owned\x07"[..])]);
+    backend::put_complete(&mut rows, "SELECT 1");
+    let rows = rows.freeze();
+    let mut refusal = bytes::BytesMut::new();
+    let report = Report::new("ERROR", "42501", "refused by enforcer: no rule");
+    report.put(&mut refusal, error_response::ERROR);
+    let (first, one) = asked("SELECT mail\nFROM people\rWHERE id = $1");
+    let (second, two) = asked("DROP TABLE people");
+    let piece =
+        |data: Bytes, last| Kind::ResponseBody(v1::Body { data, last, ..v1::Body::default() });
+    let end = |outcome: &str| {
+        Kind::OperationEnd(v1::OperationEnd {
+            outcome: outcome.into(),
+            masked: vec![v1::MaskCount { rule: "people".into(), count: 1 }],
+            ..v1::OperationEnd::default()
+        })
+    };
+    let verdict = |verdict: v1::Verdict| {
+        let verdict = verdict.into();
+        Kind::Decision(v1::Decision { verdict, reason: "policy".into(), ..v1::Decision::default() })
+    };
+    vec![
+        (Some(first), one),
+        (Some(first), verdict(v1::Verdict::Allow)),
+        (Some(first), piece(rows.slice(..20), false)),
+        (Some(first), piece(rows.slice(20..), true)),
+        (Some(first), end("complete")),
+        (Some(second), two),
+        (Some(second), verdict(v1::Verdict::Deny)),
+        (Some(second), piece(refusal.freeze(), true)),
+        (Some(second), end("refused")),
+    ]
+}
+
+#[tokio::test]
+async fn a_database_session_is_replayed_as_psql_shows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let cfg = Transcript::default();
+    let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    let log = recorder.open_flow(v1::FlowStart::default()).await.unwrap();
+    for event in database_events() {
+        log.append_all(vec![event], Durability::Logged).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    log.end(v1::FlowEnd { outcome: "complete".into(), ..v1::FlowEnd::default() }).await.unwrap();
+    let id = log.id().to_string();
+    recorder.shutdown().await;
+    let store = store_dir(&cfg, dir.path());
+    let (_, shown) = output(&store, &["replay", "--speed", "1000", &id]);
+    let want = "shop=*> SELECT mail\nshop-*> FROM people\\rWHERE id = $1\n\
+                -- $1 = 42\\u{1b}c\n mail\n---------------------\n \
+                \\u{1b}]0;owned\\u{7}\n(1 row)\nSELECT 1\n-- masked 1 x people\n\
+                shop=*> DROP TABLE people\n-- $1 = 42\\u{1b}c\n-- deny (policy)\n\
+                ERROR:  42501: refused by enforcer: no rule\n-- masked 1 x people\n";
+    let body: String = shown
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .fold(String::new(), |all, line| all + line + "\n");
+    assert_eq!(body, want, "{shown}");
+    // The pauses are those between the events.
+    let all = Transcripts::open(&store).unwrap();
+    let mut moments = Vec::new();
+    all.events(log.id(), |event| {
+        moments.push(event.unix_ns);
+        Ok(true)
+    })
+    .unwrap();
+    let real = u128::try_from(moments.last().unwrap() - moments[0]).unwrap();
+    for (more, least, most) in [
+        (&[][..], real - 1_000, real + 1_000),
+        (&["--speed", "2"], real / 2 - 1_000, real / 2 + 1_000),
+        (&["--max-pause", "0.001"], 9_000_000, 10_000_000),
+        (&["--no-wait"], 0, 0),
+    ] {
+        let args = parsed(&store, &[&["replay"], more, &[&id]].concat());
+        let Command::Replay(args) = &*args.command else { unreachable!() };
+        let mut waited = std::time::Duration::ZERO;
+        let mut out = Vec::new();
+        let mut wait = |pause| waited += pause;
+        replay::play(&all, args, &mut out, &mut wait).unwrap();
+        let waited = waited.as_nanos();
+        assert!((least..=most).contains(&waited), "{more:?}: {waited} of {real}");
+        assert!(String::from_utf8(out).unwrap().contains("(1 row)"));
+    }
+    assert!(execute(&store, &["replay", "no-such-flow"]).is_err());
 }
 
 #[tokio::test]
@@ -370,7 +497,8 @@ proptest! {
         let flow = FlowId::new();
         let mut seen = Assembler::default();
         let mut all = Vec::new();
-        for (n, (op, kind)) in events().into_iter().enumerate() {
+        let mut scene = replay::Scene::new(false);
+        for (n, (op, kind)) in events().into_iter().chain(database_events()).enumerate() {
             let event = v1::Event {
                 seq: n as u64,
                 operation: op.map(|id| id.0.as_bytes().to_vec()).unwrap_or_default(),
@@ -383,9 +511,12 @@ proptest! {
             bytes.truncate(bytes.len() - cut % 3);
             if let Ok(event) = v1::Event::decode(bytes.as_slice()) {
                 text::json(&json::event(flow, &event));
+                let played = scene.event(event.clone());
+                assert!(!played.chars().any(|c| text::hostile(c) && !matches!(c, '\n' | '\t')));
                 all.extend(seen.add(event));
             }
         }
+        scene.rest();
         all.extend(seen.rest());
         show::flow(flow, &seen, true);
         for exchange in &all {

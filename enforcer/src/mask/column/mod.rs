@@ -20,6 +20,7 @@ pub use pattern::ColumnPattern;
 pub use types::{element_of, is_text, printed};
 pub use value::{detect_value, mask_value};
 
+use super::json::JsonRules;
 use super::replace::Replacement;
 use super::text::{TextMasker, TextRules};
 use super::{Report, Unmaskable};
@@ -41,6 +42,8 @@ pub struct ColumnRules {
 pub struct Rule {
     name: Arc<str>,
     replacement: Replacement,
+    /// What of a JSON value is masked; `None`: all of it.
+    inside: Option<Arc<JsonRules>>,
 }
 
 impl std::fmt::Debug for ColumnRules {
@@ -64,7 +67,12 @@ impl Rule {
     /// The same rule for what was made of a column (a part of it, a sum): nothing of such a
     /// value is kept, since many different parts of one value would add up to it.
     pub fn derived(&self) -> Self {
-        Self { name: Arc::clone(&self.name), replacement: Replacement::Redact }
+        Self { name: Arc::clone(&self.name), replacement: Replacement::Redact, inside: None }
+    }
+
+    /// Whether it masks only a part of a JSON value, so that detectors look at the rest.
+    pub fn is_partial(&self) -> bool {
+        self.inside.is_some()
     }
 
     /// Counts one masked value.
@@ -77,14 +85,17 @@ impl ColumnRules {
     pub(super) fn new(
         patterns: Vec<(ColumnPattern, usize)>,
         rules: &[(String, Replacement)],
+        inside: Vec<Option<Arc<JsonRules>>>,
         detectors: Option<Arc<TextRules>>,
         pass_other: bool,
     ) -> Self {
         let rules = rules
             .iter()
-            .map(|(name, replacement)| Rule {
+            .zip(inside)
+            .map(|((name, replacement), inside)| Rule {
                 name: name.as_str().into(),
                 replacement: replacement.clone(),
+                inside,
             })
             .collect();
         Self { patterns, rules, detectors, pass_other }

@@ -66,6 +66,44 @@ fn rules_are_found_by_name() {
 }
 
 #[test]
+fn paths_mask_a_part_of_json_and_nothing_else_of_it() {
+    let plan = plan(
+        "[[mask]]\nname = 'r'\ncolumns = ['public.users.doc']\npaths = ['$.mail', '$.cards[*].n']\n\
+         replace = { keep_last = 2 }",
+    );
+    let rule = plan.columns().rule("public", "users", "doc").unwrap();
+    assert!(rule.is_partial() && !rule.derived().is_partial());
+    let text = |rule: &Rule, oid, format, value: &[u8]| {
+        let masked = mask_value(rule, oid, format, Some(value)).unwrap();
+        String::from_utf8(masked.unwrap().into_owned()).unwrap()
+    };
+    let doc = r#"{"mail": "ada@x.test", "n": 1, "cards": [{"n": "4111"}, {"n": null}]}"#;
+    let want = r#"{"mail": "***st", "n": 1, "cards": [{"n": "***11"}, {"n": null}]}"#;
+    for oid in [JSON, JSONB] {
+        assert_eq!(text(rule, oid, 0, doc.as_bytes()), want);
+    }
+    assert_eq!(text(rule, JSON, 1, doc.as_bytes()), want);
+    let binary = [b"\x01", doc.as_bytes()].concat();
+    assert_eq!(text(rule, JSONB, 1, &binary), format!("\u{1}{want}"));
+    // A path that leads nowhere leaves all; what is no JSON, or another type, goes whole.
+    assert_eq!(text(rule, JSON, 0, b"[1, 2]"), "[1, 2]");
+    assert_eq!(text(rule, JSON, 0, b"{\"mail\": \"ada@"), "{}");
+    assert_eq!(text(rule, JSONB, 1, b"\x02{\"n\": 1}"), "\u{1}null");
+    assert_eq!(text(rule, TEXT, 0, doc.as_bytes()), "***]}", "as a text it is masked whole");
+    assert_eq!(text(&rule.derived(), JSON, 0, doc.as_bytes()), "{}");
+    assert_eq!(mask_value(rule, JSON, 0, None), Ok(None));
+    let rules = |text: &str| {
+        let table: toml::Table = toml::from_str(text).unwrap();
+        let rules: Vec<MaskRule> = table["mask"].clone().try_into().unwrap();
+        MaskPlan::compile(&rules).map(|_| ()).unwrap_err().to_string()
+    };
+    let lonely = rules("[[mask]]\nname = 'r'\npaths = ['$.a']\ndetectors = 'secrets'");
+    assert!(lonely.contains("no `columns`"), "{lonely}");
+    let bad = rules("[[mask]]\nname = 'r'\ncolumns = ['a.b.c']\npaths = ['a']");
+    assert!(bad.contains("starts with `$`"), "{bad}");
+}
+
+#[test]
 fn what_was_made_of_a_column_is_redacted() {
     let plan = plan(
         "[[mask]]\nname = 'a'\ncolumns = ['public.users.email']\nreplace = 'hash'\n\

@@ -5,9 +5,11 @@ use super::types::{Class, class_of, printed};
 use super::{ColumnRules, Rule};
 use crate::mask::content::{Kind, Look, sniff};
 use crate::mask::escape::Escaping;
+use crate::mask::json::{JsonMasker, JsonRules};
 use crate::mask::replace::{Replacement, TOKEN, json_escape};
 use crate::mask::{Report, Unmaskable};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The version byte before a binary jsonb (`jsonb_send`).
 const JSONB: u8 = 1;
@@ -16,7 +18,8 @@ const JSONB: u8 = 1;
 /// 1 binary), never the original. NULL (`None`) stays NULL.
 ///
 /// Text keeps what the rule keeps. JSON: a string stays a string, a number becomes `null` or
-/// a string, an object `{}`, an array `[]`. XML becomes `<masked/>` (or has the hash in it),
+/// a string, an object `{}`, an array `[]`; of a rule with paths only what they lead to, and all
+/// of what cannot be read as JSON. XML becomes `<masked/>` (or has the hash in it),
 /// bytea the bytes `***` (or of the hash), an array `{}`. Everything else becomes NULL.
 ///
 /// # Errors
@@ -38,12 +41,12 @@ pub fn mask_value<'v>(
     Ok(match class_of(type_oid) {
         Class::Text => Some(Cow::Owned(replacement.apply(value))),
         Class::Char => Some(Cow::Borrowed(b"*")),
-        Class::Json => Some(Cow::Owned(json(replacement, value))),
-        Class::Jsonb if format == 0 => Some(Cow::Owned(json(replacement, value))),
+        Class::Json => Some(Cow::Owned(json(rule, value))),
+        Class::Jsonb if format == 0 => Some(Cow::Owned(json(rule, value))),
         Class::Jsonb => {
             let text = value.strip_prefix(&[JSONB]).unwrap_or_default();
             let mut out = vec![JSONB];
-            out.extend_from_slice(&json(replacement, text));
+            out.extend_from_slice(&json(rule, text));
             Some(Cow::Owned(out))
         }
         Class::Xml => Some(Cow::Owned(xml(replacement, value))),
@@ -140,8 +143,30 @@ fn check(format: i16) -> Result<(), Unmaskable> {
     if matches!(format, 0 | 1) { Ok(()) } else { Err(Unmaskable::Format(format)) }
 }
 
-/// What stands for a JSON text.
-fn json(replacement: &Replacement, value: &[u8]) -> Vec<u8> {
+/// What stands for a JSON text: where the rule has paths, the text without what they lead to.
+fn json(rule: &Rule, value: &[u8]) -> Vec<u8> {
+    let inside = rule.inside.as_ref();
+    match inside.and_then(|inside| without(inside, value)) {
+        Some(masked) => masked,
+        None => whole(&rule.replacement, value),
+    }
+}
+
+/// A JSON text in which what the paths lead to is masked; `None` when it is no such text.
+fn without(inside: &Arc<JsonRules>, value: &[u8]) -> Option<Vec<u8>> {
+    if value.trim_ascii().is_empty() {
+        return None;
+    }
+    let mut masker = JsonMasker::new(Arc::clone(inside));
+    let mut out = Vec::with_capacity(value.len());
+    let (mut report, mut taken) = (Report::default(), 0);
+    masker.push(value, &mut out, &mut report, &mut taken).ok()?;
+    masker.finish(&mut out, &mut report).ok()?;
+    (taken == value.len()).then_some(out)
+}
+
+/// What stands for a whole JSON text.
+fn whole(replacement: &Replacement, value: &[u8]) -> Vec<u8> {
     let value = value.trim_ascii();
     let text = match value.first() {
         Some(b'{') => return b"{}".to_vec(),

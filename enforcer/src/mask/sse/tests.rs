@@ -12,6 +12,7 @@ fn plan(json: &[&str], detectors: &[&str]) -> MaskPlan {
         headers: Vec::new(),
         form: Vec::new(),
         columns: Vec::new(),
+        paths: Vec::new(),
         detectors: Some(DetectorChoice::Many(
             detectors.iter().map(|name| (*name).to_owned()).collect(),
         )),

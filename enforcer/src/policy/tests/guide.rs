@@ -6,19 +6,18 @@ const GUIDE: &str = include_str!("../../../../docs/policy.md");
 
 const POSTGRES: &str = include_str!("../../../../docs/postgres.md");
 
-/// The fenced blocks that begin with the name of a file.
+/// The fenced blocks that begin with the name of a file; those of one file are parts of it.
 fn examples(guide: &str) -> Files {
-    guide
-        .split("\n```")
-        .skip(1)
-        .step_by(2)
-        .map(|block| {
-            let (_, text) = block.split_once('\n').unwrap();
-            let first = text.lines().next().unwrap();
-            let file = first.trim_start_matches(['#', '/', ' ']);
-            (file.to_owned(), text.to_owned())
-        })
-        .collect()
+    let mut files = Files::new();
+    for block in guide.split("\n```").skip(1).step_by(2) {
+        let (_, text) = block.split_once('\n').unwrap();
+        let first = text.lines().next().unwrap();
+        let file = first.trim_start_matches(['#', '/', ' ']);
+        let whole = files.entry(file.to_owned()).or_default();
+        whole.push_str(text);
+        whole.push('\n');
+    }
+    files
 }
 
 #[test]
@@ -56,7 +55,7 @@ fn the_examples_of_postgres_hold() {
         assert!(outcome.passed, "{}: {:#?}", case.name, outcome.judgement);
     }
     let db = bundle.target("orders-db").unwrap();
-    assert_eq!(bundle.mask_names(db), ["people", "accounts", "secrets"]);
+    assert_eq!(bundle.mask_names(db), ["people", "accounts", "secrets", "profiles"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::operation::{self, Bound};
 use super::prepared::{Cursor, Prepared};
 use super::reading::{Catalog, Effect, Judged, Lineage, Statement};
+use super::relay::Takes;
 use super::talk::Talk;
 use super::veil::{Veil, Withheld};
 use crate::decide::Denial;
@@ -16,6 +17,8 @@ pub(super) struct Case {
     /// It is refused for this, without being judged.
     pub(super) flaw: Option<Denial>,
     pub(super) lineage: Lineage,
+    /// The data that the agent sends for it.
+    pub(super) takes: Takes,
     pub(super) after: After,
     /// It names what the catalog does not have.
     pub(super) unknown: bool,
@@ -72,6 +75,7 @@ impl Case {
             asked,
             flaw,
             lineage,
+            takes: shows.takes(talk.catalog.as_deref(), talk.search_path()),
             after: After { settled, alters, defines },
             unknown,
             rows,
@@ -177,7 +181,7 @@ fn runs<'t>(
 
 /// A statement that a mask may concern and that cannot be followed, or that would take values
 /// past the mask, is refused before anyone is asked.
-fn unmaskable(talk: &Talk, lineage: &Lineage) -> Option<Denial> {
+pub(super) fn unmaskable(talk: &Talk, lineage: &Lineage) -> Option<Denial> {
     let bundle = talk.about.flow.inputs.decider.bundle();
     let target = talk.about.place.target(&bundle)?;
     let untraceable = target.postgres.as_ref()?.untraceable;

@@ -6,7 +6,7 @@
 //! on its own backend, and is that session's alone.
 
 use super::codec::backend::Transaction;
-use super::question::{self, QuestionError, Rows};
+use super::question::{self, How, QuestionError, Rows};
 use super::reading::Catalog;
 use super::talk::{About, NotKnown, Talk};
 use super::upstream::{Reach, Ready};
@@ -206,7 +206,7 @@ async fn open(inputs: &Inputs, reach: &Reach) -> Result<Ready, String> {
 
 async fn ask(own: &mut Ready, query: &str) -> Result<Rows, String> {
     let limit = Duration::from_secs(30);
-    match tokio::time::timeout(limit, question::ask(&mut own.wire, query, true)).await {
+    match tokio::time::timeout(limit, question::ask(&mut own.wire, query, How::Series)).await {
         Ok(Ok(answer)) => Ok(answer.rows),
         Ok(Err(QuestionError::Refused(report))) => {
             Err(format!("the catalog cannot be read: SQLSTATE {}", report.code()))

@@ -7,15 +7,18 @@
 use super::cancel::Registered;
 use super::codec::startup::Startup;
 use super::codec::{backend, error_response};
+use super::encoding::{encoding_refused, is_utf8, unreadable};
 use super::io::{Wire, WireError};
+use super::replication::Replication;
 use super::serve::tell_fatal;
 use super::talk::{About, Talk};
 use super::upstream::{ConnectError, Peer, Reach, Ready};
+use super::veil::Withheld;
 use super::{refuse, talk};
 use crate::decide::{Denial, Permit};
 use crate::flow::{Asked, Flow, Ledger, Outcome, Place};
-use crate::operation::{Operation, Protocol};
-use crate::policy::{Postgres, sql};
+use crate::operation::{Fact, Operation, Protocol};
+use crate::policy::{Bundle, Postgres, Target, sql};
 use crate::session::Exchange;
 use enforcer_proto::v1::{self, event::Kind};
 use std::sync::Arc;
@@ -25,6 +28,10 @@ use tokio::sync::oneshot;
 pub(super) const BAD_START: &str = "08P01";
 /// `connection_failure`.
 const NO_UPSTREAM: &str = "08006";
+/// What a connection replicates.
+const REPLICATES: &str = "sql.replicates";
+/// The database of who replicates them all.
+const EVERY_DATABASE: &str = "replication";
 /// What a setting of the start-up is called among the facts; its name follows.
 const SETTING: &str = "sql.setting.";
 
@@ -57,11 +64,28 @@ impl Connect {
         self.startup.get("user").unwrap_or_default()
     }
 
-    /// The database that it asks for; PostgreSQL's default is the user's name.
+    /// The database that it asks for; PostgreSQL's default is the user's name. Replication of the
+    /// whole cluster is of none, and `pg_hba.conf` calls that so.
     fn database(&self) -> &str {
+        if self.replicates() == Some(Replication::Physical) {
+            return EVERY_DATABASE;
+        }
         match self.startup.get("database") {
             None | Some("") => self.user(),
             Some(database) => database,
+        }
+    }
+
+    /// What it replicates, if that is what the connection is for.
+    fn replicates(&self) -> Option<Replication> {
+        Replication::asked(self.startup.get("replication")).ok().flatten()
+    }
+
+    /// The database as the upstream calls it.
+    fn upstream_database<'a>(&'a self, postgres: &'a Postgres) -> Option<&'a str> {
+        match self.replicates() {
+            Some(Replication::Physical) => Some(EVERY_DATABASE),
+            _ => postgres.database_of(self.database()),
         }
     }
 
@@ -72,30 +96,35 @@ impl Connect {
     }
 
     /// What is wrong with the start-up under what policy says of the target.
-    fn flaw(&self, postgres: Option<&Postgres>) -> Option<Denial> {
+    fn flaw(&self, bundle: &Bundle, target: Option<&Target>) -> Option<Denial> {
         let database = self.database();
         if self.user().is_empty() {
             return Some(Denial::new("bad-start-up", "the start-up names no user"));
         }
-        let asked = self.startup.get("replication").unwrap_or("off");
-        if !["off", "false", "no", "0"].contains(&asked.to_ascii_lowercase().as_str()) {
+        let Ok(replicates) = Replication::asked(self.startup.get("replication")) else {
             return Some(Denial::new(
-                "replication-refused",
-                "the replication protocol is not taken",
+                "bad-start-up",
+                "the start-up's `replication` is none of on, off and database",
             ));
-        }
+        };
         if let Some(encoding) = self.startup.get("client_encoding")
             && !is_utf8(encoding)
         {
             return Some(encoding_refused(encoding));
         }
         // Without a target there is nothing to say; policy says that it knows none.
-        let postgres = postgres?;
+        let target = target?;
+        let postgres = target.postgres.as_ref()?;
+        if replicates.is_some()
+            && let Some(flaw) = unreplicable(bundle, target, postgres)
+        {
+            return Some(flaw);
+        }
         if postgres.role_of(self.user()).is_none() {
             let why = format!("policy maps user {:?} to no role of this target", self.user());
             return Some(Denial::new("unknown-user", why));
         }
-        if postgres.database_of(database).is_none() {
+        if self.upstream_database(postgres).is_none() {
             let why = format!("policy knows no database {database:?} of this target");
             return Some(Denial::new("unknown-database", why));
         }
@@ -142,9 +171,9 @@ impl Exchange for Connect {
         let bundle = flow.inputs.decider.bundle();
         let target = self.place.target(&bundle);
         let postgres = target.and_then(|target| target.postgres.as_ref());
-        let flaw = self.flaw(postgres);
+        let flaw = self.flaw(&bundle, target);
         let role = postgres.and_then(|postgres| postgres.role_of(self.user()));
-        let database = postgres.and_then(|postgres| postgres.database_of(self.database()));
+        let database = postgres.and_then(|postgres| self.upstream_database(postgres));
         let database = database.unwrap_or_else(|| self.database());
         let Place { name, port, .. } = &self.place;
         let mut operation = Operation::new(
@@ -158,6 +187,10 @@ impl Exchange for Connect {
         operation.fact(sql::USER, self.user());
         operation.fact(sql::DATABASE, database);
         operation.fact(sql::ROLE, role.map_or("", |role| role.name.as_str()));
+        if let Some(replicates) = self.replicates() {
+            operation.fact(REPLICATES, replicates.parameter());
+            operation.fact(sql::ACTIONS, Fact::List(vec!["sql.replication".to_owned()]));
+        }
         for (name, value) in self.settings() {
             operation.fact(&format!("{SETTING}{name}"), value.as_str());
         }
@@ -192,6 +225,10 @@ impl Exchange for Connect {
         };
         let mut settings: Vec<_> = self.settings().cloned().collect();
         settings.push(("client_encoding".to_owned(), "UTF8".to_owned()));
+        let replicates = self.replicates();
+        if let Some(replicates) = replicates {
+            settings.push(("replication".to_owned(), replicates.parameter().to_owned()));
+        }
         let signing = Box::pin(reach.sign_in(&flow.inputs, self.startup.minor, &settings));
         let signed_in = tokio::select! {
             biased;
@@ -226,6 +263,7 @@ impl Exchange for Connect {
             flow: Arc::clone(&shared),
             place,
             user: asked_as,
+            replicates,
             reach,
             peer,
             backend: ready.key.clone(),
@@ -255,7 +293,7 @@ impl Connect {
         };
         let postgres = permit.target().postgres.as_ref().ok_or_else(changed)?;
         let role = postgres.role_of(self.user()).ok_or_else(changed)?.clone();
-        let database = postgres.database_of(self.database()).ok_or_else(changed)?.to_owned();
+        let database = self.upstream_database(postgres).ok_or_else(changed)?.to_owned();
         let operation = &permit.asked().operation;
         let judged = operation.get(sql::ROLE) == Some(&role.name.as_str().into())
             && operation.get(sql::DATABASE) == Some(&database.as_str().into());
@@ -264,6 +302,18 @@ impl Connect {
         }
         Ok((Reach::new(permit, postgres.tls, role, database), self.user().to_owned()))
     }
+}
+
+/// Why a target does not take the replication protocol.
+fn unreplicable(bundle: &Bundle, target: &Target, postgres: &Postgres) -> Option<Denial> {
+    if !postgres.replication {
+        return Some(Denial::new(
+            "replication-refused",
+            "this target does not take the replication protocol",
+        ));
+    }
+    let masked = !bundle.masks_for(target).columns().is_empty();
+    masked.then(|| Denial::new(Withheld::Stream.code(), Withheld::Stream.to_string()))
 }
 
 /// Passes the agent's cancel requests on to the backend; ends when the session's key is gone.
@@ -275,35 +325,6 @@ async fn pass_cancels(about: Arc<About>, mut own: Registered) {
             tracing::debug!(%error, "a cancel request could not be passed on");
         }
     }
-}
-
-/// Whether an encoding's name means UTF-8, as PostgreSQL compares names: letters and digits alone.
-pub(super) fn is_utf8(encoding: &str) -> bool {
-    let plain: String = encoding
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    matches!(plain.as_str(), "utf8" | "unicode")
-}
-
-fn encoding_refused(encoding: &str) -> Denial {
-    let why = format!(
-        "client_encoding {encoding:?} is not taken: statements are read as UTF-8; use UTF8"
-    );
-    Denial::new("encoding", why)
-}
-
-/// Why statements cannot be read as the server will read them, by what it reports of its
-/// settings. `None` when they can.
-pub(super) fn unreadable(setting: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    if !setting("client_encoding").is_some_and(|encoding| is_utf8(&encoding)) {
-        return Some("the server does not read statements as UTF-8".to_owned());
-    }
-    if setting("standard_conforming_strings").as_deref() != Some("on") {
-        return Some("standard_conforming_strings is off, which changes what a text is".to_owned());
-    }
-    None
 }
 
 /// The far end as it is recorded.
@@ -341,33 +362,5 @@ pub(super) fn upstream_broke(error: &WireError) -> Outcome {
     match error {
         WireError::Closed => Outcome::failed("upstream-closed", "the upstream closed the session"),
         error => Outcome::failed("upstream-broke", error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn utf8_under_its_names_and_no_other() {
-        for name in ["UTF8", "utf-8", "'UTF_8'", "Unicode"] {
-            assert!(is_utf8(name), "{name}");
-        }
-        for name in ["", "LATIN1", "SJIS", "SQL_ASCII", "UTF16", "utf8x"] {
-            assert!(!is_utf8(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_reads_otherwise_is_told_apart() {
-        let with = |encoding: &'static str, strings: &'static str| {
-            unreadable(&move |name| {
-                Some(if name == "client_encoding" { encoding } else { strings }.to_owned())
-            })
-        };
-        assert_eq!(with("UTF8", "on"), None);
-        assert!(with("SQL_ASCII", "on").is_some());
-        assert!(with("UTF8", "off").is_some());
-        assert!(unreadable(&|_| None).is_some());
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! The way: [`serve`](self) begins a connection -> `connect` decides and signs in -> `talk` takes
 //! the client's messages in turn -> `statement` takes each statement through the spine -> `relay`
-//! delivers what comes back, masked and recorded.
+//! delivers what comes back, masked and recorded. `simple`, `extended`, `function` and `replication`
+//! are the four ways in which a client can ask for something to run.
 
 pub mod codec;
 
@@ -14,7 +15,11 @@ mod cancel;
 mod case;
 mod catalog;
 mod connect;
+mod copy_data;
+mod copy_form;
+mod encoding;
 mod extended;
+mod function;
 mod io;
 mod operation;
 mod prepared;
@@ -22,6 +27,7 @@ mod question;
 mod reading;
 mod refuse;
 mod relay;
+mod replication;
 mod secrets;
 mod serve;
 mod simple;

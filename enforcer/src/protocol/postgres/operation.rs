@@ -4,8 +4,9 @@ use super::codec::backend::Transaction;
 use super::codec::frontend::Bind;
 use super::prepared::Prepared;
 use super::reading::{Judged, Statement};
+use super::sql::flags;
 use super::talk::Talk;
-use crate::flow::{Asked, STREAMED};
+use crate::flow::Asked;
 use crate::mask::column::printed;
 use crate::operation::{Fact, Operation, Protocol};
 use crate::policy::sql;
@@ -44,6 +45,38 @@ pub(super) fn of(
         actions.insert(statement.action().to_owned());
     }
     operation.fact(sql::ACTIONS, list(&actions));
+    comes_to(&mut operation, talk, judged, within);
+    if let Some(bound) = bound {
+        parameters(&mut operation, bound);
+    }
+    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+}
+
+/// The operation that calling a function by its number is: its name with the types of its
+/// arguments, which are bound parameters.
+pub(super) fn function(talk: &Talk, signature: &str, judged: &Judged, bound: &Bound<'_>) -> Asked {
+    let mut operation = plain(talk, judged.action);
+    operation.fact(sql::STATEMENT, signature);
+    comes_to(&mut operation, talk, judged, false);
+    parameters(&mut operation, bound);
+    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+}
+
+/// The operation that a command of the replication protocol is: its text.
+pub(super) fn replication(talk: &Talk, text: &str) -> Asked {
+    let mut operation = plain(talk, "sql.replication");
+    operation.fact(sql::STATEMENT, shown(talk, text));
+    for fact in [sql::TABLES_READ, sql::TABLES_WRITTEN, sql::FUNCTIONS, sql::SEARCH_PATH] {
+        operation.fact(fact, Fact::List(Vec::new()));
+    }
+    operation.fact(sql::FLAGS, Fact::List(vec![flags::REPLICATION.to_owned()]));
+    operation.fact(sql::HAS_WHERE, false);
+    operation.fact(sql::IN_TRANSACTION, talk.state.transaction != Transaction::Idle);
+    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+}
+
+/// What the text of an operation comes to in this session now.
+fn comes_to(operation: &mut Operation, talk: &Talk, judged: &Judged, within: bool) {
     operation.fact(sql::TABLES_READ, list(&judged.tables_read));
     operation.fact(sql::TABLES_WRITTEN, list(&judged.tables_written));
     operation.fact(sql::FUNCTIONS, list(&judged.functions));
@@ -64,14 +97,6 @@ pub(super) fn of(
             operation.fact(SESSION_ROLE, known.session_role.as_str());
         }
     }
-    if let Some(bound) = bound {
-        parameters(&mut operation, bound);
-    }
-    if runs.unwrap_or(statement).is_copy_in() {
-        // Its data comes after the decision, so people cannot see it.
-        operation.fact(STREAMED, "streamed");
-    }
-    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
 }
 
 /// An operation of which no more is known than the session and a text.

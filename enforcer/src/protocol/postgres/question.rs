@@ -1,12 +1,13 @@
 //! Questions of our own on a backend: what no agent sees or answers.
 //!
 //! They go by the extended protocol under names that nobody else can know, so that nothing the
-//! agent prepared or opened is touched, and inside a series of the agent's they end nothing.
+//! agent prepared or opened is touched, and inside a series of the agent's they end nothing. A
+//! walsender takes query strings alone.
 
 use super::codec::backend::{self, Transaction};
 use super::codec::error_response::{self, Report};
 use super::codec::frontend::{self, Bind, Execute, Named, Parse};
-use super::codec::{Message, data_row};
+use super::codec::{Message, data_row, row_description};
 use super::io::{Wire, WireError};
 
 /// Most rows of an answer.
@@ -48,27 +49,25 @@ impl From<super::codec::CodecError> for QuestionError {
     }
 }
 
-/// Asks. With `sync` the question is a series of its own; without it is part of the one that is
-/// open, and an error leaves that one failed.
-pub(super) async fn ask(wire: &mut Wire, sql: &str, sync: bool) -> Result<Answer, QuestionError> {
-    let name = name().ok_or(QuestionError::Odd)?;
-    let statement = Named::Statement(name.clone());
-    let portal = Named::Portal(name.clone());
-    let out = wire.out();
-    Parse { name: name.clone(), sql: sql.to_owned(), types: Vec::new() }.put(out);
-    Bind {
-        portal: name.clone(),
-        statement: name.clone(),
-        formats: Vec::new(),
-        values: Vec::new(),
-        results: Vec::new(),
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// As a series of its own.
+    Series,
+    /// As part of the series that is open; an error leaves that one failed.
+    Within,
+    /// As a query string, the one thing that a walsender takes.
+    Query,
+}
+
+/// Asks.
+pub(super) async fn ask(wire: &mut Wire, sql: &str, how: How) -> Result<Answer, QuestionError> {
+    match how {
+        How::Query => frontend::put_query(wire.out(), sql),
+        How::Series | How::Within => put(wire, sql, how)?,
     }
-    .put(out);
-    Execute { portal: name, rows: 0 }.put(out);
-    portal.put_close(out);
-    statement.put_close(out);
-    frontend::put_bare(out, if sync { frontend::SYNC } else { frontend::FLUSH });
     wire.flush().await?;
+    let sync = how != How::Within;
     let mut answer = Answer::default();
     let mut refused = None;
     let mut bytes = 0;
@@ -77,6 +76,7 @@ pub(super) async fn ask(wire: &mut Wire, sql: &str, sync: bool) -> Result<Answer
         let message = wire.next().await?;
         match message.tag {
             backend::PARSED | backend::BOUND | backend::COMPLETE => {}
+            row_description::TAG if how == How::Query => {}
             data_row::TAG => {
                 bytes += message.len();
                 if bytes > MOST_BYTES || answer.rows.len() >= MOST_ROWS {
@@ -114,6 +114,27 @@ pub(super) async fn ask(wire: &mut Wire, sql: &str, sync: bool) -> Result<Answer
             _ => return Err(QuestionError::Odd),
         }
     }
+}
+
+fn put(wire: &mut Wire, sql: &str, how: How) -> Result<(), QuestionError> {
+    let name = name().ok_or(QuestionError::Odd)?;
+    let statement = Named::Statement(name.clone());
+    let portal = Named::Portal(name.clone());
+    let out = wire.out();
+    Parse { name: name.clone(), sql: sql.to_owned(), types: Vec::new() }.put(out);
+    Bind {
+        portal: name.clone(),
+        statement: name.clone(),
+        formats: Vec::new(),
+        values: Vec::new(),
+        results: Vec::new(),
+    }
+    .put(out);
+    Execute { portal: name, rows: 0 }.put(out);
+    portal.put_close(out);
+    statement.put_close(out);
+    frontend::put_bare(out, if how == How::Series { frontend::SYNC } else { frontend::FLUSH });
+    Ok(())
 }
 
 /// A name that nobody can have taken or know.

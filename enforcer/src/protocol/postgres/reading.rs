@@ -2,11 +2,15 @@
 //!
 //! The one place that knows both the reader ([`super::sql`]) and the session.
 
+use super::codec::copy::CopyResponse;
+use super::copy_form;
+use super::relay::Takes;
 use super::sql::{self, flags};
-use crate::mask::copy::{CopyFormat, CopyOptions};
+use crate::mask::copy::CopyOptions;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub(super) use super::sql::catalog::Routine;
 pub(super) use super::sql::{Catalog, ColumnRef, Output, Unreadable};
 
 /// Flags after which the session has to be asked what state it is in: what ran may have done more
@@ -124,6 +128,56 @@ pub(super) struct Judged {
 }
 
 impl Judged {
+    /// What the function-call message comes to.
+    pub(super) fn of_function(routine: &Routine) -> Self {
+        let own = routine.builtin();
+        let mut found: BTreeSet<&'static str> =
+            flags::of_function(&routine.name).into_iter().collect();
+        for (is, flag) in [
+            (!own, flags::USER_FUNCTION),
+            (!own || routine.changes(), flags::STATE_UNKNOWN),
+            (routine.changes(), flags::VOLATILE_FUNCTION),
+            (routine.definer, flags::SECURITY_DEFINER),
+        ] {
+            if is {
+                found.insert(flag);
+            }
+        }
+        let name = format!("{}.{}", routine.schema, routine.name);
+        let lineage = match routine.followed() {
+            // It depends on what the agent itself gave it.
+            true => {
+                let result = Output {
+                    name: routine.name.to_string(),
+                    columns: Vec::new(),
+                    unchanged: false,
+                };
+                Lineage { outputs: Ok([result].into()), ..Lineage::none() }
+            }
+            false => {
+                let why = format!("the function {name} can see more than its arguments");
+                Lineage::unknown(&why)
+            }
+        };
+        Self {
+            action: "sql.function",
+            actions: BTreeSet::from(["sql.function".to_owned()]),
+            tables_read: BTreeSet::new(),
+            tables_written: BTreeSet::new(),
+            functions: BTreeSet::from([name]),
+            flags: found.into_iter().map(str::to_owned).collect(),
+            columns: None,
+            looked_at: None,
+            has_where: false,
+            lineage,
+            settled: false,
+            alters: !own,
+            defines: !own,
+            rows: false,
+            unknown: false,
+        }
+    }
+
     /// Whether it names a table or a function.
     pub(super) fn names_something(&self) -> bool {
         !self.tables_read.is_empty()
@@ -157,8 +211,9 @@ pub(super) enum Effect {
     Fetch { name: String },
     /// `CLOSE` of one, or of all.
     Close(Option<String>),
-    /// `COPY FROM STDIN`.
-    CopyIn,
+    /// `COPY FROM STDIN`: where the data go, the columns that are named, and whether they come in
+    /// the binary format.
+    CopyIn { table: sql::Relation, columns: usize, binary: bool },
     /// `COPY TO STDOUT`, and the form of its data where it is known.
     CopyOut(Option<CopyOptions>),
     /// `DISCARD`; everything, or a part.
@@ -214,8 +269,14 @@ impl Statement {
             }
             sql::Effect::Fetch { name, .. } => Effect::Fetch { name: name.clone() },
             sql::Effect::CloseCursor(name) => Effect::Close(name.clone()),
-            sql::Effect::CopyIn { .. } => Effect::CopyIn,
-            sql::Effect::CopyOut { format, options } => Effect::CopyOut(copy(format, options)),
+            sql::Effect::CopyIn { table, columns, format } => Effect::CopyIn {
+                table: table.clone(),
+                columns: columns.len(),
+                binary: format == "binary",
+            },
+            sql::Effect::CopyOut { format, options } => {
+                Effect::CopyOut(copy_form::form(format, options))
+            }
         };
         Self { read, effect }
     }
@@ -240,9 +301,22 @@ impl Statement {
         self.read.action
     }
 
-    /// Whether the client sends it data.
-    pub(super) fn is_copy_in(&self) -> bool {
-        matches!(self.effect, Effect::CopyIn)
+    /// How the client is asked for the data that it sends; `None` in the answer where the catalog
+    /// does not tell how many columns they have.
+    pub(super) fn takes(&self, catalog: Option<&Catalog>, path: &[String]) -> Takes {
+        let Effect::CopyIn { table, columns, binary } = &self.effect else {
+            return Takes::Nothing;
+        };
+        let columns = match columns {
+            0 => catalog.and_then(|catalog| catalog.resolve(path, table)).map(|table| {
+                table.columns.iter().filter(|column| column.generated.is_none()).count()
+            }),
+            named => Some(*named),
+        };
+        Takes::Streamed(columns.map(|columns| CopyResponse {
+            binary: *binary,
+            formats: vec![i16::from(*binary); columns],
+        }))
     }
 
     /// Whether a failed transaction takes it.
@@ -318,73 +392,5 @@ impl Statement {
             defines,
             unknown: has(&[flags::UNKNOWN_RELATION, flags::UNKNOWN_FUNCTION]),
         }
-    }
-}
-
-/// The form of `COPY TO STDOUT` data; `None` where an option is not understood.
-fn copy(format: &str, options: &[(String, Option<String>)]) -> Option<CopyOptions> {
-    let format = match format {
-        "text" => CopyFormat::Text,
-        "csv" => CopyFormat::Csv,
-        "binary" => CopyFormat::Binary,
-        _ => return None,
-    };
-    let mut read = CopyOptions::of(format);
-    let mut escaped = false;
-    for (name, value) in options {
-        let byte = || match value.as_deref().map(str::as_bytes) {
-            Some([byte]) => Some(*byte),
-            _ => None,
-        };
-        match name.as_str() {
-            "format" | "force_quote" | "encoding" => {}
-            "delimiter" => read.delimiter = byte()?,
-            "null" => read.null = value.clone()?.into_bytes(),
-            "quote" => read.quote = byte()?,
-            "escape" => {
-                read.escape = byte()?;
-                escaped = true;
-            }
-            "header" => {
-                read.header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
-                    None | Some("true" | "on" | "1") => true,
-                    Some("false" | "off" | "0") => false,
-                    Some(_) => return None,
-                };
-            }
-            _ => return None,
-        }
-    }
-    if !escaped {
-        // PostgreSQL's default is the quote.
-        read.escape = read.quote;
-    }
-    let utf8 = options
-        .iter()
-        .filter(|(name, _)| name == "encoding")
-        .all(|(_, value)| value.as_deref().is_some_and(super::connect::is_utf8));
-    utf8.then_some(read)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_form_of_copied_data_is_known_or_not() {
-        let option = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
-        let plain = copy("csv", &[option("header", None), option("delimiter", Some(";"))]).unwrap();
-        assert_eq!((plain.header, plain.delimiter, plain.escape), (true, b';', b'"'));
-        let quoted = copy("csv", &[option("quote", Some("'"))]).unwrap();
-        assert_eq!(quoted.escape, b'\'');
-        for unknown in [
-            option("delimiter", Some("ab")),
-            option("encoding", Some("latin1")),
-            option("header", Some("match")),
-            option("new_option", None),
-        ] {
-            assert_eq!(copy("text", std::slice::from_ref(&unknown)), None, "{unknown:?}");
-        }
-        assert_eq!(copy("parquet", &[]), None);
     }
 }

@@ -32,8 +32,11 @@ pub(super) fn denied(denial: &Denial, asked: &Asked, fatal: bool) -> Report {
         _ => String::new(),
     };
     let why = match denial.code {
-        // The only thing here that comes after the decision.
-        "body-not-read" => "people cannot see the data of COPY before it is sent",
+        // The only thing here that is sent after the statement.
+        "body-not-read" => {
+            "people must see the data of COPY before the statement runs: send it as the only one \
+             of its string, into a table that the catalog knows"
+        }
         _ => denial.detail.as_str(),
     };
     Report::new(severity, REFUSED, format!("refused by enforcer: {why}"))

@@ -74,7 +74,7 @@ async fn run_all(
     let mut last = None;
     for (at, (case, statement)) in cases.into_iter().zip(statements).enumerate() {
         let run = Run::Query { text: text.take(), last: at + 1 == count };
-        let work = Work::new(run, case.lineage, &statement.effect);
+        let work = Work::new(run, case.lineage, &statement.effect).taking(case.takes);
         let waits = count > 1;
         let mut home = statement::begin(talk, case.asked, case.flaw, Some(work), waits);
         match home.recv().await {
@@ -243,19 +243,12 @@ pub(super) fn follow(
     }
 }
 
-/// The function-call message: code by number. It is refused; what it would run is not read.
-pub(super) async fn function(mut talk: Box<Talk>) -> Result<Box<Talk>, Outcome> {
-    super::extended::settle(&mut talk).await?;
-    let asked = operation::unread(&talk, "sql.function", "");
-    let flaw = Denial::new(
-        "function-call-refused",
-        "the function-call message is not taken; call the function in a SELECT",
-    );
-    refused(talk, asked, flaw).await
-}
-
 /// Refuses in the simple protocol: the error, then ready.
-async fn refused(talk: Box<Talk>, asked: Asked, flaw: Denial) -> Result<Box<Talk>, Outcome> {
+pub(super) async fn refused(
+    talk: Box<Talk>,
+    asked: Asked,
+    flaw: Denial,
+) -> Result<Box<Talk>, Outcome> {
     let mut home = statement::begin(talk, asked, Some(flaw), None, false);
     match home.recv().await {
         Some(Return::Refused(back)) => after_refusal(back).await,
@@ -264,12 +257,13 @@ async fn refused(talk: Box<Talk>, asked: Asked, flaw: Denial) -> Result<Box<Talk
 }
 
 /// The agent was told; what is open upstream fails, and the agent is ready for the next.
-async fn after_refusal(mut talk: Box<Talk>) -> Result<Box<Talk>, Outcome> {
+pub(super) async fn after_refusal(mut talk: Box<Talk>) -> Result<Box<Talk>, Outcome> {
     talk.fail_upstream().await?;
     ready(talk).await
 }
 
-async fn ready(mut talk: Box<Talk>) -> Result<Box<Talk>, Outcome> {
+/// Says that the next may come.
+pub(super) async fn ready(mut talk: Box<Talk>) -> Result<Box<Talk>, Outcome> {
     let state = match talk.unsynced {
         true => talk.sync_upstream().await?,
         false => talk.state.transaction,

@@ -91,7 +91,7 @@ impl Known {
             "client_encoding" => encoding.clone(),
             _ => strings.clone(),
         };
-        if let Some(why) = super::connect::unreadable(&setting) {
+        if let Some(why) = super::encoding::unreadable(&setting) {
             return Err(Unknown::Unreadable(why));
         }
         let schemas = schemas.as_deref().ok_or(Unknown::Odd)?;

@@ -3,16 +3,18 @@
 //! The session is lent to the operation that runs, and comes back with how it went: there is one
 //! owner at a time, and whoever is cut takes the session with it.
 
+use super::codec::copy::{self, CopyResponse};
 use super::codec::error_response;
-use super::refuse;
-use super::relay::{self, Ended, Work};
+use super::relay::{self, Ended, Takes, Work};
 use super::talk::Talk;
-use crate::decide::{Denial, Permit};
-use crate::flow::{Asked, Flow, Ledger, Outcome, Place};
+use super::{copy_data, refuse};
+use crate::decide::{Denial, Permit, Room};
+use crate::flow::{Asked, Flow, Ledger, Outcome, Place, STREAMED};
 use crate::session::{self, Exchange};
 use bytes::BytesMut;
 use enforcer_proto::v1::{self, event::Kind};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The session on its way back.
@@ -53,6 +55,10 @@ struct Ask {
     waits: bool,
     home: mpsc::Sender<Return>,
     cancels: watch::Receiver<u64>,
+    /// What the agent was told before the decision: that its data are wanted.
+    told: BytesMut,
+    /// The room that data take which were read before the decision.
+    room: Option<Room>,
 }
 
 /// Takes a statement through the spine; the session comes back through the channel. When the
@@ -77,6 +83,8 @@ pub(super) fn begin(
         waits,
         home,
         cancels,
+        told: BytesMut::new(),
+        room: None,
     };
     let flow = &about.flow;
     flow.operations.spawn(session::operate(Arc::clone(flow), exchange));
@@ -88,8 +96,19 @@ impl Exchange for Ask {
         &self.place
     }
 
-    async fn ask(&mut self, _: &Flow) -> (Asked, Option<Denial>) {
-        (Asked::clone(&self.asked), self.flaw.take())
+    async fn ask(&mut self, flow: &Flow) -> (Asked, Option<Denial>) {
+        let mut flaw = self.flaw.take();
+        let takes = self.work.as_mut().map(|work| &mut work.takes);
+        if let Some(takes) = takes
+            && let Takes::Streamed(asked_for) = takes
+        {
+            let asked_for = asked_for.take();
+            match flaw {
+                None => flaw = self.read_data(flow, asked_for).await.err(),
+                Some(_) => self.streams(flow),
+            }
+        }
+        (Asked::clone(&self.asked), flaw)
     }
 
     async fn gone(&mut self) {
@@ -124,8 +143,12 @@ impl Exchange for Ask {
         };
         let mut words = BytesMut::new();
         report.put(&mut words, error_response::ERROR);
+        if let Some(Takes::Read { told, .. }) = self.work.as_ref().map(|work| &work.takes) {
+            self.told.extend_from_slice(told);
+        }
+        self.told.extend_from_slice(&words);
         // A refusal that could not be recorded is told all the same: nothing has left.
-        let recorded = ledger.append([delivered(words.clone(), true)]).await;
+        let recorded = ledger.append([delivered(self.told, true)]).await;
         ledger.delivered(words.len());
         talk.client.out().extend_from_slice(&words);
         let back = self.home.send(Return::Refused(talk)).await;
@@ -199,6 +222,51 @@ impl Exchange for Ask {
 }
 
 impl Ask {
+    /// The data will stream: nobody can see them before.
+    fn streams(&mut self, flow: &Flow) {
+        let mut operation = self.asked.operation.clone();
+        operation.fact(STREAMED, "streamed");
+        self.asked = Arc::new(Asked::new(operation, Vec::new(), Vec::new(), &flow.principal));
+    }
+
+    /// Reads the data of `COPY FROM STDIN` where people must see them. They stream where nobody
+    /// must, and where other statements of the same string run before this one.
+    async fn read_data(
+        &mut self,
+        flow: &Flow,
+        asked_for: Option<CopyResponse>,
+    ) -> Result<(), Denial> {
+        let whole = Arc::clone(&self.asked);
+        self.streams(flow);
+        let decider = &flow.inputs.decider;
+        let (Some(asked_for), Some(talk)) = (asked_for, &mut self.talk) else { return Ok(()) };
+        if self.waits || !decider.wants_body(&flow.principal, &self.place, &self.asked) {
+            return Ok(());
+        }
+        let limits = &flow.inputs.config.limits;
+        let patience = Duration::from_millis(limits.handshake_ms);
+        let limit = limits.approval_body;
+        let room = decider.holds().room(&flow.principal.agent, limit);
+        let Ok(Ok(room)) = tokio::time::timeout(patience, room).await else {
+            let why = "too many bodies and data of COPY wait for a decision; send it again later";
+            return Err(Denial::new("held-limit", why));
+        };
+        if let Some(work) = &mut self.work {
+            work.run.settle(&mut self.told);
+        }
+        asked_for.put(&mut self.told, copy::IN_RESPONSE);
+        talk.client.out().extend_from_slice(&self.told);
+        let data = copy_data::read(&mut talk.client, limit, patience).await?;
+        let mut operation = whole.operation.clone();
+        operation.with_body(data.clone());
+        self.asked = Arc::new(Asked::new(operation, Vec::new(), Vec::new(), &flow.principal));
+        self.room = Some(room);
+        if let Some(work) = &mut self.work {
+            work.takes = Takes::Read { data, told: std::mem::take(&mut self.told) };
+        }
+        Ok(())
+    }
+
     /// Policy changed between asking and the permit, and now more must be masked than can be.
     async fn withhold(
         self,

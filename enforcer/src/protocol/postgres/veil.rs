@@ -2,7 +2,7 @@
 
 use super::codec::error_response::Report as Words;
 use super::codec::row_description::Field;
-use super::codec::{backend, data_row};
+use super::codec::{backend, data_row, function_call};
 use super::reading::{Catalog, ColumnRef, Lineage, Output};
 use crate::mask::column::{ColumnRules, Rule, detect_value, mask_value};
 use crate::mask::copy::{CopyOptions, CopyRows};
@@ -25,6 +25,11 @@ pub(super) enum Withheld {
     /// It would put values of a named column where no mask names them.
     #[error("it would keep values of a column that a mask names in {0}, which none names")]
     Kept(String),
+    /// It is the replication stream.
+    #[error(
+        "a mask applies to this target, and what the replication protocol sends cannot be masked"
+    )]
+    Stream,
     /// What came is not what the statement said.
     #[error("the answer has other columns than the statement, so masks cannot be applied")]
     Shape,
@@ -149,6 +154,15 @@ impl Veil {
             masked.push(seen(&self.rules, column, value.as_deref(), &mut self.report)?);
         }
         data_row::write(out, &masked);
+        Ok(())
+    }
+
+    /// Writes the result of a function that was called by its number as it may be seen.
+    pub(super) fn result(&mut self, body: &Bytes, out: &mut BytesMut) -> Result<(), Withheld> {
+        let value = function_call::result(body)?;
+        let [column] = self.columns.as_slice() else { return Err(Withheld::Shape) };
+        let masked = seen(&self.rules, column, value.as_deref(), &mut self.report)?;
+        function_call::put_result(out, masked.as_deref());
         Ok(())
     }
 
@@ -283,6 +297,15 @@ fn seen<'v>(
     report: &mut Report,
 ) -> Result<Option<Cow<'v, [u8]>>, Unmaskable> {
     match &column.rule {
+        Some(rule) if rule.is_partial() => {
+            let masked = mask_value(rule, column.kind, column.format, value)?;
+            if masked.as_deref() != value {
+                rule.count(report);
+            }
+            // What the paths do not lead to is like any other value.
+            let rest = detect_value(rules, column.kind, column.format, masked.as_deref(), report)?;
+            Ok(rest.map(|rest| Cow::Owned(rest.into_owned())))
+        }
         Some(rule) => {
             if value.is_some() {
                 rule.count(report);

@@ -5,6 +5,7 @@
 //! the machine's network and other processes are left alone.
 #![expect(clippy::print_stdout, reason = "the demonstration speaks to a person")]
 
+mod database;
 mod scenes;
 mod stage;
 

@@ -1,5 +1,6 @@
 //! The scenes, in the order in which a visitor would ask.
 
+use crate::database;
 use crate::stage::{Stage, said};
 use enforcer_tests::agents;
 use enforcer_tests::world::FAR_V4;
@@ -9,7 +10,7 @@ use std::time::Instant;
 
 /// Every scene.
 pub(crate) const ALL: &[fn(&mut Stage)] =
-    &[captured, real_agents, refused, approved, masked, recorded, dead];
+    &[captured, real_agents, refused, approved, masked, database::scene, recorded, dead];
 
 const API: &str = "https://api.demo.test:8443";
 
@@ -142,20 +143,7 @@ fn approved(stage: &mut Stage) {
     let id = asked["id"].as_str().unwrap_or_default().to_owned();
     let reached = stage.origin.seen().iter().filter(|s| s.path == "/payments").count();
     stage.guarantee("the request is held; nothing left", reached == 0, &format!("approval {id}"));
-    let decided = if stage.interactive {
-        // The reviewer's own command: it shows all that is hashed, and asks.
-        let status = stage
-            .deployment
-            .reviewer("alice", &["approve", &id, "--reason", "seen in the demonstration"])
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "say yes to go on");
-        Instant::now()
-    } else {
-        let out =
-            stage.deployment.review("alice", &["approve", &id, "--reason", "invoice 17", "--yes"]);
-        assert!(out.status.success(), "{}", said(&out));
-        Instant::now()
-    };
+    let decided = stage.approve(&id, "invoice 17");
     let out = held.wait_with_output().expect("ends");
     let released = decided.elapsed();
     let seen = stage.origin.seen();

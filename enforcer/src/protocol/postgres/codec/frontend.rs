@@ -1,5 +1,6 @@
 //! What a client sends after the start-up.
 
+use super::function_call::{self, FunctionCall};
 use super::{CodecError, Message, Reader, put, put_count, put_text, put_value};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -46,7 +47,7 @@ pub enum Frontend {
     /// The end of a series.
     Sync,
     /// A function by its oid.
-    FunctionCall,
+    FunctionCall(FunctionCall),
     /// A piece of `COPY` data.
     CopyData(Bytes),
     /// The end of `COPY` data.
@@ -118,7 +119,7 @@ impl Bind {
     }
 }
 
-fn format_of(formats: &[i16], at: usize) -> i16 {
+pub(super) fn format_of(formats: &[i16], at: usize) -> i16 {
     match formats {
         [] => 0,
         [all] => *all,
@@ -126,7 +127,7 @@ fn format_of(formats: &[i16], at: usize) -> i16 {
     }
 }
 
-fn put_formats(out: &mut BytesMut, formats: &[i16]) {
+pub(super) fn put_formats(out: &mut BytesMut, formats: &[i16]) {
     put_count(out, formats.len());
     for format in formats {
         out.put_i16(*format);
@@ -176,7 +177,7 @@ pub fn read(message: &Message) -> Result<Frontend, CodecError> {
             Frontend::Sync
         }
         TERMINATE => Frontend::Terminate,
-        FUNCTION_CALL => Frontend::FunctionCall,
+        FUNCTION_CALL => Frontend::FunctionCall(function_call::read(body)?),
         super::copy::DATA => Frontend::CopyData(body.clone()),
         super::copy::DONE => {
             Reader::new(body, "CopyDone").end()?;
@@ -215,7 +216,7 @@ fn bind(body: &Bytes) -> Result<Bind, CodecError> {
     Ok(Bind { portal, statement, formats, values, results })
 }
 
-fn formats(reader: &mut Reader) -> Result<Vec<i16>, CodecError> {
+pub(super) fn formats(reader: &mut Reader) -> Result<Vec<i16>, CodecError> {
     let count = reader.count(2)?;
     (0..count)
         .map(|_| match reader.i16()? {

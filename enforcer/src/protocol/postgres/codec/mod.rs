@@ -10,6 +10,7 @@ pub mod copy;
 pub mod data_row;
 pub mod error_response;
 pub mod frontend;
+pub mod function_call;
 pub mod row_description;
 pub mod startup;
 #[cfg(test)]

@@ -27,6 +27,13 @@ pub struct Field {
     pub format: i16,
 }
 
+impl Field {
+    /// A value of this type and format that is no column of a table.
+    pub fn unnamed(kind: u32, format: i16) -> Self {
+        Self { name: String::new(), table: 0, column: 0, kind, size: -1, modifier: -1, format }
+    }
+}
+
 /// Reads one.
 ///
 /// # Errors

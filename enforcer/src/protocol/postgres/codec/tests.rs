@@ -2,6 +2,7 @@
 
 use super::error_response::Report;
 use super::frontend::{self, Bind, Execute, Frontend, Named, Parse};
+use super::function_call::{self, FunctionCall};
 use super::row_description::Field;
 use super::startup::{self, First, Startup};
 use super::{
@@ -52,12 +53,19 @@ fn frontends() -> Vec<(Frontend, Message)> {
         results: vec![1],
     };
     let execute = Execute { portal: "p".into(), rows: 10 };
+    let call = FunctionCall {
+        function: 16_400,
+        formats: vec![0, 1],
+        values: vec![Some(Bytes::from_static(b"a")), None],
+        result: 1,
+    };
     let statement = Named::Statement("s1".into());
     let portal = Named::Portal(String::new());
     vec![
         (Frontend::Parse(parse.clone()), one(|out| parse.put(out))),
         (Frontend::Bind(bind.clone()), one(|out| bind.put(out))),
         (Frontend::Execute(execute.clone()), one(|out| execute.put(out))),
+        (Frontend::FunctionCall(call.clone()), one(|out| call.put(out))),
         (Frontend::Describe(statement.clone()), one(|out| statement.put_describe(out))),
         (Frontend::Close(portal.clone()), one(|out| portal.put_close(out))),
         (Frontend::Sync, one(|out| frontend::put_bare(out, frontend::SYNC))),
@@ -144,6 +152,12 @@ fn reports_read_back() {
 fn what_a_server_sends_reads_back() {
     let key = one(|out| backend::put_key_data(out, 7, &[1; 32]));
     assert_eq!(backend::key_data(&key.body), Ok((7, Bytes::from_static(&[1; 32]))));
+    for value in [None, Some(&b"x"[..])] {
+        let result = one(|out| function_call::put_result(out, value));
+        let read = function_call::result(&result.body).unwrap();
+        assert_eq!(read.as_deref(), value);
+    }
+    assert!(function_call::result(&Bytes::from_static(&[0, 0, 0, 9, 1])).is_err());
     let status = one(|out| backend::put_parameter(out, "a", "b"));
     assert_eq!(backend::parameter(&status.body), Ok(("a".into(), "b".into())));
     let version = one(|out| backend::put_negotiate(out, 2, &["_pq_.x"]));
@@ -206,6 +220,7 @@ proptest! {
         let _ = (data_row::read(&message.body), row_description::read(&message.body));
         let _ = (Report::read(&message.body), copy::read(&message.body));
         let _ = (backend::authentication(&message.body), backend::negotiate(&message.body));
+        let _ = function_call::result(&message.body);
         let _ = (backend::key_data(&message.body), backend::notification(&message.body));
         let _ = startup::take(&mut BytesMut::from(&message.body[..]));
     }

@@ -136,7 +136,7 @@ pub const ALL: [&str; 42] = [
 ];
 
 /// The flag that a function's name sets.
-pub(super) fn of_function(name: &str) -> Option<&'static str> {
+pub fn of_function(name: &str) -> Option<&'static str> {
     Some(match name {
         "set_config" => SET_CONFIG,
         "nextval" | "setval" => SEQUENCE,

@@ -2,7 +2,7 @@
 
 use super::raw::Raw;
 use super::*;
-use crate::protocol::postgres::codec::frontend::Named;
+use crate::protocol::postgres::codec::frontend::{Bind, Named};
 
 const MASKS: &str = "[[mask]]\nname = \"mail\"\ntargets = [\"db\"]\n\
                      columns = [\"public.users.email\", \"*.*.ssn\"]\nreplace = \"redact\"\n";
@@ -131,7 +131,7 @@ async fn rows_are_masked_in_the_extended_protocol_and_in_binary() {
     assert_eq!(raw.until_ready().await, ["1", "2", "D 1|***", "C SELECT 1", "Z I"]);
     raw.bind("", "s", &["1"]).describe(Named::Portal(String::new())).execute("", 0).sync();
     assert_eq!(raw.until_ready().await, ["2", "T", "D 1|***", "C SELECT 1", "Z I"]);
-    crate::protocol::postgres::codec::frontend::Bind {
+    Bind {
         portal: String::new(),
         statement: "s".to_owned(),
         formats: Vec::new(),
@@ -210,4 +210,57 @@ async fn names_mean_what_the_session_says_they_mean() {
     raw.query(swap).until_ready().await;
     let told = raw.bind("", "x", &[]).execute("", 0).sync().until_ready().await;
     assert!(told.iter().all(|word| !word.contains("secret")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_inside_json_columns_are_masked_in_place() {
+    let masks = "[[mask]]\nname = \"docs\"\ntargets = [\"db\"]\n\
+                 columns = [\"public.docs.*\"]\npaths = [\"$.mail\", \"$.tags[*].ssn\"]\n\
+                 [[mask]]\nname = \"keys\"\ntargets = [\"db\"]\ndetectors = [\"github_pat\"]\n";
+    let world = World::with(Plan { masks, ..Plan::default() }).await;
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    let doc = format!(
+        r#"{{"id": 7, "mail": "{SECRET}", "tags": [{{"ssn": "078-05-1120"}}], "key": "{token}"}}"#
+    );
+    world
+        .admin(&format!(
+            "CREATE TABLE docs (j json, b jsonb, t text); GRANT ALL ON docs TO app;\
+             INSERT INTO docs VALUES ('{doc}', '{doc}', '{doc}')"
+        ))
+        .await;
+    let printed = world.psql("SELECT j, b, t FROM docs;\nSELECT d.j FROM docs d;\n").await;
+    let lines: Vec<&str> = printed.lines().collect();
+    let [row, alone] = lines[..] else { panic!("{printed}") };
+    let fields: Vec<&str> = row.split('|').collect();
+    assert_eq!((fields[0], fields[2]), (alone, "***"), "a text is masked whole");
+    for field in &fields[..2] {
+        let shown: serde_json::Value = serde_json::from_str(field).expect("it is still JSON");
+        assert_eq!((&shown["id"], &shown["mail"]), (&7.into(), &"***".into()), "{field}");
+        assert_eq!(shown["tags"][0]["ssn"], "***", "{field}");
+        assert!(!field.contains(&token), "detectors look at the rest: {field}");
+    }
+    // jsonb in the binary format keeps its version byte.
+    let mut raw = Raw::new(&world).await;
+    raw.parse("", "SELECT b FROM docs");
+    let bind = Bind {
+        portal: String::new(),
+        statement: String::new(),
+        formats: Vec::new(),
+        values: Vec::new(),
+        results: vec![1],
+    };
+    bind.put(raw.out());
+    let told = raw.execute("", 0).sync().until_ready().await;
+    let value = told[2].strip_prefix("D \u{1}").expect("the version");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(value).unwrap()["mail"], "***");
+    // What is made of the column goes whole, and what keeps it elsewhere is refused.
+    for sql in ["j->>'id'", "j::text", "row_to_json(d)", "b || '{}'", "jsonb_pretty(b)", "d"] {
+        let printed = world.psql(&format!("SELECT {sql} FROM docs d;\n")).await;
+        assert!(!printed.contains(SECRET) && !printed.contains("078-05"), "{sql}: {printed}");
+        assert!(!printed.contains("ERROR"), "{sql}: {printed}");
+    }
+    let printed = world.psql("COPY docs TO STDOUT;\n").await;
+    assert!(!printed.contains(SECRET) && printed.contains("***"), "{printed}");
+    let printed = world.psql("CREATE TABLE kept AS SELECT j FROM docs;\n").await;
+    assert!(printed.contains("42501"), "{printed}");
 }

@@ -2,9 +2,13 @@
 //! Debian's packages on a free port, psql and pgbench, and connections captured as the kernel
 //! would.
 
+mod calls;
+mod copying;
+mod direct;
 mod masks;
 mod raw;
 mod refusals;
+mod replication;
 mod server;
 mod sessions;
 
@@ -50,6 +54,8 @@ struct World {
     people: fake::Fake,
     policy: watch::Sender<Arc<Bundle>>,
     server: Server,
+    /// The port that policy has for it.
+    port: u16,
     /// Where an agent's clients connect to.
     gate: SocketAddr,
     _dir: tempfile::TempDir,
@@ -76,15 +82,21 @@ impl World {
     }
 
     async fn with(plan: Plan) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let server = Server::start().await;
+        let port = server.port;
+        Self::behind(plan, server, port).await
+    }
+
+    /// A daemon before a server that is reached on this port.
+    async fn behind(plan: Plan, server: Server, port: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let config = format!(
             "[host]\nname = \"host-a\"\ndata_dir = {:?}\n[[governed]]\ncgroup = \"/agents.slice\"\n\
              [resolver.hosts]\n\"{NAME}\" = [\"127.0.0.1\"]\n[policy]\ndir = \"/none\"\n",
             dir.path()
         );
         let config = Arc::new(Config::parse(&config, &(32768..=60999)).unwrap());
-        let (policy, policy_now) = watch::channel(Arc::new(bundle(&server, plan)));
+        let (policy, policy_now) = watch::channel(Arc::new(bundle(&server, port, plan)));
         let people = fake::Fake::new();
         let recorder = Recorder::open(&config.transcript, dir.path()).unwrap();
         let resolver = &config.resolver;
@@ -118,7 +130,6 @@ impl World {
         tokio::spawn(accept.listen(listener));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gate = listener.local_addr().unwrap();
-        let port = server.port;
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let mut captured = captured(&capture, &names, proxy, port).await;
@@ -127,12 +138,12 @@ impl World {
                 });
             }
         });
-        Self { inputs, people, policy, server, gate, _dir: dir }
+        Self { inputs, people, policy, server, port, gate, _dir: dir }
     }
 
     /// Puts another policy in force.
     fn reload(&self, plan: Plan) {
-        self.policy.send_replace(Arc::new(bundle(&self.server, plan)));
+        self.policy.send_replace(Arc::new(bundle(&self.server, self.port, plan)));
     }
 
     /// Runs a client program against the gate; what it printed, and whether it succeeded.
@@ -249,13 +260,13 @@ fn read_flows(store: &std::path::Path) -> Vec<Vec<v1::Event>> {
     ids.into_iter().map(events).collect()
 }
 
-fn bundle(server: &Server, plan: Plan) -> Bundle {
+fn bundle(server: &Server, port: u16, plan: Plan) -> Bundle {
     let targets = format!(
         "[[target]]\nname = \"db\"\nnames = [\"{NAME}\"]\nports = [{}]\nprotocol = \"postgres\"\n\
          resolves_to = [\"127.0.0.0/8\"]\nhold = \"20s\"\n[target.postgres]\n\
          users = {{ \"agent\" = \"app\" }}\n{}\n[[target.postgres.role]]\nname = \"app\"\n\
          file = {:?}\n",
-        server.port, plan.postgres, server.password
+        port, plan.postgres, server.password
     );
     let files = [
         ("targets.toml", targets.as_str()),

@@ -3,9 +3,10 @@
 use super::*;
 use crate::protocol::postgres::codec::error_response::{self, Report};
 use crate::protocol::postgres::codec::frontend::{self, Bind, Execute, Named, Parse};
+use crate::protocol::postgres::codec::function_call::{self, FunctionCall};
 use crate::protocol::postgres::codec::startup::Startup;
 use crate::protocol::postgres::codec::{Message, backend, data_row, startup};
-use crate::protocol::postgres::io::Wire;
+use crate::protocol::postgres::io::{Io, Wire};
 use bytes::{Bytes, BytesMut};
 
 /// A client that has signed in.
@@ -23,7 +24,11 @@ impl Raw {
 
     pub(super) async fn with(world: &World, minor: u16, more: &[(&str, &str)]) -> Self {
         let stream = TcpStream::connect(world.gate).await.unwrap();
-        let mut wire = Wire::new(stream);
+        Self::over(stream, minor, more).await
+    }
+
+    pub(super) async fn over(io: impl Io, minor: u16, more: &[(&str, &str)]) -> Self {
+        let mut wire = Wire::new(io);
         let base = [("user", "agent"), ("database", "shop")];
         let parameters = base.iter().chain(more);
         let parameters =
@@ -59,11 +64,16 @@ impl Raw {
         }
     }
 
-    /// One message, in words.
-    pub(super) async fn one(&mut self) -> String {
+    /// One message.
+    pub(super) async fn message(&mut self) -> Message {
         self.wire.flush().await.unwrap();
         let next = tokio::time::timeout(PATIENCE, self.wire.next()).await.expect("in time");
-        word(&next.unwrap())
+        next.unwrap()
+    }
+
+    /// One message, in words.
+    pub(super) async fn one(&mut self) -> String {
+        word(&self.message().await)
     }
 
     pub(super) fn query(&mut self, sql: &str) -> &mut Self {
@@ -102,6 +112,14 @@ impl Raw {
 
     pub(super) fn execute(&mut self, portal: &str, rows: u32) -> &mut Self {
         Execute { portal: portal.to_owned(), rows }.put(self.wire.out());
+        self
+    }
+
+    /// The function-call message.
+    pub(super) fn call(&mut self, function: u32, format: i16, values: &[&[u8]]) -> &mut Self {
+        let values = values.iter().map(|value| Some(Bytes::copy_from_slice(value))).collect();
+        FunctionCall { function, formats: vec![format], values, result: format }
+            .put(self.wire.out());
         self
     }
 
@@ -150,6 +168,13 @@ fn word(message: &Message) -> String {
                 Some(value) => String::from_utf8_lossy(value).into_owned(),
             };
             format!("D {}", values.iter().map(text).collect::<Vec<_>>().join("|"))
+        }
+        function_call::RESPONSE => {
+            let value = function_call::result(&message.body).unwrap();
+            format!(
+                "V {}",
+                value.map_or_else(|| "NULL".to_owned(), |value| value.escape_ascii().to_string())
+            )
         }
         tag => char::from(tag).to_string(),
     }

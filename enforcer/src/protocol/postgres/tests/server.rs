@@ -15,7 +15,8 @@ pub(super) const DATABASE: &str = "shop";
 const PASSWORD: &str = "the role: its password";
 
 /// Host, database and the like, how to sign in, and who.
-const HBA: &str = "local all all trust\nhostssl all all all scram-sha-256\n";
+const HBA: &str = "local all all trust\nhostssl all all all scram-sha-256\n\
+                   hostssl replication all all scram-sha-256\n";
 
 /// A running server; it ends with this value.
 pub(super) struct Server {
@@ -99,7 +100,7 @@ impl Server {
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{dir}'\n\
              ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\nfsync = off\n\
              synchronous_commit = off\nfull_page_writes = off\nshared_buffers = 16MB\n\
-             max_connections = 40\nlc_messages = 'C'\ntimezone = 'UTC'\n",
+             max_connections = 40\nwal_level = logical\nlc_messages = 'C'\ntimezone = 'UTC'\n",
             chain_file.display(),
             key_file.display(),
             dir = dir.path().display(),
@@ -118,6 +119,16 @@ impl Server {
         );
         server.sql(DATABASE, &role).await;
         server
+    }
+
+    /// Its certificate and key, in PEM files.
+    pub(super) fn identity(&self) -> (PathBuf, PathBuf) {
+        (self.dir.path().join("chain.pem"), self.dir.path().join("key.pem"))
+    }
+
+    /// Where it is reached without TLS or password.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.dir.path().join(format!(".s.PGSQL.{}", self.port))
     }
 
     async fn ready(&self) {

@@ -100,8 +100,7 @@ async fn portals_cursors_and_copies_come_through_whole() {
     raw.execute("", 0).sync();
     assert_eq!(raw.until_ready().await, ["D 5", "C SELECT 1", "Z I"]);
     assert_eq!(raw.query("").until_ready().await, ["I", "Z I"]);
-    raw.bare(frontend::FUNCTION_CALL);
-    let told = raw.until_ready().await;
+    let told = raw.call(1, 0, &[]).until_ready().await;
     assert!(told[0].starts_with("E 42501") && told[1] == "Z I", "{told:?}");
 }
 

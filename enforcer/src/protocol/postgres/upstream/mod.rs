@@ -14,7 +14,7 @@ use crate::decide::Permit;
 use crate::flow::Inputs;
 use crate::forward::dial::Route;
 use crate::policy::{PostgresRole, PostgresTls};
-use crate::tls::client::Agreed;
+use crate::tls::{self, client::Agreed};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::SocketAddr;
@@ -145,19 +145,8 @@ impl Reach {
         if self.tls == PostgresTls::Disable {
             return Ok((wire, Peer { addr, tls: None }, None));
         }
-        startup::put_tls_request(wire.out());
-        let answer = async {
-            wire.flush().await?;
-            wire.byte().await
-        };
-        let answer = timeout_at(deadline, answer).await.unwrap_or(Err(WireError::Timeout));
-        match answer.map_err(|error| ConnectError::broke(&error))? {
-            b'S' => {}
-            _ => {
-                let why = "the upstream does not speak TLS, and the target asks for it; \
-                           tls = \"disable\" in [target.postgres] would do without";
-                return Err(ConnectError::new("upstream-tls", why));
-            }
+        if self.tls == PostgresTls::VerifyFull {
+            ask_for_tls(&mut wire, deadline).await?;
         }
         // Nothing but the one byte was read, so nothing plain can pass for what comes in TLS.
         let io = wire.into_io().ok_or_else(|| ConnectError::new("upstream-broke", "read ahead"))?;
@@ -170,9 +159,33 @@ impl Reach {
             .await
             .map_err(|_| ConnectError::broke(&WireError::Timeout))?
             .map_err(|error| ConnectError::new("upstream-tls", error))?;
+        if self.tls == PostgresTls::Direct && agreed.alpn.as_bytes() != tls::POSTGRES {
+            // Whoever else listens there may take the start-up for something of its own.
+            let why = "the upstream did not say in TLS that it speaks PostgreSQL (ALPN \
+                       \"postgresql\"), as it must where TLS is not asked for first";
+            return Err(ConnectError::new("upstream-tls", why));
+        }
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let leaf = leaf.map(|leaf| leaf.clone().into_owned());
         Ok((Wire::new(stream), Peer { addr, tls: Some(agreed) }, leaf))
+    }
+}
+
+/// Asks for TLS by the protocol's own question.
+async fn ask_for_tls(wire: &mut Wire, deadline: Instant) -> Result<(), ConnectError> {
+    startup::put_tls_request(wire.out());
+    let answer = async {
+        wire.flush().await?;
+        wire.byte().await
+    };
+    let answer = timeout_at(deadline, answer).await.unwrap_or(Err(WireError::Timeout));
+    match answer.map_err(|error| ConnectError::broke(&error))? {
+        b'S' => Ok(()),
+        _ => {
+            let why = "the upstream does not speak TLS, and the target asks for it; \
+                       tls = \"disable\" in [target.postgres] would do without";
+            Err(ConnectError::new("upstream-tls", why))
+        }
     }
 }
 

@@ -45,11 +45,11 @@ impl Catalog {
         // relation
         "SELECT DISTINCT r.ev_class FROM pg_rewrite r WHERE r.rulename <> '_RETURN'",
         // oid, schema, name, kind, language, volatility, security definer, arguments, defaults,
-        // variadic, result type, modes and names of all arguments, their types
+        // variadic, result type, modes and names of all arguments, their types, those of a call
         "SELECT p.oid, n.nspname, p.proname, p.prokind, l.lanname, p.provolatile, p.prosecdef, \
             p.pronargs, p.pronargdefaults, p.provariadic <> 0, p.prorettype, \
             to_json(p.proargmodes::text[]), to_json(p.proargnames), \
-            to_json(p.proallargtypes::int8[]) \
+            to_json(p.proallargtypes::int8[]), to_json(p.proargtypes::oid[]::int8[]) \
          FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
          JOIN pg_language l ON l.oid = p.prolang",
         // schema, name, function

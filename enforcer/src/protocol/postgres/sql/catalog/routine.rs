@@ -25,6 +25,8 @@ pub struct Routine {
     pub definer: bool,
     /// The fewest and the most arguments of a call; `None` for as many as one likes.
     pub arguments: (usize, Option<usize>),
+    /// The type oids of what a call gives it.
+    pub inputs: Vec<u32>,
     /// The oid of its result's type.
     pub result: u32,
     /// Names and type oids of its OUT, INOUT and TABLE arguments.
@@ -62,6 +64,7 @@ impl Routine {
             volatility: letter(5)?,
             definer: yes(row, 6)?,
             arguments: (fewest, most),
+            inputs: inputs(row)?,
             result: number(row, 10)?,
             outputs: outputs(row)?,
         })
@@ -74,7 +77,7 @@ impl Routine {
 
     /// Whether its value depends on its arguments alone: PostgreSQL's own but for those that
     /// read tables, files, other sessions or the log; and C that calls itself immutable.
-    pub(super) fn followed(&self) -> bool {
+    pub fn followed(&self) -> bool {
         match self.builtin() {
             true => !reads_elsewhere(&self.name),
             // An aggregate is `internal` whatever its functions are written in.
@@ -86,12 +89,20 @@ impl Routine {
         }
     }
 
-    fn changes(&self) -> bool {
+    /// Whether a call may change something that lasts.
+    pub fn changes(&self) -> bool {
         self.volatility == 'v' && !(self.builtin() && harmless(&self.name))
     }
 
     fn takes(&self, arguments: usize) -> bool {
         arguments >= self.arguments.0 && self.arguments.1.is_none_or(|most| arguments <= most)
+    }
+}
+
+fn inputs(row: &Row) -> Result<Vec<u32>, &'static str> {
+    match row.get(14).and_then(Option::as_deref) {
+        None => Ok(Vec::new()),
+        Some(list) => serde_json::from_str(list).map_err(|_| "a list of types is no JSON"),
     }
 }
 
@@ -134,6 +145,11 @@ impl Catalog {
             };
             schema && arguments.is_none_or(|arguments| routine.takes(arguments))
         })
+    }
+
+    /// A function by its oid (as the function-call message gives it).
+    pub fn routine_by_oid(&self, oid: u32) -> Option<&Routine> {
+        self.routines.values().flatten().find(|routine| routine.oid == oid)
     }
 
     /// What a call can come to.

@@ -3,22 +3,26 @@
 //! Each message is answered before the next is looked at, so that what is known is always the
 //! state that the next statement will meet.
 
+mod turns;
+
+pub(super) use turns::run;
+
 use super::case::Kept;
 use super::catalog::Want;
 use super::codec::backend::{self, Transaction};
 use super::codec::error_response::{self, Report};
-use super::codec::frontend::{self, Frontend, Parse};
+use super::codec::frontend::{self, Parse};
 use super::codec::{CodecError, Message};
-use super::connect::{BAD_START, upstream_broke};
+use super::connect::upstream_broke;
 use super::io::{Wire, WireError};
 use super::prepared::Names;
-use super::question::{self, QuestionError};
+use super::question::{self, How, QuestionError};
 use super::reading::{Catalog, Lineage};
-use super::serve::{broke, tell_fatal};
+use super::replication::Replication;
 use super::state::{Known, QUESTION, State};
 use super::upstream::{Peer, Reach, Ready};
 use super::veil::Veil;
-use super::{extended, refuse, simple};
+use super::{extended, refuse};
 use crate::decide::{Denial, Permit};
 use crate::flow::{Flow, Outcome, Place};
 use crate::policy::Untraceable;
@@ -29,15 +33,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// `admin_shutdown`.
-const SHUTDOWN: &str = "57P01";
-
 /// What does not change while a session lasts.
 pub(super) struct About {
     pub(super) flow: Arc<Flow>,
     pub(super) place: Place,
     /// The user that the agent signed in as.
     pub(super) user: String,
+    /// What the connection replicates; it is to a walsender then.
+    pub(super) replicates: Option<Replication>,
     pub(super) reach: Reach,
     pub(super) peer: Peer,
     /// The backend's process and cancel key.
@@ -51,7 +54,9 @@ impl About {
     pub(super) fn still_holds(&self, permit: &Permit) -> bool {
         permit.target().postgres.as_ref().is_some_and(|postgres| {
             let role = postgres.role_of(&self.user).map(|role| role.name.as_str());
-            role == Some(self.reach.role()) && self.reach.is_reached_by(postgres.tls)
+            role == Some(self.reach.role())
+                && self.reach.is_reached_by(postgres.tls)
+                && (self.replicates.is_none() || postgres.replication)
         })
     }
 }
@@ -228,7 +233,12 @@ impl Talk {
     /// Asks the session's own backend.
     pub(super) async fn ask(&mut self, question: &str) -> Result<question::Rows, NotKnown> {
         let sync = !self.unsynced;
-        let mut asked = question::ask(&mut self.upstream, question, sync).await;
+        let how = match (self.about.replicates, sync) {
+            (Some(_), _) => How::Query,
+            (None, true) => How::Series,
+            (None, false) => How::Within,
+        };
+        let mut asked = question::ask(&mut self.upstream, question, how).await;
         // A cancel request that comes too late for what it meant meets our question, and is spent
         // on it. In a transaction it fails that one, as it would anything else.
         if let Err(QuestionError::Refused(report)) = &asked
@@ -236,7 +246,7 @@ impl Talk {
             && sync
             && self.state.transaction == Transaction::Idle
         {
-            asked = question::ask(&mut self.upstream, question, sync).await;
+            asked = question::ask(&mut self.upstream, question, how).await;
         }
         match asked {
             Ok(answer) => {
@@ -272,20 +282,28 @@ impl Talk {
         if self.upset || !open {
             return Ok(());
         }
-        let broken = Parse {
-            name: "enforcer_refused".to_owned(),
-            sql: "refused by policy".to_owned(),
-            types: Vec::new(),
-        };
-        broken.put(self.upstream.out());
-        frontend::put_bare(self.upstream.out(), frontend::FLUSH);
-        self.unsynced = true;
+        let sql = "refused by policy".to_owned();
+        if self.about.replicates.is_some() {
+            frontend::put_query(self.upstream.out(), &sql);
+        } else {
+            let broken = Parse { name: "enforcer_refused".to_owned(), sql, types: Vec::new() };
+            broken.put(self.upstream.out());
+            frontend::put_bare(self.upstream.out(), frontend::FLUSH);
+            self.unsynced = true;
+        }
         self.upstream.flush().await.map_err(|error| upstream_broke(&error))?;
         loop {
             let message = self.upstream.next().await.map_err(|error| upstream_broke(&error))?;
             match message.tag {
+                error_response::ERROR if self.about.replicates.is_some() => {}
                 error_response::ERROR => {
                     self.upset = true;
+                    return Ok(());
+                }
+                backend::READY if self.about.replicates.is_some() => {
+                    let state = backend::ready(&message.body)
+                        .map_err(|error| upstream_broke(&WireError::Codec(error)))?;
+                    self.is_ready(state);
                     return Ok(());
                 }
                 _ if backend::is_asynchronous(&message) => self.pass_on(&[message])?,
@@ -332,106 +350,6 @@ impl Talk {
     /// An error of our own, without an operation.
     pub(super) fn tell(&mut self, report: &Report) {
         report.put(self.client.out(), error_response::ERROR);
-    }
-}
-
-/// Talks until one side ends it.
-pub(super) async fn run(mut talk: Box<Talk>) -> Outcome {
-    let about = Arc::clone(&talk.about);
-    let draining = &about.flow.inputs.draining;
-    loop {
-        let message = match talk.client.buffered() {
-            Ok(Some(message)) => Ok(message),
-            Err(error) => Err(error),
-            Ok(None) => {
-                if let Err(error) = talk.client.flush().await {
-                    return broke(&error);
-                }
-                let idle = talk.state.transaction == Transaction::Idle && !talk.unsynced;
-                let Talk { client, upstream, .. } = &mut *talk;
-                tokio::select! {
-                    biased;
-                    message = client.next() => message,
-                    message = upstream.next() => {
-                        match unasked(&mut talk, message) {
-                            Ok(()) => continue,
-                            Err(outcome) => {
-                                let _ = talk.client.flush().await;
-                                return outcome;
-                            }
-                        }
-                    }
-                    () = draining.cancelled(), if idle => {
-                        let what = "terminating connection due to administrator command";
-                        tell_fatal(&mut talk.client, SHUTDOWN, what).await;
-                        return Outcome::cut("draining", "the daemon is stopping");
-                    }
-                }
-            }
-        };
-        let message = match message {
-            Ok(message) => message,
-            Err(WireError::Closed) => return Outcome::complete(),
-            Err(error) => {
-                let what = "enforcer: what was sent is not of the protocol, or too long";
-                tell_fatal(&mut talk.client, BAD_START, what).await;
-                return broke(&error);
-            }
-        };
-        match Box::pin(step(talk, message)).await {
-            Ok(next) => talk = next,
-            Err(outcome) => return outcome,
-        }
-    }
-}
-
-/// What the upstream says between statements.
-fn unasked(talk: &mut Talk, message: Result<Message, WireError>) -> Result<(), Outcome> {
-    let message = message.map_err(|error| upstream_broke(&error))?;
-    if backend::is_asynchronous(&message) {
-        return talk.pass_on(&[message]);
-    }
-    if message.tag == error_response::ERROR
-        && let (Some(mut veil), Ok(report)) = (talk.strict_veil(), Report::read(&message.body))
-    {
-        let code = report.code().to_owned();
-        veil.words(report).put(talk.client.out(), error_response::ERROR);
-        return Err(Outcome::failed("upstream-closed", code));
-    }
-    Err(Outcome::failed("upstream-broke", "an odd message"))
-}
-
-/// Answers one message.
-async fn step(mut talk: Box<Talk>, message: Message) -> Result<Box<Talk>, Outcome> {
-    let read = match frontend::read(&message) {
-        Ok(read) => read,
-        Err(error) => {
-            let what = "enforcer: what was sent is not a message of the protocol";
-            tell_fatal(&mut talk.client, BAD_START, what).await;
-            return Err(broke(&WireError::Codec(error)));
-        }
-    };
-    match read {
-        Frontend::Terminate => {
-            frontend::put_bare(talk.upstream.out(), frontend::TERMINATE);
-            let _ = talk.upstream.flush().await;
-            Err(Outcome::complete())
-        }
-        Frontend::Sync => extended::sync(talk).await,
-        _ if talk.skipping => Ok(talk),
-        Frontend::Query(text) => simple::query(talk, text).await,
-        Frontend::FunctionCall => simple::function(talk).await,
-        Frontend::Parse(parse) => extended::parse(talk, parse).await,
-        Frontend::Bind(bind) => extended::bind(talk, bind).await,
-        Frontend::Describe(named) => extended::describe(talk, named).await,
-        Frontend::Execute(execute) => extended::execute(talk, execute).await,
-        Frontend::Close(named) => extended::close(talk, named).await,
-        Frontend::Flush => {
-            extended::settle(&mut talk).await?;
-            Ok(talk)
-        }
-        // Sent after the server had given up its COPY; it ignores them too.
-        Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(talk),
     }
 }
 

@@ -1,12 +1,16 @@
 //! Runs a permitted statement upstream and delivers what comes back: masked, recorded, then sent.
 
+mod copy;
+mod work;
+
+pub(super) use work::{Ended, Run, Takes, Work};
+
 use super::codec::error_response::{self, Report};
-use super::codec::frontend::{self, Bind, Execute, Named};
+use super::codec::frontend::{self, Execute, Named};
 use super::codec::row_description::{self, Field};
-use super::codec::{Message, backend, copy, data_row};
+use super::codec::{Message, backend, copy as copying, data_row, function_call};
 use super::connect::{forwarded, upstream_broke};
 use super::io::WireError;
-use super::reading::{Effect, Lineage};
 use super::refuse;
 use super::serve::broke;
 use super::statement::delivered;
@@ -16,105 +20,21 @@ use crate::decide::Permit;
 use crate::flow::{Ledger, Outcome};
 use crate::mask::copy::CopyOptions;
 use crate::policy::Untraceable;
-use bytes::BytesMut;
-use enforcer_proto::v1::{self, event::Kind};
+use bytes::{Bytes, BytesMut};
+use enforcer_proto::v1::event::Kind;
 use std::sync::Arc;
 
 /// What is delivered at once, at most.
 const PAGE: usize = 64 << 10;
-
-/// How a statement's run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// All of it was done.
-    Complete,
-    /// The upstream refused it or failed at it: SQLSTATE.
-    Failed(String),
-    /// Its portal has rows left.
-    Suspended,
-    /// It ran, and what it brought could not be delivered: the code and why.
-    Withheld(&'static str, String),
-}
-
-impl Ended {
-    /// The operation's outcome.
-    pub(super) fn outcome(&self) -> Outcome {
-        match self {
-            Self::Complete | Self::Suspended => Outcome::complete(),
-            Self::Failed(code) => Outcome::failed("sql-error", code),
-            Self::Withheld(code, why) => Outcome::failed(code, why),
-        }
-    }
-}
-
-/// A statement's run.
-pub(super) struct Work {
-    pub(super) run: Run,
-    pub(super) lineage: Lineage,
-    /// How `COPY TO STDOUT` writes its data.
-    pub(super) copy: Option<CopyOptions>,
-}
-
-/// What is sent for it.
-pub(super) enum Run {
-    /// A statement of a query string.
-    Query {
-        /// The whole string, for the first of its statements: the others were sent with it.
-        text: Option<String>,
-        /// No statement comes after it.
-        last: bool,
-    },
-    /// A portal.
-    Portal {
-        portal: String,
-        /// What makes it, where it is not upstream yet.
-        bind: Option<Bind>,
-        /// The agent has not been told that it is bound.
-        tell_bound: bool,
-        /// The agent has asked what its columns are.
-        describe: bool,
-        /// Its columns as the backend described the statement.
-        fields: Option<Vec<Field>>,
-        rows: u32,
-        /// The series ends with it.
-        sync: bool,
-    },
-}
-
-impl Work {
-    /// A run of a statement by its effect.
-    pub(super) fn new(run: Run, lineage: Lineage, effect: &Effect) -> Self {
-        let copy = match effect {
-            Effect::CopyOut(options) => options.clone(),
-            _ => None,
-        };
-        Self { run, lineage, copy }
-    }
-
-    /// The next call of the same portal.
-    pub(super) fn again(before: &Self, rows: u32) -> Self {
-        let (portal, fields) = match &before.run {
-            Run::Portal { portal, fields, .. } => (portal.clone(), fields.clone()),
-            Run::Query { .. } => (String::new(), None),
-        };
-        let run = Run::Portal {
-            portal,
-            bind: None,
-            tell_bound: false,
-            describe: false,
-            fields,
-            rows,
-            sync: false,
-        };
-        Self { run, lineage: before.lineage.clone(), copy: None }
-    }
-}
 
 /// The masks over what a permitted statement brings.
 pub(super) fn veil(permit: &Permit, talk: &Talk, work: &Work) -> Result<Veil, Withheld> {
     let rules = Arc::clone(permit.masks().columns());
     let untraceable = permit.target().postgres.as_ref().map(|postgres| postgres.untraceable);
     let untraceable = untraceable.unwrap_or(Untraceable::Refuse);
+    if matches!(work.run, Run::Replication(_)) && !rules.is_empty() {
+        return Err(Withheld::Stream);
+    }
     Veil::new(rules, talk.catalog.clone(), &work.lineage, untraceable)
 }
 
@@ -125,6 +45,10 @@ pub(super) async fn run(
     work: &mut Work,
     ledger: &Ledger,
 ) -> Result<Ended, Outcome> {
+    let (held, told) = match std::mem::replace(&mut work.takes, Takes::Nothing) {
+        Takes::Read { data, told } => (Some(data), told),
+        Takes::Nothing | Takes::Streamed(_) => (None, BytesMut::new()),
+    };
     let mut relay = Relay {
         talk,
         veil,
@@ -134,6 +58,8 @@ pub(super) async fn run(
         begun: false,
         withheld: None,
         copied: false,
+        held,
+        told,
     };
     relay.talk.busy(true);
     let ended = relay.run(&mut work.run).await;
@@ -158,16 +84,25 @@ struct Relay<'a> {
     withheld: Option<(&'static str, String)>,
     /// It took `COPY` data, and with it any `Sync` that was sent before.
     copied: bool,
+    /// The data for `COPY`, where they were read before the decision: the agent was asked for
+    /// them, and is not asked again.
+    held: Option<Bytes>,
+    /// What it was sent for that, which is not recorded yet.
+    told: BytesMut,
 }
 
 impl Relay<'_> {
     async fn run(&mut self, run: &mut Run) -> Result<Ended, Outcome> {
         let (ends, told) = self.send(run).await?;
+        if matches!(run, Run::Replication(_)) {
+            return self.stream().await;
+        }
         let ended = self.until_end(told).await?;
         let failed = matches!(ended, Ended::Failed(_));
         let ready = match run {
             Run::Query { last, .. } => *last || failed,
             Run::Portal { .. } => ends && !self.copied,
+            Run::Function { .. } | Run::Replication(_) => true,
         };
         if ready {
             self.until_ready().await?;
@@ -191,6 +126,14 @@ impl Relay<'_> {
                     frontend::put_query(out, &text);
                 }
             }
+            Run::Function { call, result } => {
+                call.put(out);
+                let field = Field::unnamed(*result, call.result);
+                if let Err(why) = self.veil.describe(&[field]) {
+                    self.withhold(&why);
+                }
+            }
+            Run::Replication(text) => frontend::put_query(out, text),
             Run::Portal { portal, bind, tell_bound, describe, fields, rows, sync } => {
                 told = Told { bound: *tell_bound, described: *describe };
                 let bind = bind.take();
@@ -260,6 +203,10 @@ impl Relay<'_> {
                     }
                 }
                 data_row::TAG => self.row(&message),
+                function_call::RESPONSE => {
+                    self.result(&message);
+                    return Ok(Ended::Complete);
+                }
                 backend::COMPLETE | backend::EMPTY => {
                     self.deliver(&message);
                     return Ok(Ended::Complete);
@@ -269,30 +216,34 @@ impl Relay<'_> {
                     return Ok(Ended::Suspended);
                 }
                 error_response::ERROR => return self.error(&message),
-                copy::IN_RESPONSE => {
+                copying::IN_RESPONSE => {
+                    if let Some(data) = self.held.take() {
+                        self.copy_read(&data).await?;
+                        continue;
+                    }
                     self.deliver(&message);
                     if let Some(ended) = self.copy_in().await? {
                         return Ok(ended);
                     }
                 }
-                copy::OUT_RESPONSE => {
-                    let said = copy::read(&message.body).map_err(|_| odd(&message))?;
+                copying::OUT_RESPONSE => {
+                    let said = copying::read(&message.body).map_err(|_| odd(&message))?;
                     match self.veil.begin_copy(self.copy.take(), said.formats.len()) {
                         Ok(()) => self.deliver(&message),
                         Err(why) => self.withhold(&why),
                     }
                 }
-                copy::DATA => match self.veil.copy(&message.body) {
+                copying::DATA => match self.veil.copy(&message.body) {
                     Ok(None) => self.deliver(&message),
                     Ok(Some(data)) if self.withheld.is_none() => {
                         if !data.is_empty() {
-                            copy::put_data(&mut self.page, &data);
+                            copying::put_data(&mut self.page, &data);
                         }
                     }
                     Ok(Some(_)) => {}
                     Err(why) => self.withhold(&why),
                 },
-                copy::DONE => match self.veil.end_copy() {
+                copying::DONE => match self.veil.end_copy() {
                     Ok(()) => self.deliver(&message),
                     Err(why) => self.withhold(&why),
                 },
@@ -353,6 +304,18 @@ impl Relay<'_> {
         }
     }
 
+    /// The result of a function that was called by its number.
+    fn result(&mut self, message: &Message) {
+        if self.withheld.is_some() {
+            return;
+        }
+        if self.veil.is_clear() {
+            message.put(&mut self.page);
+        } else if let Err(why) = self.veil.result(&message.body, &mut self.page) {
+            self.withhold(&why);
+        }
+    }
+
     /// From here on nothing of the answer is delivered but the error that says so.
     fn withhold(&mut self, why: &Withheld) {
         if self.withheld.is_none() {
@@ -387,55 +350,13 @@ impl Relay<'_> {
         self.talk.client.out().extend_from_slice(&page);
         let went = (!self.begun).then(|| Kind::Forwarded(forwarded(&self.talk.about.peer)));
         self.begun = true;
-        let events = went.into_iter().chain([delivered(page, last)]);
+        let mut said = std::mem::take(&mut self.told);
+        said.unsplit(page);
+        let events = went.into_iter().chain([delivered(said, last)]);
         let recorded = self.ledger.append(events.collect::<Vec<_>>()).await;
         recorded.map_err(|error| Outcome::cut(error.code(), error))?;
         self.ledger.delivered(length);
         Ok(())
-    }
-
-    /// Takes `COPY` data from the client to the upstream, each piece recorded first; ends early
-    /// when the upstream fails.
-    async fn copy_in(&mut self) -> Result<Option<Ended>, Outcome> {
-        self.copied = true;
-        self.turn(false).await?;
-        self.talk.client.flush().await.map_err(|error| broke(&error))?;
-        loop {
-            let Talk { client, upstream, .. } = &mut *self.talk;
-            let from_client = tokio::select! {
-                biased;
-                message = upstream.next() => {
-                    let message = message.map_err(|error| upstream_broke(&error))?;
-                    match message.tag {
-                        error_response::ERROR => return self.error(&message).map(Some),
-                        _ if backend::is_asynchronous(&message) => self.aside(&message)?,
-                        _ => return Err(odd(&message)),
-                    }
-                    continue;
-                }
-                message = client.next() => message.map_err(|error| broke(&error))?,
-            };
-            let ends = match from_client.tag {
-                copy::DATA => false,
-                copy::DONE | copy::FAIL => true,
-                // The server ignores them while it takes data.
-                frontend::SYNC | frontend::FLUSH => continue,
-                _ => return Err(Outcome::refused("bad-message")),
-            };
-            let data = match from_client.tag {
-                copy::DATA => from_client.body.clone(),
-                _ => bytes::Bytes::new(),
-            };
-            self.ledger.sent(data.len());
-            let piece = v1::Body { data, last: ends, ..v1::Body::default() };
-            let recorded = self.ledger.append([Kind::RequestBody(piece)]).await;
-            recorded.map_err(|error| Outcome::cut(error.code(), error))?;
-            from_client.put(self.talk.upstream.out());
-            self.talk.upstream.flush().await.map_err(|error| upstream_broke(&error))?;
-            if ends {
-                return Ok(None);
-            }
-        }
     }
 }
 
