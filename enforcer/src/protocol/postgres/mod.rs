@@ -8,6 +8,7 @@
 //! the client's messages in turn -> `statement` takes each statement through the spine -> `relay`
 //! delivers what comes back, masked and recorded.
 
+pub(crate) mod ahead;
 pub mod codec;
 
 mod cancel;

@@ -169,6 +169,7 @@ fn scope(name: &str, groups: &[&str], quorum: u32, uses: u32) -> Scope {
         escalate_after: None,
         escalate_to: Vec::new(),
         break_glass: Vec::new(),
+        patterns: false,
     }
 }
 
@@ -209,6 +210,7 @@ fn claim(id: impl ToString, digest: impl ToString) -> v1::ClaimRequest {
         id: id.to_string(),
         digest: digest.to_string(),
         operation: OperationId::new().to_string(),
+        step: None,
     }
 }
 
