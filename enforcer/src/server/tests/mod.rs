@@ -34,6 +34,7 @@ mod link;
 mod members;
 mod notify;
 mod strict;
+mod tasks;
 
 /// A server and the directory that everything is in.
 struct Harness {

@@ -361,3 +361,6 @@ impl From<Pattern> for v1::Pattern {
         Self { target: pattern.target, kind: Some(kind) }
     }
 }
+
+#[cfg(test)]
+mod tests;
