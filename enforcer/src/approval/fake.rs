@@ -4,10 +4,11 @@
 
 use super::table::Table;
 use super::{
-    ApprovalError, ApprovalId, Ask, Claim, NotGranted, Scope, State, StepRequest, Ticket, View, convert,
+    ApprovalError, ApprovalId, Ask, Claim, NotGranted, Scope, State, StepRequest, Ticket, View,
+    convert,
 };
-use crate::principal::Principal;
 use crate::operation::{Digest, OperationId};
+use crate::principal::Principal;
 use enforcer_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -181,7 +182,8 @@ impl Fake {
         if !self.connected() {
             return Err(ApprovalError::NotConnected);
         }
-        let mut task = v1::Task { objective, id: Uuid::now_v7().to_string(), ..v1::Task::default() };
+        let mut task =
+            v1::Task { objective, id: Uuid::now_v7().to_string(), ..v1::Task::default() };
         for step in steps {
             let principal = step.principal.clone();
             task.host.clone_from(&principal.host);

@@ -108,10 +108,7 @@ pub fn check(mut request: v1::ApprovalRequest, host: &str) -> Result<Checked, In
     Ok(Checked { request, body, agent, digest: digest.to_string(), rules })
 }
 
-fn common<'r>(
-    request: &'r v1::ApprovalRequest,
-    host: &str,
-) -> Result<&'r v1::Principal, Invalid> {
+fn common<'r>(request: &'r v1::ApprovalRequest, host: &str) -> Result<&'r v1::Principal, Invalid> {
     let principal = request.principal.as_ref().ok_or(ConvertError::Missing("principal"))?;
     if principal.host != host {
         return Err(Invalid::Host);

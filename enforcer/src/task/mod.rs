@@ -6,11 +6,13 @@
 //! pattern where the scope takes patterns. Nothing here decides.
 
 mod ask;
+pub mod mcp;
 mod rate;
 mod show;
 
 pub use ask::{Bytes64, Declaration, HttpStep, Pattern, SqlPattern, SqlStep, Step, Values};
 pub use rate::Rate;
+pub(crate) use show::{impact, request, state, words};
 pub use show::{list, shown};
 
 use crate::approval::step::{STEPS, TEXT};
@@ -77,11 +79,12 @@ async fn put(flow: &Flow, declared: Declaration) -> Result<v1::Task, Refused> {
         let at = format!("step {number}");
         fits(&format!("{at}: justification"), &step.justification)?;
         let (uses, justification) = (step.uses, step.justification.clone());
-        let (what, operation, scopes) = match step.what(&at)? {
+        let (what, operation, scopes, target) = match step.what(&at)? {
             ask::What::Pattern(pattern) => {
                 let scopes = named_scopes(&bundle, &pattern.scopes, &at)?;
                 let pattern = pattern_of(&bundle, pattern).map_err(|why| bad(&at, why))?;
-                (v1::step::What::Pattern(pattern.into()), None, scopes)
+                let target = pattern.target.clone();
+                (v1::step::What::Pattern(pattern.into()), None, scopes, target)
             }
             exact => {
                 let asked = match exact {
@@ -92,11 +95,14 @@ async fn put(flow: &Flow, declared: Declaration) -> Result<v1::Task, Refused> {
                 let asked = asked.map_err(|why| bad(&at, why))?;
                 let scopes = judged(flow, &bundle, &asked).map_err(|why| bad(&at, why))?;
                 let digest = asked.digest.to_string();
-                (v1::step::What::Exact(digest), Some(asked.operation), scopes)
+                let target = asked.operation.target.clone();
+                (v1::step::What::Exact(digest), Some(asked.operation), scopes, target)
             }
         };
+        let tags = bundle.target(&target).map(|target| target.tags.clone()).unwrap_or_default();
         if let Some(scope) = scopes.iter().find(|scope| scope.uses < uses) {
-            let why = format!("{uses} uses, but scope `{}` gives {} at most", scope.name, scope.uses);
+            let why =
+                format!("{uses} uses, but scope `{}` gives {} at most", scope.name, scope.uses);
             return Err(bad(at, why));
         }
         if uses == 0 {
@@ -112,6 +118,7 @@ async fn put(flow: &Flow, declared: Declaration) -> Result<v1::Task, Refused> {
                 justification,
                 uses,
                 what: Some(what),
+                tags,
             },
             scopes,
             policy: bundle.version().to_owned(),
@@ -165,10 +172,7 @@ fn named_scopes(bundle: &Bundle, names: &[String], at: &str) -> Result<Vec<Scope
     Ok(scopes)
 }
 
-fn pattern_of(
-    bundle: &Bundle,
-    pattern: Pattern,
-) -> Result<crate::approval::step::Pattern, String> {
+fn pattern_of(bundle: &Bundle, pattern: Pattern) -> Result<crate::approval::step::Pattern, String> {
     let Pattern { method, url, sql, .. } = pattern;
     match (method, url, sql) {
         (Some(method), Some(url), None) => http::ahead::pattern(bundle, &method, &url),
@@ -179,7 +183,9 @@ fn pattern_of(
 
 fn fits(at: &str, text: &str) -> Result<(), Refused> {
     match text.len() {
-        _ if text.trim().is_empty() => Err(bad(at, "it is empty: say it for the people who decide")),
+        _ if text.trim().is_empty() => {
+            Err(bad(at, "it is empty: say it for the people who decide"))
+        }
         length if length > TEXT => Err(bad(at, format!("{length} bytes; {TEXT} are the most"))),
         _ => Ok(()),
     }

@@ -2,8 +2,8 @@
 
 use crate::approval::convert;
 use crate::approval::step::from_wire;
-use crate::protocol::http::refuse::status_url;
 use crate::protocol::dns::names::INTERNAL_NAME;
+use crate::protocol::http::refuse::status_url;
 use enforcer_proto::v1;
 use serde_json::{Value, json};
 
@@ -73,6 +73,38 @@ pub(crate) fn words(request: &v1::ApprovalRequest) -> String {
     }
 }
 
+/// What a step may change: nothing (`read`), data (`write`) or what data there is (`ddl`).
+pub(crate) fn impact(request: &v1::ApprovalRequest) -> &'static str {
+    let pattern = request.step.as_ref().and_then(|step| match step.what.as_ref() {
+        Some(v1::step::What::Pattern(pattern)) => pattern.kind.clone(),
+        _ => None,
+    });
+    let operation = request.operation.clone().unwrap_or_default();
+    let actions = match pattern {
+        Some(v1::pattern::Kind::Sql(sql)) => sql.actions,
+        Some(v1::pattern::Kind::Http(http)) => {
+            vec![format!("http.{}", http.method.to_ascii_lowercase())]
+        }
+        None => {
+            let listed = operation.facts.into_iter().find(|fact| fact.name == "sql.actions");
+            let mut actions = match listed.and_then(|fact| fact.value) {
+                Some(v1::fact::Value::List(list)) => list.items,
+                _ => Vec::new(),
+            };
+            actions.push(operation.action);
+            actions
+        }
+    };
+    let reads = ["http.get", "http.head", "http.options", "sql.select", "sql.show", "sql.explain"];
+    if actions.iter().any(|action| action.starts_with("sql.ddl")) {
+        "ddl"
+    } else if actions.iter().all(|action| reads.contains(&action.as_str())) {
+        "read"
+    } else {
+        "write"
+    }
+}
+
 /// A step's request: its approval's, or its own where nobody is asked.
 pub(crate) fn request(step: &v1::TaskStep) -> v1::ApprovalRequest {
     let approval = step.approval.as_ref().and_then(|approval| approval.request.clone());
@@ -88,6 +120,8 @@ fn step(number: u32, one: &v1::TaskStep) -> Value {
         "state": state(one),
         "justification": said.justification,
         "operation": words(&asked),
+        "impact": impact(&asked),
+        "tags": said.tags,
         "uses": said.uses,
         "scopes": scopes,
         "digest": asked.digest,

@@ -165,8 +165,7 @@ pub fn step_use(principal: &Principal, op: &Operation, digest: &Digest) -> v1::S
 /// When a part is missing, or the digest is not that of the facts.
 pub fn used_operation(used: &v1::StepUse) -> Result<(Operation, Digest), ConvertError> {
     let asked = used.operation.as_ref().ok_or(ConvertError::Missing("step.operation"))?;
-    let agent =
-        AgentName::parse(&used.agent).ok_or(ConvertError::Invalid("step.agent"))?;
+    let agent = AgentName::parse(&used.agent).ok_or(ConvertError::Invalid("step.agent"))?;
     let op = facts_of(asked)?;
     let digest = operation::digest(agent.as_str(), task_of(&used.task), &op);
     match digest.to_string() == asked.digest {

@@ -324,6 +324,7 @@ pub fn digest(request: &v1::ApprovalRequest, step: &v1::Step) -> Result<Digest, 
             text(&pattern.encode_to_vec());
         }
     }
+    text(step.tags.join("\0").as_bytes());
     for scope in fold_scopes(&request.scopes) {
         text(&scope.encode_to_vec());
     }

@@ -142,6 +142,7 @@ fn wire(change: impl Fn(&mut v1::ApprovalRequest, &mut v1::Step)) -> Result<Dige
         justification: "j".to_owned(),
         uses: 1,
         what: Some(v1::step::What::Pattern(pattern("/*", "").into())),
+        tags: vec!["people".to_owned()],
     };
     change(&mut request, &mut step);
     check(&request, &step).map(|checked| checked.digest)
@@ -150,7 +151,8 @@ fn wire(change: impl Fn(&mut v1::ApprovalRequest, &mut v1::Step)) -> Result<Dige
 #[test]
 fn the_digest_covers_all_that_is_shown() {
     type Change = fn(&mut v1::ApprovalRequest, &mut v1::Step);
-    let changes: [Change; 12] = [
+    let changes: [Change; 13] = [
+        |_, s| s.tags.clear(),
         |_, _| (),
         |r, _| r.principal.as_mut().unwrap().agent = "b".to_owned(),
         |r, _| r.principal.as_mut().unwrap().task = "t".to_owned(),

@@ -104,9 +104,9 @@ fn request(step: &HttpStep, url: &Split<'_>) -> Result<Request<Bytes>, String> {
         let host = HeaderValue::from_str(url.authority).map_err(|error| error.to_string())?;
         headers.insert(HOST, host);
     }
-    let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| {
-        kind.to_str().is_ok_and(|kind| kind.starts_with("application/grpc"))
-    });
+    let grpc = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("application/grpc")));
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;

@@ -39,15 +39,13 @@ fn database(bundle: &Bundle, url: &str) -> Result<Database, String> {
         return Err(form());
     }
     let read = authority::parse(at).map_err(|error| error.to_string())?;
-    let (place, target) =
-        place(bundle, &read.host, read.port.unwrap_or(PORT), Protocol::Postgres)?;
+    let (place, target) = place(bundle, &read.host, read.port.unwrap_or(PORT), Protocol::Postgres)?;
     let postgres = target.postgres.as_ref().ok_or("the target is no database")?;
     let role = postgres.role_of(user).map(|role| role.name.clone());
     let role =
         role.ok_or_else(|| format!("policy maps user {user:?} to no role of this target"))?;
     let name = postgres.database_of(asked).map(str::to_owned);
-    let name =
-        name.ok_or_else(|| format!("policy knows no database {asked:?} of this target"))?;
+    let name = name.ok_or_else(|| format!("policy knows no database {asked:?} of this target"))?;
     Ok(Database { user: user.to_owned(), role, name, place, target })
 }
 

@@ -68,7 +68,10 @@ pub fn fold_key(host: &str, digest: &str, rules: &[Rule]) -> [u8; 32] {
             list.iter().for_each(|item| text(item));
         }
         text(&format!("{quorum} {deny_threshold} {request_ttl} {grant_ttl} {uses}"));
-        text(&format!("{reason_required} {escalate_after}{}", if rule.patterns { " p" } else { "" }));
+        text(&format!(
+            "{reason_required} {escalate_after}{}",
+            if rule.patterns { " p" } else { "" }
+        ));
         text(reason_pattern);
     }
     hash.finalize().into()

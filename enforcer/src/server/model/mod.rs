@@ -171,9 +171,11 @@ impl Record {
     /// How many uses the grant has in all: the strictest scope's number, or the step's.
     pub fn uses_granted(&self) -> u32 {
         let step = self.step.as_ref().map(|step| step.uses);
-        self.rules.iter().map(|rule| rule.uses).min().map_or(0, |uses| {
-            step.map_or(uses, |step| step.min(uses))
-        })
+        self.rules
+            .iter()
+            .map(|rule| rule.uses)
+            .min()
+            .map_or(0, |uses| step.map_or(uses, |step| step.min(uses)))
     }
 
     /// How many uses can still be claimed.

@@ -1,8 +1,8 @@
 //! What daemons call. Each sees its own host's approvals; any other is "no such approval".
 
 use super::{tasks, watch};
-use crate::approval::convert::{self, ConvertError};
 use crate::approval::NotGranted;
+use crate::approval::convert::{self, ConvertError};
 use crate::approval::identity::Role;
 use crate::server::audit::{Code, Entry};
 use crate::server::core::{Caller, Core, id, removed, unknown};
@@ -165,7 +165,8 @@ impl Service {
     ) -> Result<v1::ClaimResponse, Status> {
         let actor = caller.subject.to_string();
         let used = step.map(|used| Ok((used, convert::used_operation(used)?))).transpose();
-        let used = used.map_err(|error: ConvertError| Status::invalid_argument(error.to_string()))?;
+        let used =
+            used.map_err(|error: ConvertError| Status::invalid_argument(error.to_string()))?;
         let using = used.as_ref().map(|(used, (operation, digest))| Using {
             host: caller.subject.name(),
             agent: &used.agent,

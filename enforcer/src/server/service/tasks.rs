@@ -224,8 +224,8 @@ fn submission(
     }
     let mut checked = Vec::with_capacity(of);
     for (at, step) in steps.into_iter().enumerate() {
-        let step = validate::step(step, host)
-            .map_err(|error| bad(format!("step {}: {error}", at + 1)))?;
+        let step =
+            validate::step(step, host).map_err(|error| bad(format!("step {}: {error}", at + 1)))?;
         let said = step.request.step.clone().unwrap_or_default();
         let in_place = said.number as usize == at + 1 && said.of as usize == of;
         if said.objective != objective || !in_place {

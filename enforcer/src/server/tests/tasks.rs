@@ -1,8 +1,8 @@
 //! Tasks over the wire: declared whole or not at all, decided step by step, used only by what fits.
 
 use super::*;
-use crate::approval::step::{Kind, Pattern, STEPS};
 use crate::approval::StepRequest;
+use crate::approval::step::{Kind, Pattern, STEPS};
 use enforcer_proto::v1::task_review_client::TaskReviewClient;
 use enforcer_proto::v1::tasks_client::TasksClient;
 
@@ -22,6 +22,7 @@ fn step(ask: &Ask, (number, of): (u32, u32), what: v1::step::What) -> StepReques
             justification: format!("invoice {number}"),
             uses: 1,
             what: Some(what),
+            tags: Vec::new(),
         },
         scopes: ask.scopes.clone(),
         policy: ask.policy.clone(),
@@ -99,7 +100,9 @@ async fn one_step_is_approved_and_only_its_operation_goes_through() {
     let first = daemon.request(convert::request(asks[0].clone())).await.unwrap().into_inner();
     assert_eq!((first.state(), &first.id), (v1::State::Pending, &approval(&shown, 1).id));
     // Neither a step's grant for another operation, nor a claim without one.
-    for wrong in [use_of(&second, &asks[0]), v1::ClaimRequest { step: None, ..use_of(&second, &asks[1]) }] {
+    for wrong in
+        [use_of(&second, &asks[0]), v1::ClaimRequest { step: None, ..use_of(&second, &asks[1]) }]
+    {
         let refused = daemon.claim(wrong).await.unwrap().into_inner();
         assert_eq!((refused.granted, refused.reason.as_str()), (false, "mismatch"));
     }
@@ -206,7 +209,8 @@ async fn a_pattern_lets_through_what_it_shows_as_often_as_it_says() {
         assert_eq!(own.task_id, "");
     }
     for (path, granted) in [("/keys/1", true), ("/keys/2", true), ("/keys/3", false)] {
-        let found = daemon.request(convert::request(http(path, "POST"))).await.unwrap().into_inner();
+        let found =
+            daemon.request(convert::request(http(path, "POST"))).await.unwrap().into_inner();
         assert_eq!(found.id == step.id, granted, "{path}");
         let claimed = daemon.claim(use_of(&step, &http(path, "POST"))).await.unwrap().into_inner();
         assert_eq!(claimed.granted, granted, "{path}");
@@ -230,7 +234,10 @@ async fn a_bad_task_is_refused_on_record_and_changes_nothing() {
         (|t| t.steps[1].step.as_mut().unwrap().uses = 6, "step 2: step.uses"),
         (|t| t.steps[0].body = Bytes::from_static(b"x"), "step 1: the body"),
         (|t| t.steps[0].scopes[0].quorum = 2, "step 1: the digest"),
-        (|t| t.steps[0].principal.as_mut().unwrap().host = "h2".to_owned(), "step 1: the request names"),
+        (
+            |t| t.steps[0].principal.as_mut().unwrap().host = "h2".to_owned(),
+            "step 1: the request names",
+        ),
     ];
     let count = cases.len();
     for (spoil, why) in cases {

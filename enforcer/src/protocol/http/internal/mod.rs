@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+mod mcp;
 mod tasks;
 
 /// The longest that a look at an approval waits for a change. Seconds.
@@ -61,6 +62,7 @@ async fn respond(flow: &Arc<Flow>, request: Request<Incoming>) -> Response<Out> 
             let pem = flow.inputs.interceptor.ca().ca_pem().to_owned();
             answer(StatusCode::OK, "application/x-pem-file", pem)
         }
+        "/mcp" => mcp::serve(flow, request).await,
         "/v1/tasks" if get => tasks::list(flow).await,
         "/v1/tasks" if request.method() == Method::POST => tasks::declare(flow, request).await,
         _ => match (path.strip_prefix("/v1/approvals/"), path.strip_prefix("/v1/tasks/")) {
@@ -101,6 +103,7 @@ fn manifest() -> Value {
         "tasks": {
             "url": format!("http://{INTERNAL_NAME}/v1/tasks"),
             "about": "POST an objective and its steps to have them approved ahead of time.",
+            "mcp": format!("http://{INTERNAL_NAME}/mcp"),
             "limits": { "steps": STEPS, "text_bytes": TEXT },
         },
         "ca": format!("http://{INTERNAL_NAME}/ca.pem"),
@@ -109,15 +112,27 @@ fn manifest() -> Value {
 
 /// One approval of this agent, at once or when it changes.
 async fn approval(flow: &Flow, id: &str, query: Option<&str>) -> Response<Out> {
+    match looked_up(flow, id, deadline(query)).await {
+        Ok(value) => json_answer(&value),
+        Err((status, why)) => problem(status, &why),
+    }
+}
+
+/// The same for whoever asks; or the status and the reason.
+async fn looked_up(
+    flow: &Flow,
+    id: &str,
+    deadline: Instant,
+) -> Result<Value, (StatusCode, String)> {
     let decider = &flow.inputs.decider;
-    let unknown = || problem(StatusCode::NOT_FOUND, "no approval of this agent has that id");
+    let unknown =
+        || Err((StatusCode::NOT_FOUND, "no approval of this agent has that id".to_owned()));
     let Ok(id) = id.parse::<ApprovalId>() else {
         return unknown();
     };
     if !decider.holds().is_asker(&id, &flow.principal.agent) {
         return unknown();
     }
-    let deadline = deadline(query);
     let _held = flow.activity.hold();
     loop {
         match decider.approvals().status(&id).await {
@@ -125,12 +140,12 @@ async fn approval(flow: &Flow, id: &str, query: Option<&str>) -> Response<Out> {
                 let now = Instant::now();
                 let pending = view.state == crate::approval::State::Pending;
                 if !pending || now >= deadline || flow.inputs.draining.is_cancelled() {
-                    return json_answer(&state(&view));
+                    return Ok(state(&view));
                 }
                 tokio::time::sleep(LOOKS_EVERY.min(deadline - now)).await;
             }
             Err(crate::approval::ApprovalError::Unknown) => return unknown(),
-            Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(error) => return Err((StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
         }
     }
 }

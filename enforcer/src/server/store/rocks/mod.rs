@@ -5,7 +5,10 @@
 //! (fold key -> id), `tokens`, `members`, `audit` (number -> record), `tasks` (id -> task),
 //! `steps` (owner's key and id of each live step).
 
-use super::{Ask, Asked, Declared, JoinToken, Member, Owner, Store, StoreError, Submission, Submitted, Wanted};
+use super::{
+    Ask, Asked, Declared, JoinToken, Member, Owner, Store, StoreError, Submission, Submitted,
+    Wanted,
+};
 use crate::approval::identity::Subject;
 use crate::server::audit::{Entry, Head};
 use crate::server::model::{Millis, Record};
