@@ -26,7 +26,7 @@ async def talk(read, write):
         out = {"tools": sorted(tool.name for tool in (await session.list_tools()).tools)}
         async def call(name, args):
             result = await session.call_tool(name, args)
-            return {"error": bool(result.is_error), **json.loads(result.content[0].text)}
+            return {"failed": bool(result.is_error), **json.loads(result.content[0].text)}
         out["declared"] = await call("declare_task", task)
         one = out["declared"]["task"]
         out["listed"] = await call("list_tasks", {})
@@ -170,7 +170,7 @@ fn the_approved_step_goes_through_and_no_other() {
     assert!(listed.contains("pending,spent,allowed"), "{listed}");
     let (_, shown) = tool("probe", &["tasks", "show", id]);
     assert!(
-        shown.contains(" 2. spent") && shown.contains("POST https://api.test:8443/payments"),
+        shown.contains("2. spent") && shown.contains("POST https://api.test:8443/payments"),
         "{shown}"
     );
     let (found, other) = tool("other", &["tasks", "show", id]);
@@ -280,7 +280,7 @@ fn an_mcp_client_calls_every_tool_over_http_and_stdio() {
             got["explained"]["meaning"].as_str().is_some_and(|m| m.contains("people were asked")),
             "{got}"
         );
-        assert_eq!(got["bad"]["error"], true, "{got}");
+        assert_eq!(got["bad"]["failed"], true, "{got}");
         // What was declared by a tool is what curl then sends.
         let id = got["declared"]["task"].as_str().expect("an id");
         review(&all, &["approve", id, "--step", "1", "--reason", "go", "--yes"]);
