@@ -27,4 +27,5 @@ pub mod record;
 pub mod run;
 pub mod server;
 pub mod session;
+pub mod task;
 pub mod tls;

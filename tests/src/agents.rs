@@ -13,6 +13,9 @@ const DRIVERS: &str = "/var/tmp/enforcer-agents/postgres-venv";
 /// Where node's driver lives.
 const NODE_DRIVER: &str = "/var/tmp/enforcer-agents/postgres-node";
 
+/// Where the one with the MCP client lives.
+const MCP: &str = "/var/tmp/enforcer-agents/mcp-venv";
+
 /// Debian's JDBC driver.
 const JDBC: &str = "/usr/share/java/postgresql.jar";
 
@@ -67,6 +70,28 @@ pub fn postgres_python() -> PathBuf {
         assert!(works(drivers), "the drivers were installed and cannot be imported");
     });
     Path::new(DRIVERS).join("bin/python")
+}
+
+/// A Python with the MCP client from PyPI, made once.
+///
+/// # Panics
+/// When the environment cannot be made.
+pub fn mcp_python() -> PathBuf {
+    static READY: OnceLock<()> = OnceLock::new();
+    READY.get_or_init(|| {
+        let python = Path::new(MCP).join("bin/python");
+        let works = || {
+            let code = "import mcp.client.stdio, mcp.client.streamable_http";
+            Command::new(&python).args(["-c", code]).output().is_ok_and(|out| out.status.success())
+        };
+        if works() {
+            return;
+        }
+        must(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear", MCP]));
+        must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "mcp==2.3.0"]));
+        assert!(works(), "mcp was installed and cannot be imported");
+    });
+    Path::new(MCP).join("bin/python")
 }
 
 /// A directory in which node finds `pg` from npm, made once.

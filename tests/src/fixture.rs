@@ -74,6 +74,7 @@ request_ttl = "5m"
 grant_ttl = "1m"
 uses = 1
 reason = "required"
+patterns = true
 "#;
 
 /// The masks of the fixture's policy.

@@ -3,8 +3,12 @@
 //! must fit, a retry for the same operation is the same use.
 
 use super::table::Table;
-use super::{ApprovalError, ApprovalId, Ask, Claim, NotGranted, Scope, State, Ticket, View};
+use super::{
+    ApprovalError, ApprovalId, Ask, Claim, NotGranted, Scope, State, StepRequest, Ticket, View,
+    convert,
+};
 use crate::operation::{Digest, OperationId};
+use crate::principal::Principal;
 use enforcer_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,6 +26,7 @@ pub struct Fake(Arc<Inner>);
 struct Inner {
     table: Arc<Table>,
     asked: Mutex<BTreeMap<ApprovalId, Asked>>,
+    tasks: Mutex<Vec<v1::Task>>,
     news: Notify,
     /// Called after each claim.
     claimed: Mutex<Option<Box<dyn Fn() + Send>>>,
@@ -58,6 +63,7 @@ impl Fake {
             Inner {
                 table: Arc::new(Table::new(LOST_AFTER, Box::new(withdraw))),
                 asked: Mutex::default(),
+                tasks: Mutex::default(),
                 news: Notify::new(),
                 claimed: Mutex::default(),
             }
@@ -89,6 +95,7 @@ impl Fake {
                     expires_unix_ms: i64::MAX,
                     uses_left: uses(&ask.scopes),
                     revision: 1,
+                    of_step: false,
                 };
                 let entry = Asked { ask, view: view.clone(), claims: BTreeSet::new() };
                 asked.insert(view.id, entry);
@@ -164,6 +171,56 @@ impl Fake {
         let asked = self.asked();
         let entry = asked.get(&id).ok_or(ApprovalError::Unknown)?;
         Ok(entry.view.clone())
+    }
+
+    /// Keeps a task; its steps wait for ever, and let nothing through.
+    pub(super) fn submit(
+        &self,
+        objective: String,
+        steps: Vec<StepRequest>,
+    ) -> Result<v1::Task, ApprovalError> {
+        if !self.connected() {
+            return Err(ApprovalError::NotConnected);
+        }
+        let mut task =
+            v1::Task { objective, id: Uuid::now_v7().to_string(), ..v1::Task::default() };
+        for step in steps {
+            let principal = step.principal.clone();
+            task.host.clone_from(&principal.host);
+            task.owner = Some(v1::TaskOwner {
+                agent: principal.agent.to_string(),
+                task: principal.task.unwrap_or_default(),
+            });
+            let asked = !step.scopes.is_empty();
+            let request = convert::step_request(step);
+            let request = request.map_err(|error| ApprovalError::Refused(error.to_string()))?;
+            let approval = v1::Approval {
+                id: Uuid::now_v7().to_string(),
+                state: v1::State::Pending.into(),
+                request: Some(request.clone()),
+                task_id: task.id.clone(),
+                ..v1::Approval::default()
+            };
+            task.steps.push(match asked {
+                true => v1::TaskStep { approval: Some(approval), request: None },
+                false => v1::TaskStep { approval: None, request: Some(request) },
+            });
+        }
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task.clone());
+        Ok(task)
+    }
+
+    pub(super) fn task(&self, of: &Principal, id: &str) -> Result<v1::Task, ApprovalError> {
+        self.tasks(of).into_iter().find(|task| task.id == id).ok_or(ApprovalError::Unknown)
+    }
+
+    pub(super) fn tasks(&self, of: &Principal) -> Vec<v1::Task> {
+        let owner = Some(v1::TaskOwner {
+            agent: of.agent.to_string(),
+            task: of.task.clone().unwrap_or_default(),
+        });
+        let tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().filter(|task| task.owner == owner).cloned().collect()
     }
 
     fn set(&self, id: ApprovalId, state: State) {

@@ -20,6 +20,7 @@ pub mod convert;
 pub mod fake;
 pub mod identity;
 pub mod join;
+pub mod step;
 mod table;
 pub mod tls;
 pub mod token;
@@ -55,6 +56,21 @@ pub struct Ask {
     /// The operation's digest for that principal.
     pub digest: Digest,
     /// Every scope that must approve.
+    pub scopes: Vec<Scope>,
+    /// Version of the policy bundle that asked for it.
+    pub policy: String,
+}
+
+/// One step of a task, to be put before people.
+#[derive(Clone, Debug)]
+pub struct StepRequest {
+    /// Who declared it.
+    pub principal: Principal,
+    /// The operation that it is exact about; none for a pattern.
+    pub operation: Option<Operation>,
+    /// The step.
+    pub step: v1::Step,
+    /// Every scope that must approve; empty where policy allows it as it is.
     pub scopes: Vec<Scope>,
     /// Version of the policy bundle that asked for it.
     pub policy: String,
@@ -126,6 +142,8 @@ pub struct View {
     pub uses_left: u32,
     /// Counts up with each change; an older view never replaces a newer one.
     pub revision: u64,
+    /// It is a step of a task, and lives whoever waits for it.
+    pub of_step: bool,
 }
 
 /// The right to forward one operation, once.
@@ -268,19 +286,63 @@ impl Approvals {
         }
     }
 
-    /// Spends one use of a grant. Only `Ok` lets the operation be forwarded, and only once; a
+    /// Spends one use of a grant; of a step's for the operation that `step` says. Only `Ok` lets the operation be forwarded, and only once; a
     /// retry for the same operation is the same use.
     pub async fn claim(
         &self,
         id: &ApprovalId,
         digest: &Digest,
         op: OperationId,
+        step: Option<v1::StepUse>,
     ) -> Result<Claim, ApprovalError> {
         match self {
-            Self::Remote(client) => client.claim(*id, *digest, op).await,
+            Self::Remote(client) => client.claim((*id, *digest), op, step).await,
             Self::None => Err(ApprovalError::NoServer),
             #[cfg(any(test, feature = "testing"))]
             Self::Fake(fake) => fake.claim(*id, *digest, op),
+        }
+    }
+
+    /// Puts the steps of a task before people, all or none.
+    ///
+    /// # Errors
+    /// When the server is not there or does not take it.
+    pub async fn submit(
+        &self,
+        objective: String,
+        steps: Vec<StepRequest>,
+    ) -> Result<v1::Task, ApprovalError> {
+        match self {
+            Self::Remote(client) => client.submit(objective, steps).await,
+            Self::None => Err(ApprovalError::NoServer),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Fake(fake) => fake.submit(objective, steps),
+        }
+    }
+
+    /// One task of the principal's agent in its cgroup's task.
+    ///
+    /// # Errors
+    /// When the server is not there or knows no such task.
+    pub async fn task(&self, of: &Principal, id: String) -> Result<v1::Task, ApprovalError> {
+        match self {
+            Self::Remote(client) => client.task(of, id).await,
+            Self::None => Err(ApprovalError::NoServer),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Fake(fake) => fake.task(of, &id),
+        }
+    }
+
+    /// The newest tasks of the principal's agent in its cgroup's task; states only.
+    ///
+    /// # Errors
+    /// When the server is not there.
+    pub async fn tasks(&self, of: &Principal) -> Result<Vec<v1::Task>, ApprovalError> {
+        match self {
+            Self::Remote(client) => client.tasks(of).await,
+            Self::None => Err(ApprovalError::NoServer),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Fake(fake) => Ok(fake.tasks(of)),
         }
     }
 

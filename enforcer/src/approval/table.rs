@@ -262,13 +262,14 @@ impl Ticket {
     /// Whether dropping the ticket withdraws the request. Set while a client is held: when it
     /// disconnects its future is dropped, and so is the ticket.
     pub fn cancel_on_drop(&mut self, cancel: bool) {
-        self.cancel_on_drop = cancel;
+        // A step was declared by itself: it outlives whoever waits for it.
+        self.cancel_on_drop = cancel && !self.view.borrow().of_step;
     }
 
     /// Withdraws the request, unless another operation waits for it too or a client was told
     /// its id.
     pub async fn cancel(mut self) {
-        self.cancel_on_drop = true;
+        self.cancel_on_drop(true);
     }
 }
 
@@ -326,6 +327,7 @@ mod tests {
             expires_unix_ms: 0,
             uses_left: 1,
             revision,
+            of_step: false,
         }
     }
 

@@ -11,11 +11,14 @@ pub mod daemon;
 pub mod detach;
 pub mod doctor;
 pub mod init;
+mod inside;
 pub mod join;
+pub mod mcp;
 pub mod policy;
 pub mod run;
 pub mod server;
 pub mod status;
+pub mod tasks;
 pub mod transcripts;
 
 /// Exit code for a refusal by policy.
@@ -45,6 +48,8 @@ enum Command {
     Init(init::Args),
     /// Trade a one-time token for a certificate (hosts and people)
     Join(join::Args),
+    /// Serve an agent's MCP client over standard input and output (inside a governed cgroup)
+    Mcp(mcp::Args),
     /// Check, test and explain policy
     Policy(policy::Args),
     /// Run a program in its own governed cgroup
@@ -53,6 +58,8 @@ enum Command {
     Server(server::Args),
     /// Say what runs and which layers hold
     Status(status::Args),
+    /// Declare what an agent is about to do, and follow it (inside a governed cgroup)
+    Tasks(tasks::Args),
     /// Read, search, export and verify transcripts
     Transcripts(transcripts::Args),
     /// (internal) set up the floor and execute an agent's program
@@ -91,10 +98,12 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Init(args) => init::run(args),
         Command::Join(args) => join::run(args),
+        Command::Mcp(args) => mcp::run(args),
         Command::Policy(args) => policy::run(args),
         Command::Run(args) => run::run(args),
         Command::Server(args) => server::run(args),
         Command::Status(args) => status::run(args),
+        Command::Tasks(args) => tasks::run(args),
         Command::Transcripts(args) => transcripts::run(args),
         Command::Launch(args) => crate::run::launch(args),
     };

@@ -114,7 +114,7 @@ impl Denial {
         }
     }
 
-    pub(super) fn policy(judgement: &Judgement, bundle: &Bundle) -> Self {
+    pub(crate) fn policy(judgement: &Judgement, bundle: &Bundle) -> Self {
         let detail = match judgement.rules.as_slice() {
             [] => "no rule allows this operation".to_owned(),
             rules => format!("refused by {}", rules.join(", ")),

@@ -6,6 +6,7 @@
 use crate::approval::ApprovalId;
 use crate::config::Limits;
 use crate::principal::AgentName;
+use crate::task::Rate;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
@@ -30,6 +31,8 @@ pub struct Holds {
     /// The same, of one agent.
     share: u32,
     state: Mutex<State>,
+    /// How often agents may declare tasks and look at them.
+    pub(crate) declarations: Rate,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +56,7 @@ impl Holds {
             room: Arc::new(Semaphore::new(room as usize)),
             share: (room / SHARE).max(1),
             state: Mutex::default(),
+            declarations: Rate::default(),
         })
     }
 

@@ -11,7 +11,9 @@ pub use denial::{Cut, Denial};
 pub use holds::{Holds, Room};
 pub use standing::Standing;
 
-use crate::approval::{ApprovalError, ApprovalId, Approvals, Ask, Claim, NotGranted, State};
+use crate::approval::{
+    ApprovalError, ApprovalId, Approvals, Ask, Claim, NotGranted, State, StepRequest, convert,
+};
 use crate::flow::{Asked, Ledger, Place};
 use crate::forward::dial::Route;
 use crate::mask::MaskPlan;
@@ -151,6 +153,25 @@ impl Decider {
         &self.approvals
     }
 
+    /// Puts a declared task before people; its agent may look its approvals up.
+    ///
+    /// # Errors
+    /// When the approval server does not take it.
+    pub async fn declare(
+        &self,
+        principal: &Principal,
+        objective: String,
+        steps: Vec<StepRequest>,
+    ) -> Result<v1::Task, ApprovalError> {
+        let task = self.approvals.submit(objective, steps).await?;
+        for approval in task.steps.iter().filter_map(|step| step.approval.as_ref()) {
+            if let Ok(id) = approval.id.parse() {
+                self.holds.asked(id, &principal.agent);
+            }
+        }
+        Ok(task)
+    }
+
     /// Held operations and whose approvals they wait for.
     pub fn holds(&self) -> &Holds {
         &self.holds
@@ -285,8 +306,13 @@ impl Decider {
                 State::Pending => {}
                 State::Approved { .. } => {
                     ticket.cancel_on_drop(false);
-                    return match self.approvals.claim(&id, &asked.digest, asked.operation.id).await
-                    {
+                    let view = ticket.view();
+                    let principal = &permit.standing.principal;
+                    let step = view
+                        .of_step
+                        .then(|| convert::step_use(principal, &asked.operation, &asked.digest));
+                    let op = asked.operation.id;
+                    return match self.approvals.claim(&id, &view.digest, op, step).await {
                         Ok(claim) => Held::Granted { approval: id, claim, revoked },
                         Err(ApprovalError::NotGranted(
                             NotGranted::Spent | NotGranted::Expired | NotGranted::Cancelled,

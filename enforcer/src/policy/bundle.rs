@@ -295,6 +295,11 @@ impl Bundle {
         self.located(target).and_then(|(at, _)| self.masks.get(at)).map_or(&[], Vec::as_slice)
     }
 
+    /// Every scope.
+    pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.scopes.values()
+    }
+
     /// The scope of that name.
     pub fn scope(&self, name: &str) -> Option<&Scope> {
         self.scopes.get(name)

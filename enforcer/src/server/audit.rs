@@ -52,6 +52,10 @@ pub enum Code {
     MemberRemoved,
     /// A vote on what still waits was withdrawn with its person's right.
     VoteWithdrawn,
+    /// An agent declared a task, and its steps were put before people.
+    TaskDeclared,
+    /// A declared task was not taken.
+    TaskRefused,
     /// The wall clock was stepped: nothing is granted until it is known which time is right.
     ClockDoubted,
     /// The wall clock came back to the time that goes on.
@@ -85,6 +89,8 @@ impl Code {
             Self::AccessRefused => "access.refused",
             Self::MemberRemoved => "member.removed",
             Self::VoteWithdrawn => "vote.withdrawn",
+            Self::TaskDeclared => "task.declared",
+            Self::TaskRefused => "task.refused",
             Self::ClockDoubted => "clock.doubted",
             Self::ClockRestored => "clock.restored",
             Self::ClockBelieved => "clock.believed",

@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::config::Config;
 use super::core::Core;
 use super::notify::{self, Endpoint, EndpointError};
-use super::service::{admin, approvals, enrollment, review};
+use super::service::{admin, approvals, enrollment, review, tasks};
 use super::store::rocks::Rocks;
 use super::store::{Store as _, StoreError};
 use super::{expiry, listen, members, metrics};
@@ -14,6 +14,8 @@ use enforcer_proto::v1::admin_server::AdminServer;
 use enforcer_proto::v1::approvals_server::ApprovalsServer;
 use enforcer_proto::v1::enrollment_server::EnrollmentServer;
 use enforcer_proto::v1::review_server::ReviewServer;
+use enforcer_proto::v1::task_review_server::TaskReviewServer;
+use enforcer_proto::v1::tasks_server::TasksServer;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -172,6 +174,15 @@ async fn serve(
         ))
         .add_service(InterceptedService::new(
             ReviewServer::new(review::Service(Arc::clone(&core)))
+                .max_decoding_message_size(64 << 10),
+            certified,
+        ))
+        .add_service(InterceptedService::new(
+            TasksServer::new(tasks::Service(Arc::clone(&core))).max_decoding_message_size(limit),
+            certified,
+        ))
+        .add_service(InterceptedService::new(
+            TaskReviewServer::new(tasks::Service(Arc::clone(&core)))
                 .max_decoding_message_size(64 << 10),
             certified,
         ))

@@ -3,6 +3,7 @@
 
 use super::model::{Millis, Rule};
 use crate::approval::convert::{self, ConvertError};
+use crate::approval::step::Checked as Step;
 use crate::policy::{Hours, reason_pattern};
 use bytes::Bytes;
 use enforcer_proto::v1;
@@ -24,6 +25,40 @@ const PEOPLE: u32 = 64;
 const USES: u32 = 10_000;
 /// The longest that a request waits or a grant is good: a week. Seconds.
 const TTL: u64 = 7 * 86_400;
+
+/// A step that can be put before people, or that policy allows as it is.
+#[derive(Clone, Debug)]
+pub struct CheckedStep {
+    /// What was asked, its body taken out.
+    pub request: v1::ApprovalRequest,
+    /// The body.
+    pub body: Bytes,
+    /// What the step says.
+    pub step: Step,
+    /// The rules that must all approve, by name; empty where policy allows it as it is.
+    pub rules: Vec<Rule>,
+}
+
+/// Checks one step of a task of that host.
+///
+/// # Errors
+/// When it cannot be put before people.
+pub fn step(mut request: v1::ApprovalRequest, host: &str) -> Result<CheckedStep, Invalid> {
+    common(&request, host)?;
+    if let Some(operation) = &request.operation {
+        bounded_operation(operation)?;
+    }
+    let rules = match request.scopes.is_empty() {
+        true => Vec::new(),
+        false => rules(&request.scopes)?,
+    };
+    let step = convert::checked_step(&request)?;
+    if step.digest.to_string() != request.digest {
+        return Err(ConvertError::Digest.into());
+    }
+    let body = std::mem::take(&mut request.body);
+    Ok(CheckedStep { request, body, step, rules })
+}
 
 /// Why a request is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,22 +97,32 @@ pub struct Checked {
 /// # Errors
 /// When it cannot be put before people.
 pub fn check(mut request: v1::ApprovalRequest, host: &str) -> Result<Checked, Invalid> {
+    let agent = common(&request, host)?.agent.clone();
+    // A step comes with its task.
+    bounded("step", request.step.is_none())?;
+    let operation = request.operation.as_ref().ok_or(ConvertError::Missing("operation"))?;
+    bounded_operation(operation)?;
+    let rules = rules(&request.scopes)?;
+    let (_, digest) = convert::checked_operation(&request)?;
+    let body = std::mem::take(&mut request.body);
+    Ok(Checked { request, body, agent, digest: digest.to_string(), rules })
+}
+
+fn common<'r>(request: &'r v1::ApprovalRequest, host: &str) -> Result<&'r v1::Principal, Invalid> {
     let principal = request.principal.as_ref().ok_or(ConvertError::Missing("principal"))?;
     if principal.host != host {
         return Err(Invalid::Host);
     }
     bounded("principal.task", principal.task.len() <= NAME)?;
     bounded("policy", request.policy.len() <= NAME)?;
-    let agent = principal.agent.clone();
-    let operation = request.operation.as_ref().ok_or(ConvertError::Missing("operation"))?;
+    Ok(principal)
+}
+
+fn bounded_operation(operation: &v1::OperationAsked) -> Result<(), Invalid> {
     bounded("operation.facts", operation.facts.len() <= FACTS)?;
     bounded("operation.notes", operation.notes.len() <= FACTS)?;
     bounded("operation.target", operation.target.len() <= NAME)?;
-    bounded("operation.action", operation.action.len() <= NAME)?;
-    let rules = rules(&request.scopes)?;
-    let (_, digest) = convert::checked_operation(&request)?;
-    let body = std::mem::take(&mut request.body);
-    Ok(Checked { request, body, agent, digest: digest.to_string(), rules })
+    bounded("operation.action", operation.action.len() <= NAME)
 }
 
 /// Decodes and checks; what arrives from the wire, for the fuzzer.
@@ -131,6 +176,7 @@ fn rule(scope: &v1::Scope) -> Result<Rule, Invalid> {
         escalate_after: millis(after),
         escalate_to,
         break_glass,
+        patterns: scope.patterns,
     })
 }
 

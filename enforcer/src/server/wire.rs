@@ -56,6 +56,7 @@ pub fn approval(record: &Record, request: v1::ApprovalRequest) -> v1::Approval {
         asked: record.asked,
         escalated: record.escalated.clone(),
         unreviewed: record.unreviewed(),
+        task_id: record.step.as_ref().map(|s| s.declared.to_string()).unwrap_or_default(),
         review: record.review.clone().map(|Looked { person, note, at }| v1::GlassReview {
             person,
             note,
@@ -90,5 +91,6 @@ fn scope(rule: &Rule) -> v1::Scope {
         escalate_after_seconds: rule.escalate_after.unsigned_abs() / 1000,
         escalate_to: rule.escalate_to.clone(),
         break_glass: rule.break_glass.clone(),
+        patterns: rule.patterns,
     }
 }

@@ -63,6 +63,7 @@ request_ttl = "5m"
 grant_ttl = "1m"
 uses = 1
 reason = "optional"
+patterns = true
 "#;
 
 const MASKS: &str = r#"

@@ -6,4 +6,5 @@ mod drivers;
 mod gate;
 mod masked;
 mod server;
+mod tasks;
 mod tricks;

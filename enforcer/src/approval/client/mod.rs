@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 
 mod enrol;
 mod link;
+mod tasks;
 
 /// Time for one call.
 const CALL: Duration = Duration::from_secs(5);
@@ -157,11 +158,18 @@ impl Client {
 
     pub(super) async fn request(&self, ask: Ask) -> Result<Ticket, ApprovalError> {
         let digest = ask.digest;
+        let asked = ask.clone();
         let message = convert::request(ask);
         let scopes = message.scopes.clone();
         let answer = self.0.shared.api()?.request(timed(message)).await;
         let answer = answer.map_err(refused)?.into_inner();
         let view = view(&answer)?;
+        if view.of_step {
+            convert::step_answers(&answer, &asked).map_err(|error| {
+                ApprovalError::Protocol(format!("a step that does not fit: {error}"))
+            })?;
+            return Ok(self.0.shared.table.ticket(view));
+        }
         let kept = answer.request.map(|request| request.scopes).unwrap_or_default();
         if !convert::same_scopes(&scopes, &kept) {
             let why = "the approval server does not know a rule of this policy: update it";
@@ -175,14 +183,15 @@ impl Client {
 
     pub(super) async fn claim(
         &self,
-        id: ApprovalId,
-        digest: Digest,
+        (id, digest): (ApprovalId, Digest),
         op: OperationId,
+        step: Option<v1::StepUse>,
     ) -> Result<Claim, ApprovalError> {
         let message = v1::ClaimRequest {
             id: id.to_string(),
             digest: digest.to_string(),
             operation: op.to_string(),
+            step,
         };
         let mut tries = 1;
         let answer = loop {

@@ -5,9 +5,9 @@
 //! [`checked_operation`] rebuilds the operation from what is shown, checks its
 //! body and recomputes the digest.
 
-use super::{ApprovalId, Ask, Scope, State, View};
+use super::{ApprovalId, Ask, Scope, State, StepRequest, View, step};
 use crate::operation::{self, Digest, Fact, Operation, Protocol};
-use crate::principal::AgentName;
+use crate::principal::{AgentName, Principal};
 use bytes::Bytes;
 use enforcer_proto::v1;
 use sha2::{Digest as _, Sha256};
@@ -46,6 +46,7 @@ pub fn request(ask: Ask) -> v1::ApprovalRequest {
         scopes: ask.scopes.iter().map(scope).collect(),
         policy: ask.policy,
         body: ask.operation.body.unwrap_or_default(),
+        step: None,
     }
 }
 
@@ -64,25 +65,137 @@ fn scope(scope: &Scope) -> v1::Scope {
         escalate_after_seconds: scope.escalate_after.map_or(0, |after| after.as_secs()),
         escalate_to: scope.escalate_to.clone(),
         break_glass: scope.break_glass.clone(),
+        patterns: scope.patterns,
     }
 }
 
 /// Whether the server keeps the scopes that it was asked under: one of an older version drops
 /// what it does not know of, and would count by weaker rules.
 pub fn same_scopes(asked: &[v1::Scope], kept: &[v1::Scope]) -> bool {
-    let ordered = |scopes: &[v1::Scope]| {
-        let mut scopes = scopes.to_vec();
-        for scope in &mut scopes {
-            let v1::Scope { reviewers, hours, escalate_to, break_glass, .. } = scope;
-            for list in [reviewers, hours, escalate_to, break_glass] {
-                list.sort();
-                list.dedup();
-            }
+    fold_scopes(asked) == fold_scopes(kept)
+}
+
+/// Whether all the scopes that are asked for are among others, each with the same rules.
+pub fn covers(others: &[v1::Scope], asked: &[v1::Scope]) -> bool {
+    let others = fold_scopes(others);
+    fold_scopes(asked).iter().all(|scope| others.contains(scope))
+}
+
+/// Scopes in one form: in order of their names, and their lists in order, each item once.
+pub fn fold_scopes(scopes: &[v1::Scope]) -> Vec<v1::Scope> {
+    let mut scopes = scopes.to_vec();
+    for scope in &mut scopes {
+        let v1::Scope { reviewers, hours, escalate_to, break_glass, .. } = scope;
+        for list in [reviewers, hours, escalate_to, break_glass] {
+            list.sort();
+            list.dedup();
         }
-        scopes.sort_by(|a, b| a.name.cmp(&b.name));
-        scopes
+    }
+    scopes.sort_by(|a, b| a.name.cmp(&b.name));
+    scopes
+}
+
+/// The message of one step of a task. Its digest is the step's.
+///
+/// # Errors
+/// When it is out of its bounds.
+pub fn step_request(ask: StepRequest) -> Result<v1::ApprovalRequest, ConvertError> {
+    let mut request = v1::ApprovalRequest {
+        principal: Some((&ask.principal).into()),
+        scopes: ask.scopes.iter().map(scope).collect(),
+        policy: ask.policy,
+        step: Some(ask.step),
+        ..v1::ApprovalRequest::default()
     };
-    ordered(asked) == ordered(kept)
+    if let Some(asked) = ask.operation {
+        let digest = asked.digest(&ask.principal).to_string();
+        request.operation = Some(operation(&asked, &digest));
+        request.body = asked.body.unwrap_or_default();
+    }
+    request.digest = checked_step(&request)?.digest.to_string();
+    Ok(request)
+}
+
+/// A step's request with everything in it that has to belong together, but for the digest that
+/// it states.
+///
+/// # Errors
+/// When a part is missing, out of its range, or the operation is not the one it is exact about.
+pub fn checked_step(request: &v1::ApprovalRequest) -> Result<step::Checked, ConvertError> {
+    let asked = request.step.as_ref().ok_or(ConvertError::Missing("step"))?;
+    let checked = step::check(request, asked)?;
+    if let step::What::Exact(exact) = &checked.what {
+        let (_, digest) = shown_operation(request)?;
+        if digest.to_string() != *exact {
+            return Err(ConvertError::Digest);
+        }
+    }
+    Ok(checked)
+}
+
+/// The digest that people decide on, recomputed from everything that the request shows: of the
+/// operation, or of the step.
+///
+/// # Errors
+/// When a part is missing, or the parts do not belong together.
+pub fn checked(request: &v1::ApprovalRequest) -> Result<Digest, ConvertError> {
+    if request.step.is_none() {
+        return checked_operation(request).map(|(_, digest)| digest);
+    }
+    let digest = checked_step(request)?.digest;
+    match digest.to_string() == request.digest {
+        true => Ok(digest),
+        false => Err(ConvertError::Digest),
+    }
+}
+
+/// An operation that wants to use a step's grant, as the server sees it: without its body, of
+/// which the facts have the hash.
+pub fn step_use(principal: &Principal, op: &Operation, digest: &Digest) -> v1::StepUse {
+    v1::StepUse {
+        agent: principal.agent.as_str().to_owned(),
+        task: principal.task.clone().unwrap_or_default(),
+        operation: Some(operation(op, &digest.to_string())),
+    }
+}
+
+/// The operation of a use and its digest, recomputed for that agent and task.
+///
+/// # Errors
+/// When a part is missing, or the digest is not that of the facts.
+pub fn used_operation(used: &v1::StepUse) -> Result<(Operation, Digest), ConvertError> {
+    let asked = used.operation.as_ref().ok_or(ConvertError::Missing("step.operation"))?;
+    let agent = AgentName::parse(&used.agent).ok_or(ConvertError::Invalid("step.agent"))?;
+    let op = facts_of(asked)?;
+    let digest = operation::digest(agent.as_str(), task_of(&used.task), &op);
+    match digest.to_string() == asked.digest {
+        true => Ok((op, digest)),
+        false => Err(ConvertError::Digest),
+    }
+}
+
+/// Checks that a step which the server answers with is one that lets the operation through.
+///
+/// # Errors
+/// When it is not, or is not what people decided on.
+pub fn step_answers(answer: &v1::Approval, ask: &Ask) -> Result<(), ConvertError> {
+    let mut request = answer.request.clone().ok_or(ConvertError::Missing("approval.request"))?;
+    if !covers(&request.scopes, &ask.scopes.iter().map(scope).collect::<Vec<_>>()) {
+        return Err(ConvertError::Invalid("scopes"));
+    }
+    request.principal = Some((&ask.principal).into());
+    let step = request.step.clone().ok_or(ConvertError::Missing("step"))?;
+    let checked = step::check(&request, &step)?;
+    match checked.digest.to_string() == request.digest
+        && checked.what.fits(&ask.operation, &ask.digest)
+    {
+        true => Ok(()),
+        false => Err(ConvertError::Digest),
+    }
+}
+
+fn task_of(task: &str) -> Option<&str> {
+    (!task.is_empty()).then_some(task)
 }
 
 fn operation(op: &Operation, digest: &str) -> v1::OperationAsked {
@@ -117,21 +230,38 @@ fn fact((name, value): &(String, Fact)) -> v1::Fact {
 pub fn checked_operation(
     request: &v1::ApprovalRequest,
 ) -> Result<(Operation, Digest), ConvertError> {
+    let (op, computed) = shown_operation(request)?;
+    let stated = Digest::from_str(&request.digest).map_err(|_| ConvertError::Invalid("digest"))?;
+    if computed != stated {
+        return Err(ConvertError::Digest);
+    }
+    Ok((op, computed))
+}
+
+/// The operation that a request shows, and its digest, which is the one that is stated with it.
+fn shown_operation(request: &v1::ApprovalRequest) -> Result<(Operation, Digest), ConvertError> {
     let asked = request.operation.as_ref().ok_or(ConvertError::Missing("operation"))?;
     let principal = request.principal.as_ref().ok_or(ConvertError::Missing("principal"))?;
     let agent =
         AgentName::parse(&principal.agent).ok_or(ConvertError::Invalid("principal.agent"))?;
-    let task = (!principal.task.is_empty()).then_some(principal.task.as_str());
     let op = operation_from(asked, request.body.clone())?;
-    let stated = Digest::from_str(&request.digest).map_err(|_| ConvertError::Invalid("digest"))?;
-    let computed = operation::digest(agent.as_str(), task, &op);
-    if computed != stated || asked.digest != request.digest {
+    let computed = operation::digest(agent.as_str(), task_of(&principal.task), &op);
+    if computed.to_string() != asked.digest {
         return Err(ConvertError::Digest);
     }
     Ok((op, computed))
 }
 
 fn operation_from(asked: &v1::OperationAsked, body: Bytes) -> Result<Operation, ConvertError> {
+    let mut op = facts_of(asked)?;
+    check_body(&op, &body)?;
+    if op.get("body.sha256").is_some() {
+        op.body = Some(body);
+    }
+    Ok(op)
+}
+
+fn facts_of(asked: &v1::OperationAsked) -> Result<Operation, ConvertError> {
     let protocol = protocol_from(&asked.protocol)?;
     let port = u16::try_from(asked.port).map_err(|_| ConvertError::Invalid("operation.port"))?;
     let resource = asked.resource.clone();
@@ -143,17 +273,13 @@ fn operation_from(asked: &v1::OperationAsked, body: Bytes) -> Result<Operation, 
     for fact in &asked.facts {
         op.fact(&fact.name, fact_from(fact)?);
     }
-    check_body(&op, &body)?;
-    if op.get("body.sha256").is_some() {
-        op.body = Some(body);
+    if op.get("http.body").is_some_and(|body| *body == Fact::from("streamed")) {
+        return Err(ConvertError::Streamed);
     }
     Ok(op)
 }
 
 fn check_body(op: &Operation, body: &Bytes) -> Result<(), ConvertError> {
-    if op.get("http.body").is_some_and(|body| *body == Fact::from("streamed")) {
-        return Err(ConvertError::Streamed);
-    }
     let length = i64::try_from(body.len()).map_err(|_| ConvertError::Body)?;
     let fits = match (op.get("body.length"), op.get("body.sha256")) {
         (None, None) => body.is_empty(),
@@ -197,6 +323,7 @@ pub fn view(approval: &v1::Approval) -> Result<View, ConvertError> {
         expires_unix_ms: approval.expires_unix_ms,
         uses_left: approval.uses_left,
         revision: approval.revision,
+        of_step: !approval.task_id.is_empty(),
     })
 }
 

@@ -7,7 +7,7 @@ use enforcer_proto::v1;
 use serde_json::{Map, Value, json};
 
 /// For people and programs: indented, and no character that acts on a terminal.
-pub(super) fn pretty(value: &impl serde::Serialize) -> String {
+pub(in crate::cli) fn pretty(value: &impl serde::Serialize) -> String {
     let plain = serde_json::to_string_pretty(value).unwrap_or_default();
     plain.split('\n').map(crate::cli::transcripts::text::escaped).collect::<Vec<_>>().join("\n")
 }
@@ -15,6 +15,7 @@ pub(super) fn pretty(value: &impl serde::Serialize) -> String {
 /// One approval; `body` is left out where there is none or the server did not send it.
 pub(super) fn approval(approval: &v1::Approval) -> Value {
     let request = approval.request.clone().unwrap_or_default();
+    let (words, impact) = (crate::task::words(&request), crate::task::impact(&request));
     let principal = request.principal.unwrap_or_default();
     let operation = request.operation.unwrap_or_default();
     let mut value = json!({
@@ -57,6 +58,19 @@ pub(super) fn approval(approval: &v1::Approval) -> Value {
         "escalated": approval.escalated,
         "unreviewed": approval.unreviewed,
     });
+    if let Some(step) = &request.step {
+        value["task_id"] = json!(approval.task_id);
+        value["step"] = json!({
+            "objective": step.objective,
+            "number": step.number,
+            "of": step.of,
+            "justification": step.justification,
+            "uses": step.uses,
+            "tags": step.tags,
+            "what": words,
+            "impact": impact,
+        });
+    }
     if let Some(v1::GlassReview { person, note, unix_ms }) = &approval.review {
         value["review"] = json!({ "person": person, "note": note, "unix_ms": unix_ms });
     }
@@ -100,6 +114,7 @@ fn scope(scope: &v1::Scope) -> Value {
         "escalate_after_seconds": scope.escalate_after_seconds,
         "escalate_to": scope.escalate_to,
         "break_glass": scope.break_glass,
+        "patterns": scope.patterns,
     })
 }
 

@@ -22,6 +22,7 @@ use tonic::{Code, Status};
 pub(super) mod json;
 mod report;
 mod show;
+mod task;
 pub mod text;
 
 /// Arguments of `enforcer approvals`.
@@ -62,10 +63,30 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Approve a request, after looking at it
-    Approve {
+    /// The tasks that agents declared, of which you may decide a step
+    Tasks {
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One task: its objective, its steps in order, and what each may change
+    Task {
         /// Its id
         id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Approve a request, or steps of a task, after looking at it
+    Approve {
+        /// Its id; with `--step` the task's
+        id: String,
+        /// This step of the task (repeat for more)
+        #[arg(long = "step")]
+        steps: Vec<usize>,
         /// Why
         #[arg(long, default_value = "")]
         reason: String,
@@ -79,10 +100,13 @@ enum Command {
         #[arg(long, requires = "yes")]
         json: bool,
     },
-    /// Deny a request
+    /// Deny a request, or steps of a task
     Deny {
-        /// Its id
+        /// Its id; with `--step` the task's
         id: String,
+        /// This step of the task (repeat for more)
+        #[arg(long = "step")]
+        steps: Vec<usize>,
         /// Why
         #[arg(long, default_value = "")]
         reason: String,
@@ -191,6 +215,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
         None => default_dir()?,
     };
     let (_, channel) = join::open(&dir, args.server.as_deref()).await?;
+    let tasks = channel.clone();
     let mut client = ReviewClient::new(channel).max_decoding_message_size(tls::MAX_ANSWER);
     match args.command {
         Command::List { states, unreviewed, limit, json } => {
@@ -201,17 +226,28 @@ async fn command(args: Args) -> anyhow::Result<()> {
             let approval = fetch(&mut client, id).await?;
             print_one(&approval, json)
         }
-        Command::Approve { id, reason, break_glass, yes, json } => {
-            let vote = v1::DecideRequest { id, approve: true, reason, break_glass, ..no_vote() };
-            approve(&mut client, vote, yes, json).await
+        Command::Tasks { limit, json } => task::list(&tasks, limit, json).await,
+        Command::Task { id, json } => task::print(&tasks, id, json).await,
+        Command::Approve { id, steps, reason, break_glass, yes, json } => {
+            for id in meant(&tasks, id, &steps).await? {
+                let reason = reason.clone();
+                let vote =
+                    v1::DecideRequest { id, approve: true, reason, break_glass, ..no_vote() };
+                approve(&mut client, vote, yes, json).await?;
+            }
+            Ok(())
         }
-        Command::Deny { id, reason, json } => {
-            let approval = fetch(&mut client, id).await?;
-            undecided(&approval)?;
-            let digest = approval.request.map(|request| request.digest).unwrap_or_default();
-            let vote = v1::DecideRequest { id: approval.id, reason, digest, ..no_vote() };
-            let answer = client.decide(vote).await.map_err(Told)?.into_inner();
-            print_outcome(&answer, json)
+        Command::Deny { id, steps, reason, json } => {
+            for id in meant(&tasks, id, &steps).await? {
+                let approval = fetch(&mut client, id).await?;
+                undecided(&approval)?;
+                let digest = approval.request.map(|request| request.digest).unwrap_or_default();
+                let reason = reason.clone();
+                let vote = v1::DecideRequest { id: approval.id, reason, digest, ..no_vote() };
+                let answer = client.decide(vote).await.map_err(Told)?.into_inner();
+                print_outcome(&answer, json)?;
+            }
+            Ok(())
         }
         Command::Revoke { id, reason, json } => {
             let answer = client.revoke(v1::RevokeRequest { id, reason }).await;
@@ -231,6 +267,14 @@ async fn command(args: Args) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Watch { json } => watch(&mut client, json).await,
+    }
+}
+
+/// The approvals that are meant: one by its id, or steps of a task, in the order given.
+async fn meant(channel: &Channel, id: String, steps: &[usize]) -> anyhow::Result<Vec<String>> {
+    match steps {
+        [] => Ok(vec![id]),
+        steps => task::steps(channel, id, steps).await,
     }
 }
 
@@ -279,7 +323,7 @@ async fn approve(
     undecided(&approval)?;
     let request = approval.request.as_ref().context("the server sent no request")?;
     // Nothing cut or changed can be approved: the digest must come out of what is here.
-    let (_, digest) = convert::checked_operation(request)
+    let digest = convert::checked(request)
         .context("this cannot be approved, because it cannot be shown whole")?;
     if !yes {
         if !io::stdin().is_terminal() {

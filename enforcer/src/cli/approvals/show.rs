@@ -49,7 +49,10 @@ fn joined(row: &Row, rest: &str, columns: [usize; 5]) -> String {
 
 fn row(approval: &v1::Approval, now: i64) -> Row {
     let request = approval.request.clone().unwrap_or_default();
-    let operation = request.operation.unwrap_or_default();
+    let mut operation = request.operation.unwrap_or_default();
+    if request.step.is_some() && operation.action.is_empty() {
+        "pattern".clone_into(&mut operation.action);
+    }
     let agent = request.principal.map(|principal| principal.agent).unwrap_or_default();
     let time = match v1::State::try_from(approval.state) {
         Ok(v1::State::Pending | v1::State::Approved) => {
@@ -68,7 +71,12 @@ fn row(approval: &v1::Approval, now: i64) -> Row {
 
 fn rest(approval: &v1::Approval) -> String {
     let request = approval.request.clone().unwrap_or_default();
-    let resource = request.operation.map(|operation| operation.resource).unwrap_or_default();
+    let resource = match &request.step {
+        Some(step) => {
+            format!("step {} of {}: {}", step.number, step.of, crate::task::words(&request))
+        }
+        None => request.operation.map(|operation| operation.resource).unwrap_or_default(),
+    };
     let scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.name.as_str()).collect();
     let glass = match (approval.unreviewed, approval.escalated.is_empty()) {
         (true, _) => " GLASS-BROKEN",
@@ -97,20 +105,17 @@ pub(super) fn whole(approval: &v1::Approval) -> String {
     out.title("What will run: all of this, and nothing else, is covered by the digest");
     out.field("digest", &request.digest);
     let principal = request.principal.clone().unwrap_or_default();
-    let operation = request.operation.clone().unwrap_or_default();
     out.field("agent", &principal.agent);
     out.field("task", if principal.task.is_empty() { "(none)" } else { &principal.task });
-    out.field("target", &operation.target);
-    out.field("verified name", &operation.name);
-    out.field("port", &operation.port.to_string());
-    out.field("protocol", &operation.protocol);
-    out.field("action", &operation.action);
-    out.field("resource", &operation.resource);
-    for fact in &operation.facts {
-        out.fact(fact);
+    if let Some(step) = &request.step {
+        out.step(step);
     }
-    out.body(&request.body);
-    match convert::checked_operation(&request) {
+    let operation = request.operation.clone().unwrap_or_default();
+    let pattern = request.step.is_some() && request.operation.is_none();
+    if !pattern {
+        out.operation(&operation, &request.body);
+    }
+    match convert::checked(&request) {
         Ok(_) => out.field("check", "the digest is that of exactly this"),
         Err(error) => out.field("check", &format!("CANNOT BE APPROVED: {error}")),
     }
@@ -122,7 +127,10 @@ pub(super) fn whole(approval: &v1::Approval) -> String {
         out.title("Notes: not covered by the digest, and not part of what is approved");
         operation.notes.iter().for_each(|note| out.fact(note));
     }
-    out.title("Who decides: not covered by the digest; the server counts by these rules");
+    out.title(match request.step.is_some() {
+        false => "Who decides: not covered by the digest; the server counts by these rules",
+        true => "Who decides: the scopes are covered by the digest, the votes are not",
+    });
     request.scopes.iter().for_each(|scope| out.scope(scope));
     if !approval.escalated.is_empty() {
         out.field("escalated", &approval.escalated.join(", "));
@@ -138,6 +146,65 @@ struct Page(String);
 impl Page {
     fn title(&mut self, title: &str) {
         let _ = writeln!(self.0, "\n{title}");
+    }
+
+    fn operation(&mut self, operation: &v1::OperationAsked, body: &[u8]) {
+        self.field("target", &operation.target);
+        self.field("verified name", &operation.name);
+        self.field("port", &operation.port.to_string());
+        self.field("protocol", &operation.protocol);
+        self.field("action", &operation.action);
+        self.field("resource", &operation.resource);
+        for fact in &operation.facts {
+            self.fact(fact);
+        }
+        self.body(body);
+    }
+
+    /// What a step adds: why, how often, and the pattern when it is one.
+    fn step(&mut self, step: &v1::Step) {
+        self.field("objective", &step.objective);
+        self.field("step", &format!("{} of {}", step.number, step.of));
+        self.field("justification", &step.justification);
+        self.field("uses", &step.uses.to_string());
+        self.field("target's tags", &step.tags.join(", "));
+        match &step.what {
+            Some(v1::step::What::Exact(digest)) => self.field("exactly", digest),
+            Some(v1::step::What::Pattern(pattern)) => self.pattern(pattern),
+            None => {}
+        }
+    }
+
+    fn pattern(&mut self, pattern: &v1::Pattern) {
+        self.field("any operation on", &pattern.target);
+        match &pattern.kind {
+            Some(v1::pattern::Kind::Http(http)) => {
+                self.field("method", &http.method);
+                self.field("origin", &http.origin);
+                self.field("path pattern", &http.path);
+                let none = if http.query.is_empty() { "(no query)" } else { &http.query };
+                self.field("query pattern", none);
+                self.field("headers", "ANY");
+                self.field("body", "ANY");
+            }
+            Some(v1::pattern::Kind::Sql(sql)) => {
+                self.field("database", &sql.database);
+                self.field("role", &sql.role);
+                let lists = [
+                    ("actions", &sql.actions),
+                    ("tables", &sql.tables),
+                    ("functions", &sql.functions),
+                    ("flags", &sql.flags),
+                ];
+                for (name, list) in lists {
+                    let text = v1::TextList { items: list.clone() };
+                    let value = Some(v1::fact::Value::List(text));
+                    self.fact(&v1::Fact { name: name.to_owned(), value });
+                }
+                self.field("statement", "ANY that does no more than this");
+            }
+            None => {}
+        }
     }
 
     /// A name of ours and a value of others. Longer ones go below, so that no line wraps.

@@ -49,6 +49,8 @@ pub struct Scope {
     pub escalate_to: Vec<String>,
     /// Groups of whom one person alone may approve in an emergency.
     pub break_glass: Vec<String>,
+    /// Whether a step of a task may ask for a pattern, not only for one exact operation.
+    pub patterns: bool,
 }
 
 /// Bytes of a pattern for reasons.
@@ -126,6 +128,7 @@ fn scope(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Written> {
     let hours = windows(&mut entry, problems);
     let (escalate_after, escalate_to) = escalation(&mut entry, (&reviewers, request_ttl), problems);
     let break_glass = groups(&mut entry, "break_glass", "break-glass group", problems);
+    let patterns = entry.flag("patterns", problems).unwrap_or(false);
     let name = name.and_then(|at| identifier("scope", source, &at, problems));
     let span = entry.place().1.clone();
     entry.finish(problems);
@@ -145,6 +148,7 @@ fn scope(mut entry: Fields<'_>, problems: &mut Problems) -> Option<Written> {
             escalate_after,
             escalate_to,
             break_glass,
+            patterns,
         },
         span,
     })

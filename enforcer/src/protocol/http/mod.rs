@@ -5,6 +5,7 @@
 //! of it is passed on. Bodies stream in both directions ([`body`], [`upload`],
 //! [`deliver`]); what comes back is masked and recorded before it is delivered.
 
+pub(crate) mod ahead;
 pub mod authority;
 pub mod body;
 mod deliver;

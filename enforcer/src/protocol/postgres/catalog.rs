@@ -68,6 +68,16 @@ impl Catalogs {
         Arc::clone(slots.entry(key).or_default())
     }
 
+    /// The last snapshot, however old, without a question to the upstream.
+    pub(super) async fn last(&self, key: &str) -> Option<Arc<Catalog>> {
+        let slot = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.get(key).cloned()?
+        };
+        let kept = tokio::time::timeout(FRESH, slot.lock()).await.ok()?;
+        kept.snapshot.as_ref().map(|known| Arc::clone(&known.catalog))
+    }
+
     /// Something that changes a catalog went through, or came to the end of its transaction.
     pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Relaxed);

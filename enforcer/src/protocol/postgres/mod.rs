@@ -9,6 +9,7 @@
 //! delivers what comes back, masked and recorded. `simple`, `extended`, `function` and `replication`
 //! are the four ways in which a client can ask for something to run.
 
+pub(crate) mod ahead;
 pub mod codec;
 
 mod cancel;

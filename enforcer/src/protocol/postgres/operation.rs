@@ -6,10 +6,11 @@ use super::prepared::Prepared;
 use super::reading::{Judged, Statement};
 use super::sql::flags;
 use super::talk::Talk;
-use crate::flow::Asked;
+use crate::flow::{Asked, Inputs, Place};
 use crate::mask::column::printed;
 use crate::operation::{Fact, Operation, Protocol};
 use crate::policy::sql;
+use crate::principal::Principal;
 use crate::protocol::Hash;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -27,6 +28,41 @@ pub(super) struct Bound<'a> {
     pub(super) prepared: &'a Prepared,
 }
 
+/// What a statement's operation has from its session: one that runs, or one that is assumed.
+pub(super) struct Scene<'s> {
+    pub(super) inputs: &'s Inputs,
+    pub(super) principal: &'s Principal,
+    pub(super) place: &'s Place,
+    pub(super) user: &'s str,
+    /// The role that signs in upstream.
+    pub(super) signed_in: &'s str,
+    /// The database as the upstream calls it.
+    pub(super) database: &'s str,
+    /// The role in force and the session's, where they are known.
+    pub(super) roles: Option<(&'s str, &'s str)>,
+    pub(super) search_path: &'s [String],
+    /// Whether a transaction is open.
+    pub(super) open: bool,
+}
+
+impl<'s> Scene<'s> {
+    fn of(talk: &'s Talk) -> Self {
+        let about = &talk.about;
+        let known = talk.state.known.as_ref();
+        Self {
+            inputs: &about.flow.inputs,
+            principal: &about.flow.principal,
+            place: &about.place,
+            user: &about.user,
+            signed_in: about.reach.role(),
+            database: &about.reach.database,
+            roles: known.map(|known| (known.role.as_str(), known.session_role.as_str())),
+            search_path: talk.search_path(),
+            open: talk.state.transaction != Transaction::Idle,
+        }
+    }
+}
+
 /// The operation that a statement is in this session now. `runs` is what a name in it stands for,
 /// `within` that statements before it in the same string began a transaction.
 pub(super) fn of(
@@ -37,46 +73,61 @@ pub(super) fn of(
     bound: Option<&Bound<'_>>,
     within: bool,
 ) -> Asked {
-    let mut operation = plain(talk, judged.action);
-    operation.fact(sql::STATEMENT, shown(talk, statement.text()));
+    let mut scene = Scene::of(talk);
+    scene.open |= within;
+    made(&scene, statement, runs, judged, bound)
+}
+
+/// The operation that a statement is in a session.
+pub(super) fn made(
+    scene: &Scene<'_>,
+    statement: &Statement,
+    runs: Option<&Statement>,
+    judged: &Judged,
+    bound: Option<&Bound<'_>>,
+) -> Asked {
+    let mut operation = plain(scene, judged.action);
+    operation.fact(sql::STATEMENT, shown(scene, statement.text()));
     let mut actions = judged.actions.clone();
     if let Some(runs) = runs {
-        operation.fact(RUNS, shown(talk, runs.text()));
+        operation.fact(RUNS, shown(scene, runs.text()));
         actions.insert(statement.action().to_owned());
     }
     operation.fact(sql::ACTIONS, list(&actions));
-    comes_to(&mut operation, talk, judged, within);
+    comes_to(&mut operation, scene, judged);
     if let Some(bound) = bound {
         parameters(&mut operation, bound);
     }
-    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+    Asked::new(operation, Vec::new(), Vec::new(), scene.principal)
 }
 
 /// The operation that calling a function by its number is: its name with the types of its
 /// arguments, which are bound parameters.
 pub(super) fn function(talk: &Talk, signature: &str, judged: &Judged, bound: &Bound<'_>) -> Asked {
-    let mut operation = plain(talk, judged.action);
+    let scene = Scene::of(talk);
+    let mut operation = plain(&scene, judged.action);
     operation.fact(sql::STATEMENT, signature);
-    comes_to(&mut operation, talk, judged, false);
+    comes_to(&mut operation, &scene, judged);
     parameters(&mut operation, bound);
-    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+    Asked::new(operation, Vec::new(), Vec::new(), scene.principal)
 }
 
 /// The operation that a command of the replication protocol is: its text.
 pub(super) fn replication(talk: &Talk, text: &str) -> Asked {
-    let mut operation = plain(talk, "sql.replication");
-    operation.fact(sql::STATEMENT, shown(talk, text));
+    let scene = Scene::of(talk);
+    let mut operation = plain(&scene, "sql.replication");
+    operation.fact(sql::STATEMENT, shown(&scene, text));
     for fact in [sql::TABLES_READ, sql::TABLES_WRITTEN, sql::FUNCTIONS, sql::SEARCH_PATH] {
         operation.fact(fact, Fact::List(Vec::new()));
     }
     operation.fact(sql::FLAGS, Fact::List(vec![flags::REPLICATION.to_owned()]));
     operation.fact(sql::HAS_WHERE, false);
-    operation.fact(sql::IN_TRANSACTION, talk.state.transaction != Transaction::Idle);
-    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+    operation.fact(sql::IN_TRANSACTION, scene.open);
+    Asked::new(operation, Vec::new(), Vec::new(), scene.principal)
 }
 
 /// What the text of an operation comes to in this session now.
-fn comes_to(operation: &mut Operation, talk: &Talk, judged: &Judged, within: bool) {
+fn comes_to(operation: &mut Operation, scene: &Scene<'_>, judged: &Judged) {
     operation.fact(sql::TABLES_READ, list(&judged.tables_read));
     operation.fact(sql::TABLES_WRITTEN, list(&judged.tables_written));
     operation.fact(sql::FUNCTIONS, list(&judged.functions));
@@ -88,41 +139,40 @@ fn comes_to(operation: &mut Operation, talk: &Talk, judged: &Judged, within: boo
         operation.fact(sql::LOOKED_AT, list(columns));
     }
     operation.fact(sql::HAS_WHERE, judged.has_where);
-    let open = within || talk.state.transaction != Transaction::Idle;
-    operation.fact(sql::IN_TRANSACTION, open);
-    operation.fact(sql::SEARCH_PATH, Fact::List(talk.search_path().to_vec()));
-    if let Some(known) = &talk.state.known {
-        operation.fact(sql::ROLE, known.role.as_str());
-        if known.session_role != known.role {
-            operation.fact(SESSION_ROLE, known.session_role.as_str());
+    operation.fact(sql::IN_TRANSACTION, scene.open);
+    operation.fact(sql::SEARCH_PATH, Fact::List(scene.search_path.to_vec()));
+    if let Some((role, session_role)) = scene.roles {
+        operation.fact(sql::ROLE, role);
+        if session_role != role {
+            operation.fact(SESSION_ROLE, session_role);
         }
     }
 }
 
 /// An operation of which no more is known than the session and a text.
 pub(super) fn unread(talk: &Talk, action: &str, text: &str) -> Asked {
-    let mut operation = plain(talk, action);
-    operation.fact(sql::STATEMENT, shown(talk, text));
-    Asked::new(operation, Vec::new(), Vec::new(), &talk.about.flow.principal)
+    let scene = Scene::of(talk);
+    let mut operation = plain(&scene, action);
+    operation.fact(sql::STATEMENT, shown(&scene, text));
+    Asked::new(operation, Vec::new(), Vec::new(), scene.principal)
 }
 
-fn plain(talk: &Talk, action: &str) -> Operation {
-    let about = &talk.about;
-    let bundle = about.flow.inputs.decider.bundle();
-    let target = about.place.target(&bundle).map_or("", |target| target.name.as_str());
-    let (name, port) = (&about.place.name, about.place.port);
-    let database = &about.reach.database;
+fn plain(scene: &Scene<'_>, action: &str) -> Operation {
+    let bundle = scene.inputs.decider.bundle();
+    let target = scene.place.target(&bundle).map_or("", |target| target.name.as_str());
+    let (name, port) = (&scene.place.name, scene.place.port);
+    let database = scene.database;
     let resource = format!("postgres://{name}:{port}/{database}");
     let mut operation = Operation::new(target, name, port, Protocol::Postgres, action, resource);
-    operation.fact(sql::DATABASE, database.as_str());
-    operation.fact(sql::USER, about.user.as_str());
-    operation.fact(sql::ROLE, about.reach.role());
+    operation.fact(sql::DATABASE, database);
+    operation.fact(sql::USER, scene.user);
+    operation.fact(sql::ROLE, scene.signed_in);
     operation
 }
 
 /// A statement's text as it may be kept.
-fn shown(talk: &Talk, text: &str) -> String {
-    let hash = Hash::new(&talk.about.flow.inputs.recorder);
+fn shown(scene: &Scene<'_>, text: &str) -> String {
+    let hash = Hash::new(&scene.inputs.recorder);
     super::secrets::hidden(text, &|secret| hash.of(secret)).into_owned()
 }
 

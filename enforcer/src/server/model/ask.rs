@@ -36,6 +36,8 @@ pub struct Rule {
     pub escalate_to: Vec<String>,
     /// Groups of whom one person alone may approve.
     pub break_glass: Vec<String>,
+    /// Whether a step may ask for a pattern under it.
+    pub patterns: bool,
 }
 
 impl Rule {
@@ -66,7 +68,10 @@ pub fn fold_key(host: &str, digest: &str, rules: &[Rule]) -> [u8; 32] {
             list.iter().for_each(|item| text(item));
         }
         text(&format!("{quorum} {deny_threshold} {request_ttl} {grant_ttl} {uses}"));
-        text(&format!("{reason_required} {escalate_after}"));
+        text(&format!(
+            "{reason_required} {escalate_after}{}",
+            if rule.patterns { " p" } else { "" }
+        ));
         text(reason_pattern);
     }
     hash.finalize().into()
@@ -114,6 +119,7 @@ impl Record {
             asked: 1,
             escalated: Vec::new(),
             review: None,
+            step: None,
         }
     }
 

@@ -12,10 +12,12 @@ use uuid::Uuid;
 
 mod ask;
 mod emergency;
+mod step;
 mod vote;
 
 pub use ask::{Answer, Rule, fold_key};
 pub use emergency::ReviewError;
+pub use step::{StepOf, Using, choose};
 pub use vote::{Ballot, Person, VoteError};
 
 /// Milliseconds since the Unix epoch.
@@ -144,6 +146,9 @@ pub struct Record {
     /// Who looked at it after the glass was broken.
     #[serde(default)]
     pub review: Option<Looked>,
+    /// The step of a task that it is.
+    #[serde(default)]
+    pub step: Option<StepOf>,
 }
 
 /// What became of a claim.
@@ -163,9 +168,14 @@ pub enum Claimed {
 pub struct NotNow(pub Phase);
 
 impl Record {
-    /// How many uses the grant has in all: the strictest scope's number.
+    /// How many uses the grant has in all: the strictest scope's number, or the step's.
     pub fn uses_granted(&self) -> u32 {
-        self.rules.iter().map(|rule| rule.uses).min().unwrap_or(0)
+        let step = self.step.as_ref().map(|step| step.uses);
+        self.rules
+            .iter()
+            .map(|rule| rule.uses)
+            .min()
+            .map_or(0, |uses| step.map_or(uses, |step| step.min(uses)))
     }
 
     /// How many uses can still be claimed.
@@ -209,11 +219,16 @@ impl Record {
         next
     }
 
-    /// Spends one use for an operation. Idempotent by operation.
+    /// Spends one use for an operation. Idempotent by operation. A step's is spent by
+    /// [`Record::claim_step`] alone.
     pub fn claim(&self, operation: Uuid, digest: &str, claim: Uuid, now: Millis) -> Claimed {
-        if digest != self.digest {
+        if digest != self.digest || self.step.is_some() {
             return Claimed::Refused(NotGranted::Mismatch);
         }
+        self.spend(operation, claim, now)
+    }
+
+    fn spend(&self, operation: Uuid, claim: Uuid, now: Millis) -> Claimed {
         let current = self.at(now);
         let mine = current.uses.iter().find(|u| u.operation == operation);
         if let (Phase::Approved | Phase::Spent, Some(mine)) = (current.phase, mine) {

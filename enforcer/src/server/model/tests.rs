@@ -273,3 +273,70 @@ proptest! {
         }
     }
 }
+
+/// A step's grant against a model: never more uses than the step or a scope gives, and only by the
+/// host, agent, task and digest that it is for.
+mod steps {
+    use super::*;
+    use crate::approval::step::What;
+    use crate::operation::{Digest, Operation, Protocol};
+
+    #[derive(Clone, Debug)]
+    struct Try {
+        op: u8,
+        wrong: Option<u8>,
+        at: Millis,
+    }
+
+    fn tries() -> impl Strategy<Value = Vec<Try>> {
+        let one = (0u8..8, prop::option::weighted(0.3, 0u8..5), 0i64..40);
+        prop::collection::vec(one.prop_map(|(op, wrong, at)| Try { op, wrong, at }), 1..40)
+    }
+
+    proptest! {
+        #[test]
+        fn are_never_overspent_nor_used_by_others(
+            tries in tries(), uses in 1u32..5, scope_uses in 1u32..5,
+        ) {
+            let mut step = record(vec![rule("s", &[], 1, scope_uses)]);
+            let mine = Digest([1; 32]);
+            step.step = Some(StepOf {
+                declared: Uuid::nil(),
+                number: 1,
+                task: "t".to_owned(),
+                uses,
+                what: What::Exact(mine.to_string()),
+            });
+            let mut step = vote(&step, "a", &[], true, 1).unwrap();
+            let operation =
+                Operation::new("t", "n", 1, Protocol::Http, "http.get", String::new());
+            let mut spent = std::collections::BTreeSet::new();
+            for Try { op, wrong, at } in tries {
+                let digest = if wrong == Some(3) { Digest([2; 32]) } else { mine };
+                let using = Using {
+                    host: if wrong == Some(0) { "h2" } else { "h" },
+                    agent: if wrong == Some(1) { "other" } else { "agent" },
+                    task: if wrong == Some(2) { "" } else { "t" },
+                    operation: &operation,
+                    digest: &digest,
+                };
+                let seen = if wrong == Some(4) { "v1:bb" } else { DIGEST };
+                let ids = (Uuid::from_u128(op.into()), Uuid::from_u128(99));
+                match step.claim_step(ids, seen, &using, 2 + at) {
+                    Claimed::New(next, _) => {
+                        prop_assert!(wrong.is_none() && spent.insert(op));
+                        step = *next;
+                    }
+                    Claimed::Again(_) => prop_assert!(wrong.is_none() && spent.contains(&op)),
+                    Claimed::Refused(why) => {
+                        prop_assert_eq!(wrong.is_some(), why == NotGranted::Mismatch);
+                    }
+                }
+                prop_assert!(spent.len() <= uses.min(scope_uses) as usize);
+                // Without saying what runs, nothing is ever claimed.
+                let bare = step.claim(ids.0, DIGEST, ids.1, 2 + at);
+                prop_assert_eq!(bare, Claimed::Refused(NotGranted::Mismatch));
+            }
+        }
+    }
+}

@@ -31,7 +31,16 @@ impl News {
         asked: &v1::ApprovalRequest,
         now: Millis,
     ) -> Self {
-        let operation = asked.operation.clone().unwrap_or_default();
+        let mut operation = asked.operation.clone().unwrap_or_default();
+        if let Some(step) = &asked.step {
+            operation.resource = crate::task::words(asked);
+            if operation.action.is_empty() {
+                "pattern".clone_into(&mut operation.action);
+            }
+            if let Some(v1::step::What::Pattern(pattern)) = &step.what {
+                operation.target.clone_from(&pattern.target);
+            }
+        }
         let scopes: Vec<&str> = record.rules.iter().map(|rule| rule.scope.as_str()).collect();
         let who = format!("{}/{}", record.host, record.agent);
         let title = format!("{}: {}", sentence(code), text::short(&who, 80));

@@ -1,11 +1,12 @@
 //! What daemons call. Each sees its own host's approvals; any other is "no such approval".
 
-use super::watch;
+use super::{tasks, watch};
 use crate::approval::NotGranted;
+use crate::approval::convert::{self, ConvertError};
 use crate::approval::identity::Role;
 use crate::server::audit::{Code, Entry};
 use crate::server::core::{Caller, Core, id, removed, unknown};
-use crate::server::model::{Claimed, Record, fold_key};
+use crate::server::model::{Claimed, Record, Using, fold_key};
 use crate::server::store::{Ask, Asked};
 use crate::server::{validate, wire};
 use enforcer_proto::v1;
@@ -25,7 +26,12 @@ impl Approvals for Service {
         request: Request<v1::ApprovalRequest>,
     ) -> Result<Response<v1::Approval>, Status> {
         let caller = self.0.caller(&request, &[Role::Daemon]).await?;
-        let ask = self.ask(&caller, request.into_inner())?;
+        let checked = validate::check(request.into_inner(), caller.subject.name())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if let Some(step) = tasks::step_for(&self.0, &caller, &checked).await? {
+            return Ok(Response::new(step));
+        }
+        let ask = self.ask(&caller, checked);
         let core = &self.0;
         match core.store.ask(ask, core.clock.now()).await? {
             Asked::New(record) => {
@@ -66,7 +72,9 @@ impl Approvals for Service {
         let caller = self.0.caller(&request, &[Role::Daemon]).await?;
         let asked = request.into_inner();
         let done = match (id(&asked.id), Uuid::try_parse(&asked.operation)) {
-            (Ok(id), Ok(operation)) => self.claimed(&caller, id, operation, &asked.digest).await,
+            (Ok(id), Ok(operation)) => {
+                self.claimed(&caller, (id, operation), &asked.digest, asked.step.as_ref()).await
+            }
             _ => Err(unknown()),
         };
         if done.as_ref().is_err_and(|status| status.code() == tonic::Code::NotFound) {
@@ -84,7 +92,8 @@ impl Approvals for Service {
         let actor = caller.subject.to_string();
         let cancelled = self.0.transition(id(&text)?, Some(&caller), |record, now| {
             own(&caller, record)?;
-            if digest != record.digest {
+            // A step was declared by itself, and waits whoever waits for it.
+            if digest != record.digest || record.step.is_some() {
                 return Err(unknown());
             }
             let next = record.cancel(now);
@@ -113,12 +122,10 @@ fn own(caller: &Caller, record: &Record) -> Result<(), Status> {
 }
 
 impl Service {
-    fn ask(&self, caller: &Caller, request: v1::ApprovalRequest) -> Result<Ask, Status> {
+    fn ask(&self, caller: &Caller, checked: validate::Checked) -> Ask {
         use prost::Message as _;
         let core = &self.0;
         let host = caller.subject.name();
-        let checked = validate::check(request, host)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         // Who asks is excluded under its own names too, should a person have one of them.
         let mut excluded = core.config.owners(host, &checked.agent);
         excluded.extend([host.to_owned(), checked.agent.clone()]);
@@ -136,7 +143,7 @@ impl Service {
         let id = Uuid::now_v7();
         let record = Record::new(id, who, &checked.digest, checked.rules, excluded, now);
         let limits = core.config.limits;
-        Ok(Ask {
+        Ask {
             by: Some(caller.subject.clone()),
             audit: Entry::new(Code::ApprovalRequested, caller.subject.to_string(), id, detail),
             record,
@@ -146,24 +153,40 @@ impl Service {
             denied_for: i64::from(limits.denied_for_seconds) * 1000,
             host_cap: limits.pending_per_host,
             agent_cap: limits.pending_per_agent,
-        })
+        }
     }
 
     async fn claimed(
         &self,
         caller: &Caller,
-        id: Uuid,
-        operation: Uuid,
+        (id, operation): (Uuid, Uuid),
         digest: &str,
+        step: Option<&v1::StepUse>,
     ) -> Result<v1::ClaimResponse, Status> {
         let actor = caller.subject.to_string();
+        let used = step.map(|used| Ok((used, convert::used_operation(used)?))).transpose();
+        let used =
+            used.map_err(|error: ConvertError| Status::invalid_argument(error.to_string()))?;
+        let using = used.as_ref().map(|(used, (operation, digest))| Using {
+            host: caller.subject.name(),
+            agent: &used.agent,
+            task: &used.task,
+            operation,
+            digest,
+        });
         let claim = Uuid::now_v7();
         let claimed = self.0.transition(id, Some(caller), |record, now| {
             own(caller, record)?;
-            Ok(match record.claim(operation, digest, claim, now) {
+            let done = match &using {
+                None => record.claim(operation, digest, claim, now),
+                Some(using) => record.claim_step((operation, claim), digest, using, now),
+            };
+            Ok(match done {
                 Claimed::New(next, claim) => {
                     self.0.may_grant()?;
-                    let detail = format!("claim={claim} operation={operation}");
+                    let of = using.map(|using| format!(" digest={}", using.digest));
+                    let of = of.unwrap_or_default();
+                    let detail = format!("claim={claim} operation={operation}{of}");
                     let entry = Entry::new(Code::GrantClaimed, actor.clone(), id, detail);
                     (Some((*next, vec![entry])), Ok(claim))
                 }
@@ -172,7 +195,11 @@ impl Service {
             })
         });
         let (record, outcome) = claimed.await?;
-        let approval = Some(wire::brief(&record));
+        let mut approval = wire::brief(&record);
+        if record.step.is_some() {
+            approval = tasks::with_step(&self.0, &record, approval).await?;
+        }
+        let approval = Some(approval);
         match outcome {
             Ok(claim) => Ok(v1::ClaimResponse {
                 granted: true,

@@ -4,4 +4,5 @@ pub mod admin;
 pub mod approvals;
 pub mod enrollment;
 pub mod review;
+pub mod tasks;
 mod watch;

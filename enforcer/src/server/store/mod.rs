@@ -11,7 +11,11 @@ use enforcer_proto::v1;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod task;
+
 pub mod rocks;
+
+pub use task::{Declared, DeclaredStep, Owner, Submission, Submitted};
 
 /// The store did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +150,18 @@ pub trait Store: Send + Sync {
 
     /// At most so many of the wanted records, newest first.
     async fn list(&self, limit: usize, wanted: Wanted) -> Result<Vec<Record>, StoreError>;
+
+    /// Keeps a task and all its steps, or finds the one that answers it, in one step.
+    async fn submit(&self, submission: Submission, now: Millis) -> Result<Submitted, StoreError>;
+
+    /// One task.
+    async fn task(&self, id: Uuid) -> Result<Option<Declared>, StoreError>;
+
+    /// At most so many tasks, newest first: of an owner, or of all.
+    async fn tasks(&self, limit: usize, of: Option<Owner>) -> Result<Vec<Declared>, StoreError>;
+
+    /// The live steps of an owner's tasks.
+    async fn steps(&self, of: &Owner) -> Result<Vec<Record>, StoreError>;
 
     /// Keeps a token.
     async fn add_token(

@@ -18,21 +18,21 @@ async fn asked_approved_claimed_once() {
     assert_eq!(shown_digest, digest);
     assert_eq!(operation.body, ask.operation.body);
 
-    let early = approvals.claim(&ticket.id(), &digest, OperationId::new()).await;
+    let early = approvals.claim(&ticket.id(), &digest, OperationId::new(), None).await;
     assert_eq!(early, Err(ApprovalError::NotGranted(NotGranted::Pending)));
     ops.decide(vote(ticket.id(), digest, true)).await.unwrap();
     let by = vec!["ann".to_owned()];
     assert_eq!(ticket.changed().await, Ok(State::Approved { by: by.clone() }));
 
     let operation = OperationId::new();
-    let won = approvals.claim(&ticket.id(), &digest, operation).await.unwrap();
+    let won = approvals.claim(&ticket.id(), &digest, operation, None).await.unwrap();
     assert_eq!((won.decided_by.clone(), won.scope.as_str()), (by, "s"));
     let why: Vec<_> =
         won.votes.iter().map(|v| (v.person.as_str(), v.reason.as_str(), v.unix_ms)).collect();
     assert_eq!(why, [("ann", "because", harness.time.load(Ordering::Relaxed))]);
-    let again = approvals.claim(&ticket.id(), &digest, operation).await.unwrap();
+    let again = approvals.claim(&ticket.id(), &digest, operation, None).await.unwrap();
     assert_eq!(again, won, "the same operation is the same use");
-    let other = approvals.claim(&ticket.id(), &digest, OperationId::new()).await;
+    let other = approvals.claim(&ticket.id(), &digest, OperationId::new(), None).await;
     assert_eq!(other, Err(ApprovalError::NotGranted(NotGranted::Spent)));
     assert_eq!(ticket.changed().await, Ok(State::Spent));
     for code in ["approval.requested", "approval.voted", "approval.approved", "grant.claimed"] {
@@ -95,12 +95,12 @@ async fn another_digest_claims_nothing() {
     let wrong = ops.decide(vote(ticket.id(), other.digest, true)).await.unwrap_err();
     assert_eq!(wrong.code(), Code::FailedPrecondition);
     ops.decide(vote(ticket.id(), asked.digest, true)).await.unwrap();
-    let refused = approvals.claim(&ticket.id(), &other.digest, OperationId::new()).await;
+    let refused = approvals.claim(&ticket.id(), &other.digest, OperationId::new(), None).await;
     assert_eq!(refused, Err(ApprovalError::NotGranted(NotGranted::Mismatch)));
     let audited = harness.audited("claim.refused").await;
     assert_eq!(audited[0].detail, "mismatch");
     assert_eq!(audited[0].subject, ticket.id().to_string());
-    approvals.claim(&ticket.id(), &asked.digest, OperationId::new()).await.unwrap();
+    approvals.claim(&ticket.id(), &asked.digest, OperationId::new(), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn times_run_out() {
     assert_eq!(granted.state().as_str(), "approved", "the grant's clock starts at the decision");
     harness.pass(Duration::from_secs(1));
     assert_eq!(granted.changed().await, Ok(State::Expired));
-    let late = approvals.claim(&granted.id(), &two.digest, OperationId::new()).await;
+    let late = approvals.claim(&granted.id(), &two.digest, OperationId::new(), None).await;
     assert_eq!(late, Err(ApprovalError::NotGranted(NotGranted::Expired)));
     assert_eq!(harness.audited("approval.expired").await.len(), 1);
     assert_eq!(harness.audited("grant.expired").await.len(), 1);
@@ -196,7 +196,7 @@ async fn a_revoked_grant_is_told_even_when_it_is_spent() {
     let ticket = approvals.request(ask.clone()).await.unwrap();
     let id = ticket.id();
     ops.decide(vote(id, ask.digest, true)).await.unwrap();
-    approvals.claim(&id, &ask.digest, OperationId::new()).await.unwrap();
+    approvals.claim(&id, &ask.digest, OperationId::new(), None).await.unwrap();
     drop(ticket);
     let take_back = v1::RevokeRequest { id: id.to_string(), reason: "oops".to_owned() };
     ops.revoke(take_back.clone()).await.unwrap();

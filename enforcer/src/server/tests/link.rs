@@ -57,7 +57,7 @@ async fn a_lost_server_is_told_and_nothing_is_asked() {
     assert_eq!(ticket.changed().await, Err(ApprovalError::ServerLost));
     assert!(!approvals.connected());
     assert!(matches!(approvals.request(ask.clone()).await, Err(ApprovalError::NotConnected)));
-    let claim = approvals.claim(&ticket.id(), &ask.digest, OperationId::new()).await;
+    let claim = approvals.claim(&ticket.id(), &ask.digest, OperationId::new(), None).await;
     assert_eq!(claim, Err(ApprovalError::NotConnected));
 }
 
@@ -87,7 +87,7 @@ async fn what_happened_in_the_gap_is_heard_after_it() {
     assert_eq!(expired.changed().await, Ok(State::Expired));
     assert_eq!(granted.changed().await, Ok(State::Expired));
     client.ready().await;
-    let late = approvals.claim(&granted.id(), &live.digest, OperationId::new()).await;
+    let late = approvals.claim(&granted.id(), &live.digest, OperationId::new(), None).await;
     assert_eq!(late, Err(ApprovalError::NotGranted(NotGranted::Expired)));
 }
 
@@ -103,7 +103,7 @@ async fn a_host_with_many_grants_in_use_comes_back_at_the_servers_pace() {
         let ask = ask("h1", &format!("/{n}"), vec![scope("s", &["ops"], 1, 1)]);
         let id = approvals.request(ask.clone()).await.unwrap().id();
         ops.decide(vote(id, ask.digest, true)).await.unwrap();
-        approvals.claim(&id, &ask.digest, OperationId::new()).await.unwrap();
+        approvals.claim(&id, &ask.digest, OperationId::new(), None).await.unwrap();
     }
     harness.stop().await;
     while approvals.connected() {

@@ -34,6 +34,7 @@ mod link;
 mod members;
 mod notify;
 mod strict;
+mod tasks;
 
 /// A server and the directory that everything is in.
 struct Harness {
@@ -169,6 +170,7 @@ fn scope(name: &str, groups: &[&str], quorum: u32, uses: u32) -> Scope {
         escalate_after: None,
         escalate_to: Vec::new(),
         break_glass: Vec::new(),
+        patterns: false,
     }
 }
 
@@ -209,6 +211,7 @@ fn claim(id: impl ToString, digest: impl ToString) -> v1::ClaimRequest {
         id: id.to_string(),
         digest: digest.to_string(),
         operation: OperationId::new().to_string(),
+        step: None,
     }
 }
 

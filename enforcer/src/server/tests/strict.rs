@@ -83,7 +83,7 @@ async fn a_broken_glass_is_loud_and_somebody_else_reviews_it() {
     assert_eq!(olaf.decide(plain).await.unwrap_err().code(), Code::PermissionDenied);
     olaf.decide(glass).await.unwrap();
     assert!(matches!(ticket.changed().await, Ok(State::Approved { .. })));
-    let claim = approvals.claim(&ticket.id(), &ask.digest, OperationId::new()).await.unwrap();
+    let claim = approvals.claim(&ticket.id(), &ask.digest, OperationId::new(), None).await.unwrap();
     assert!(claim.votes.iter().all(|vote| vote.break_glass));
     let audited = harness.audited("glass.broken").await;
     assert_eq!(audited[0].actor, "reviewer/olaf");

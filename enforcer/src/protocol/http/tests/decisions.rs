@@ -183,7 +183,11 @@ async fn the_daemons_own_address_answers() {
     let ca = internal(&world, "agent-a", "/ca.pem").await;
     assert!(ca.contains("BEGIN CERTIFICATE"), "{ca}");
     assert!(internal(&world, "agent-a", "/v1/manifest").await.contains("approval-pending"));
-    assert!(internal(&world, "agent-a", "/v1/tasks").await.starts_with("HTTP/1.1 404"));
+    assert!(internal(&world, "agent-a", "/v1/nothing").await.starts_with("HTTP/1.1 404"));
+    let tasks = internal(&world, "agent-a", "/v1/tasks").await;
+    assert!(tasks.starts_with("HTTP/1.1 200") && tasks.ends_with("{\"tasks\":[]}"), "{tasks}");
+    let unknown = internal(&world, "agent-a", "/v1/tasks/none").await;
+    assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
     let odd = internal(&world, "agent-a", "/v1/approvals/nonsense").await;
     assert!(odd.starts_with("HTTP/1.1 404"), "{odd}");
 }

@@ -81,7 +81,18 @@ impl Reach {
 
     /// What tells this place, database and role from others.
     pub(super) fn key(&self) -> String {
-        format!("{:?}", (&self.route, &self.name, self.tls, &self.role.name, &self.database))
+        let name = (self.name.as_str(), self.role.name.as_str());
+        Self::key_of(&self.route, self.tls, name, &self.database)
+    }
+
+    /// The same, of a place, the name that it is known by and a role there.
+    pub(super) fn key_of(
+        route: &Route,
+        tls: PostgresTls,
+        (name, role): (&str, &str),
+        database: &str,
+    ) -> String {
+        format!("{:?}", (route, name, tls, role, database))
     }
 
     /// Whether it is reached in this way.

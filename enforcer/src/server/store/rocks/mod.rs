@@ -2,9 +2,13 @@
 //!
 //! Column families: `meta` (format), `approvals` (id -> record, JSON),
 //! `requests` and `bodies` (id -> what was asked), `live` (id -> host), `fold`
-//! (fold key -> id), `tokens`, `members`, `audit` (number -> record).
+//! (fold key -> id), `tokens`, `members`, `audit` (number -> record), `tasks` (id -> task),
+//! `steps` (owner's key and id of each live step).
 
-use super::{Ask, Asked, JoinToken, Member, Store, StoreError, Wanted};
+use super::{
+    Ask, Asked, Declared, JoinToken, Member, Owner, Store, StoreError, Submission, Submitted,
+    Wanted,
+};
 use crate::approval::identity::Subject;
 use crate::server::audit::{Entry, Head};
 use crate::server::model::{Millis, Record};
@@ -37,7 +41,10 @@ const FOLD: &str = "fold";
 const TOKENS: &str = "tokens";
 const MEMBERS: &str = "members";
 const AUDIT: &str = "audit";
-const FAMILIES: [&str; 9] = [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, AUDIT];
+const TASKS: &str = "tasks";
+const STEPS: &str = "steps";
+const FAMILIES: [&str; 11] =
+    [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, AUDIT, TASKS, STEPS];
 
 /// The embedded store.
 pub struct Rocks {
@@ -163,6 +170,22 @@ impl Store for Rocks {
 
     async fn list(&self, limit: usize, wanted: Wanted) -> Result<Vec<Record>, StoreError> {
         self.scan(move |db| db.list(limit, &wanted)).await
+    }
+
+    async fn submit(&self, submission: Submission, now: Millis) -> Result<Submitted, StoreError> {
+        self.run(now, |reply| Command::Submit(Box::new(submission), reply)).await
+    }
+
+    async fn task(&self, id: Uuid) -> Result<Option<Declared>, StoreError> {
+        self.db.json(TASKS, id.as_bytes())
+    }
+
+    async fn tasks(&self, limit: usize, of: Option<Owner>) -> Result<Vec<Declared>, StoreError> {
+        self.scan(move |db| db.tasks(limit, of.as_ref())).await
+    }
+
+    async fn steps(&self, of: &Owner) -> Result<Vec<Record>, StoreError> {
+        self.db.steps(of)
     }
 
     async fn add_token(
@@ -307,6 +330,36 @@ impl Db {
             }
         }
         Ok(records)
+    }
+
+    fn tasks(&self, limit: usize, of: Option<&Owner>) -> Result<Vec<Declared>, StoreError> {
+        let mut tasks = Vec::new();
+        for entry in self.0.iterator_cf(self.family(TASKS)?, IteratorMode::End) {
+            if tasks.len() >= limit {
+                break;
+            }
+            let (id, stored) = entry.map_err(failed)?;
+            let task: Declared = parse(TASKS, &id, &stored)?;
+            if of.is_none_or(|owner| *owner == task.owner) {
+                tasks.push(task);
+            }
+        }
+        Ok(tasks)
+    }
+
+    fn steps(&self, of: &Owner) -> Result<Vec<Record>, StoreError> {
+        let prefix = of.key();
+        let mut steps = Vec::new();
+        let from = IteratorMode::From(&prefix, Direction::Forward);
+        for entry in self.0.iterator_cf(self.family(STEPS)?, from) {
+            let (key, _) = entry.map_err(failed)?;
+            let Some(id) = key.strip_prefix(&prefix[..]) else {
+                break;
+            };
+            let missing = || StoreError::Corrupt(format!("step {}", hex::encode(id)));
+            steps.push(self.json(APPROVALS, id)?.ok_or_else(missing)?);
+        }
+        Ok(steps)
     }
 
     fn all<T: DeserializeOwned>(&self, family: &str) -> Result<Vec<T>, StoreError> {

@@ -3,8 +3,9 @@
 //! so it is the last: everything after it is refused until the store is opened anew.
 
 use super::{
-    APPROVALS, AUDIT, Ask, Asked, BODIES, Db, Entry, FOLD, Head, JoinToken, LIVE, MEMBERS, Member,
-    Millis, REQUESTS, Record, StoreError, TOKENS, failed, parse,
+    APPROVALS, AUDIT, Ask, Asked, BODIES, Db, Declared, Entry, FOLD, Head, JoinToken, LIVE,
+    MEMBERS, Member, Millis, Owner, REQUESTS, Record, STEPS, StoreError, Submission, Submitted,
+    TASKS, TOKENS, failed, parse,
 };
 use crate::approval::identity::Subject;
 use crate::server::model::{Answer, Phase};
@@ -23,6 +24,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Ask(Box<Ask>, Reply<Asked>),
+    Submit(Box<Submission>, Reply<Submitted>),
     Update {
         next: Box<Record>,
         revision: u64,
@@ -135,6 +137,7 @@ impl Command {
     fn refused(self, error: StoreError) -> Answered {
         Box::new(move |_| match self {
             Self::Ask(_, reply) => drop(reply.send(Err(error))),
+            Self::Submit(_, reply) => drop(reply.send(Err(error))),
             Self::Update { reply, .. } | Self::Redeem { reply, .. } => {
                 drop(reply.send(Err(error)));
             }
@@ -178,6 +181,7 @@ impl Batch<'_> {
         let now = job.now;
         match job.command {
             Command::Ask(ask, reply) => answer(reply, self.ask(*ask, now)),
+            Command::Submit(task, reply) => answer(reply, self.submit(*task, now)),
             Command::Update { next, revision, by, audit, reply } => {
                 answer(reply, self.update(&next, revision, by.as_ref(), audit, now))
             }
@@ -232,6 +236,56 @@ impl Batch<'_> {
         self.put(FOLD, &ask.fold, record.id.as_bytes().to_vec())?;
         self.note(ask.audit, now)?;
         Ok(Asked::New(record))
+    }
+
+    fn submit(&mut self, submission: Submission, now: Millis) -> Result<Submitted, StoreError> {
+        if !self.may(Some(&submission.by))? {
+            return Ok(Submitted::Removed);
+        }
+        if let Some(found) = self.same_task(&submission, now)? {
+            return Ok(Submitted::Found(found));
+        }
+        let Submission { task, records, requests, fold, .. } = submission;
+        let host = (task.owner.host.clone(), None);
+        let agent = (task.owner.host.clone(), Some(task.owner.agent.clone()));
+        let after = |key| self.pending.get(key).copied().unwrap_or(0) + records.len();
+        if after(&host) > submission.host_cap || after(&agent) > submission.agent_cap {
+            return Ok(Submitted::Full);
+        }
+        for record in &records {
+            self.put_record(None, record)?;
+        }
+        for (id, request, body) in requests {
+            self.put(REQUESTS, id.as_bytes(), request)?;
+            if !body.is_empty() {
+                self.writes.put_cf(self.db.family(BODIES)?, id.as_bytes(), &body);
+            }
+        }
+        self.put_json(TASKS, task.id.as_bytes(), &task)?;
+        self.put(FOLD, &fold, task.id.as_bytes().to_vec())?;
+        for entry in submission.audit {
+            self.note(entry, now)?;
+        }
+        Ok(Submitted::New)
+    }
+
+    /// The same task, while one of its steps is open or a denial of one still stands.
+    fn same_task(&self, asked: &Submission, now: Millis) -> Result<Option<Uuid>, StoreError> {
+        let Some(id) = self.get(FOLD, &asked.fold)? else {
+            return Ok(None);
+        };
+        let Some(task) = self.json::<Declared>(TASKS, &id)? else {
+            return Ok(None);
+        };
+        for step in task.steps.iter().filter(|step| step.asked) {
+            let Some(record) = self.json::<Record>(APPROVALS, step.id.as_bytes())? else {
+                continue;
+            };
+            if !matches!(record.answers(asked.denied_for, now), Answer::None) {
+                return Ok(Some(task.id));
+            }
+        }
+        Ok(None)
     }
 
     fn folded(&self, fold: &[u8]) -> Result<Option<Record>, StoreError> {
@@ -345,6 +399,13 @@ impl Batch<'_> {
         count(self.pending, next, 1);
         self.put_json(APPROVALS, next.id.as_bytes(), next)?;
         let was_live = old.is_some_and(|old| old.phase.live());
+        if let Some(owner) = Owner::of(next) {
+            let key = [&owner.key()[..], next.id.as_bytes()].concat();
+            match next.phase.live() {
+                true => self.put(STEPS, &key, Vec::new())?,
+                false => self.delete(STEPS, &key)?,
+            }
+        }
         match (was_live, next.phase.live()) {
             (false, true) => self.put(LIVE, next.id.as_bytes(), next.host.clone().into_bytes()),
             (true, false) => self.delete(LIVE, next.id.as_bytes()),

@@ -4,11 +4,12 @@
 //! stand. It can ask; nothing here decides, and nothing here speaks of another
 //! agent's affairs.
 
-use super::body::{CutOff, Out};
+use super::body::{self, CutOff, Out};
 use super::reasons::REASONS;
 use super::refuse::{PROBLEM, answer};
 use super::serve::{Speaks, connection};
 use super::{authority, refuse};
+use crate::approval::step::{STEPS, TEXT};
 use crate::approval::{ApprovalId, View};
 use crate::flow::{Flow, Outcome};
 use crate::protocol::dns::names::INTERNAL_NAME;
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+
+mod mcp;
+mod tasks;
 
 /// The longest that a look at an approval waits for a change. Seconds.
 const MAX_WAIT: u64 = 55;
@@ -36,19 +40,20 @@ where
         let flow = Arc::clone(flow);
         async move {
             let _running = flow.activity.operation();
-            Ok::<_, CutOff>(respond(&flow, &request).await)
+            Ok::<_, CutOff>(respond(&flow, request).await)
         }
     };
     connection(flow, speaks, io, handle).await
 }
 
-async fn respond(flow: &Flow, request: &Request<Incoming>) -> Response<Out> {
+async fn respond(flow: &Arc<Flow>, request: Request<Incoming>) -> Response<Out> {
     let for_us = authority::of_request(request.uri(), request.headers())
         .is_ok_and(|authority| authority.host == INTERNAL_NAME);
     if !for_us {
         return problem(StatusCode::MISDIRECTED_REQUEST, "this address is enforcer.internal alone");
     }
-    let path = request.uri().path();
+    let path = request.uri().path().to_owned();
+    let path = path.as_str();
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path {
         "/v1/whoami" if get => json_answer(&whoami(flow)),
@@ -57,8 +62,12 @@ async fn respond(flow: &Flow, request: &Request<Incoming>) -> Response<Out> {
             let pem = flow.inputs.interceptor.ca().ca_pem().to_owned();
             answer(StatusCode::OK, "application/x-pem-file", pem)
         }
-        _ => match path.strip_prefix("/v1/approvals/") {
-            Some(id) if get => approval(flow, id, request.uri().query()).await,
+        "/mcp" => mcp::serve(flow, request).await,
+        "/v1/tasks" if get => tasks::list(flow).await,
+        "/v1/tasks" if request.method() == Method::POST => tasks::declare(flow, request).await,
+        _ => match (path.strip_prefix("/v1/approvals/"), path.strip_prefix("/v1/tasks/")) {
+            (Some(id), _) if get => approval(flow, id, request.uri().query()).await,
+            (_, Some(id)) if get => tasks::show(flow, id, request.uri().query()).await,
             _ => problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/manifest"),
         },
     }
@@ -91,26 +100,39 @@ fn manifest() -> Value {
         },
         "reasons": REASONS.iter().copied().collect::<BTreeMap<_, _>>(),
         "approvals": format!("http://{INTERNAL_NAME}/v1/approvals/{{id}}?wait=30"),
+        "tasks": {
+            "url": format!("http://{INTERNAL_NAME}/v1/tasks"),
+            "about": "POST an objective and its steps to have them approved ahead of time.",
+            "mcp": format!("http://{INTERNAL_NAME}/mcp"),
+            "limits": { "steps": STEPS, "text_bytes": TEXT },
+        },
         "ca": format!("http://{INTERNAL_NAME}/ca.pem"),
     })
 }
 
 /// One approval of this agent, at once or when it changes.
 async fn approval(flow: &Flow, id: &str, query: Option<&str>) -> Response<Out> {
+    match looked_up(flow, id, deadline(query)).await {
+        Ok(value) => json_answer(&value),
+        Err((status, why)) => problem(status, &why),
+    }
+}
+
+/// The same for whoever asks; or the status and the reason.
+async fn looked_up(
+    flow: &Flow,
+    id: &str,
+    deadline: Instant,
+) -> Result<Value, (StatusCode, String)> {
     let decider = &flow.inputs.decider;
-    let unknown = || problem(StatusCode::NOT_FOUND, "no approval of this agent has that id");
+    let unknown =
+        || Err((StatusCode::NOT_FOUND, "no approval of this agent has that id".to_owned()));
     let Ok(id) = id.parse::<ApprovalId>() else {
         return unknown();
     };
     if !decider.holds().is_asker(&id, &flow.principal.agent) {
         return unknown();
     }
-    let wait = query.and_then(|query| {
-        url::form_urlencoded::parse(query.as_bytes())
-            .find(|(name, _)| name == "wait")
-            .and_then(|(_, seconds)| seconds.parse::<u64>().ok())
-    });
-    let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or(0).min(MAX_WAIT));
     let _held = flow.activity.hold();
     loop {
         match decider.approvals().status(&id).await {
@@ -118,14 +140,24 @@ async fn approval(flow: &Flow, id: &str, query: Option<&str>) -> Response<Out> {
                 let now = Instant::now();
                 let pending = view.state == crate::approval::State::Pending;
                 if !pending || now >= deadline || flow.inputs.draining.is_cancelled() {
-                    return json_answer(&state(&view));
+                    return Ok(state(&view));
                 }
                 tokio::time::sleep(LOOKS_EVERY.min(deadline - now)).await;
             }
             Err(crate::approval::ApprovalError::Unknown) => return unknown(),
-            Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(error) => return Err((StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
         }
     }
+}
+
+/// Until when a look waits: `?wait=SECONDS`.
+fn deadline(query: Option<&str>) -> Instant {
+    let wait = query.and_then(|query| {
+        url::form_urlencoded::parse(query.as_bytes())
+            .find(|(name, _)| name == "wait")
+            .and_then(|(_, seconds)| seconds.parse::<u64>().ok())
+    });
+    Instant::now() + Duration::from_secs(wait.unwrap_or(0).min(MAX_WAIT))
 }
 
 fn state(view: &View) -> Value {
