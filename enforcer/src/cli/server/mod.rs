@@ -82,6 +82,8 @@ enum RoleArg {
     Daemon,
     Reviewer,
     Admin,
+    Viewer,
+    PolicyAdmin,
 }
 
 impl RoleArg {
@@ -90,6 +92,8 @@ impl RoleArg {
             Self::Daemon => Role::Daemon,
             Self::Reviewer => Role::Reviewer,
             Self::Admin => Role::Admin,
+            Self::Viewer => Role::Viewer,
+            Self::PolicyAdmin => Role::PolicyAdmin,
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Column families: `meta` (format), `approvals` (id -> record, JSON),
 //! `requests` and `bodies` (id -> what was asked), `live` (id -> host), `fold`
-//! (fold key -> id), `tokens`, `members`, `audit` (number -> record).
+//! (fold key -> id), `tokens`, `members`, `kept` (kind, 0, key -> bytes), `audit` (number ->
+//! record).
 
-use super::{Ask, Asked, JoinToken, Member, Store, StoreError, Wanted};
+use super::{Ask, Asked, JoinToken, Keep, Kind, Member, Store, StoreError, Wanted};
 use crate::approval::identity::Subject;
 use crate::server::audit::{Entry, Head};
 use crate::server::model::{Millis, Record};
@@ -36,8 +37,10 @@ const LIVE: &str = "live";
 const FOLD: &str = "fold";
 const TOKENS: &str = "tokens";
 const MEMBERS: &str = "members";
+const KEPT: &str = "kept";
 const AUDIT: &str = "audit";
-const FAMILIES: [&str; 9] = [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, AUDIT];
+const FAMILIES: [&str; 10] =
+    [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, KEPT, AUDIT];
 
 /// The embedded store.
 pub struct Rocks {
@@ -211,6 +214,33 @@ impl Store for Rocks {
         self.db.json(MEMBERS, subject.to_string().as_bytes())
     }
 
+    async fn admit(
+        &self,
+        member: Member,
+        restores: bool,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        self.run(now, |reply| Command::Admit { member, restores, audit, reply }).await
+    }
+
+    async fn kept(&self, kind: Kind, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get(KEPT, &kept_key(kind, key))
+    }
+
+    async fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.scan(move |db| db.all_kept(kind)).await
+    }
+
+    async fn keep(
+        &self,
+        change: Keep,
+        audit: Option<Entry>,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        self.run(now, |reply| Command::Keep { change, audit, reply }).await
+    }
+
     async fn note(&self, audit: Entry, now: Millis) -> Result<(), StoreError> {
         self.run(now, |reply| Command::Note { audit, reply }).await
     }
@@ -319,6 +349,20 @@ impl Db {
             .collect()
     }
 
+    fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let prefix = kept_key(kind, "");
+        let mode = IteratorMode::From(&prefix, Direction::Forward);
+        let mut all = Vec::new();
+        for entry in self.0.iterator_cf(self.family(KEPT)?, mode) {
+            let (key, stored) = entry.map_err(failed)?;
+            let Some(name) = key.strip_prefix(&prefix[..]) else { break };
+            let name = String::from_utf8(name.to_vec())
+                .map_err(|_| StoreError::Corrupt(format!("kept {}", hex::encode(&key))))?;
+            all.push((name, stored.into_vec()));
+        }
+        Ok(all)
+    }
+
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<v1::AuditRecord>, StoreError> {
         let from = after.saturating_add(1).to_be_bytes();
         let mode = IteratorMode::From(&from, Direction::Forward);
@@ -332,6 +376,11 @@ impl Db {
             })
             .collect()
     }
+}
+
+/// The kinds' words have no zero byte, so that no kind's keys are among another's.
+fn kept_key(kind: Kind, key: &str) -> Vec<u8> {
+    [kind.as_str().as_bytes(), &[0], key.as_bytes()].concat()
 }
 
 fn failed(error: rocksdb::Error) -> StoreError {
