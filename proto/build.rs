@@ -3,7 +3,12 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=enforcer");
     let files = protox::compile(
-        ["enforcer/v1/approval.proto", "enforcer/v1/store.proto", "enforcer/v1/transcript.proto"],
+        [
+            "enforcer/v1/approval.proto",
+            "enforcer/v1/people.proto",
+            "enforcer/v1/store.proto",
+            "enforcer/v1/transcript.proto",
+        ],
         ["."],
     )?;
     tonic_prost_build::configure()

@@ -4,6 +4,7 @@
 //! names the file, the line and what would be right.
 
 use super::notify::Notify;
+use super::people::config::Console;
 use crate::approval::identity::{Role, Subject};
 use rustls_pki_types::ServerName;
 use serde::Deserialize;
@@ -72,6 +73,9 @@ pub struct Config {
     /// Who is told what, by webhook.
     #[serde(default)]
     pub notify: Vec<Notify>,
+    /// The web console.
+    #[serde(default)]
+    pub console: Console,
     /// Prometheus metrics.
     #[serde(default)]
     pub metrics: Metrics,
@@ -187,6 +191,7 @@ impl Config {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         config.data_dir = base.join(&config.data_dir);
         config.ca.dir = config.ca.dir.map(|dir| base.join(dir));
+        config.console.based(base);
         config.notify.iter_mut().for_each(|notify| notify.based(base));
         Ok(config)
     }
@@ -261,6 +266,9 @@ impl Config {
             return Some(("limits.message_bytes", message_bytes.to_string(), "65536 to 16777216"));
         }
         if let Some(problem) = self.notify.iter().find_map(Notify::problem) {
+            return Some(problem);
+        }
+        if let Some(problem) = self.console.problem() {
             return Some(problem);
         }
         let people = self.owners.iter().flat_map(|owner| &owner.people);

@@ -265,7 +265,7 @@ impl Core {
 }
 
 /// What one caller can call from: its address, or the /64 that an IPv6 host has to itself.
-pub(super) fn block(from: IpAddr) -> IpAddr {
+pub(in crate::server) fn block(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V4(from) => from.into(),
         IpAddr::V6(from) => Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64)).into(),

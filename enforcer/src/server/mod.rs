@@ -19,10 +19,12 @@ pub mod model;
 pub mod notify;
 pub mod report;
 pub mod room;
+pub mod people;
 mod run;
 pub mod service;
 pub mod store;
 pub mod validate;
+pub mod web;
 pub mod wire;
 
 pub use run::{Running, StartError, open, start};

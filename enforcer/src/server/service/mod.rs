@@ -3,5 +3,7 @@
 pub mod admin;
 pub mod approvals;
 pub mod enrollment;
+pub mod hosts;
+pub mod people;
 pub mod review;
-mod watch;
+pub(in crate::server) mod watch;

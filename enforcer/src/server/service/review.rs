@@ -19,6 +19,9 @@ use tonic::{Request, Response, Status};
 /// Records in one answer.
 const LIST: usize = 500;
 
+/// Approvals that a search looks at.
+const SEARCHED: usize = 10_000;
+
 /// Approvals that a report looks at.
 const REPORTED: usize = 10_000;
 
@@ -112,19 +115,32 @@ pub async fn list(
     request: v1::ListRequest,
 ) -> Result<v1::ListResponse, Status> {
     core.permit(caller, &PEOPLE).await?;
-    let v1::ListRequest { states, limit, unreviewed } = request;
+    let v1::ListRequest { states, limit, unreviewed, search, before } = request;
     let phases: Option<Vec<Phase>> = states.into_iter().map(wire::phase).collect();
     let phases = phases.ok_or_else(|| Status::invalid_argument("an unknown state"))?;
     let limit = match limit as usize {
         0 => LIST,
         limit => limit.min(LIST),
     };
+    let before = match before.as_str() {
+        "" => None,
+        text => Some(id(text)?),
+    };
     let now = core.clock.now();
-    let records = found(core, caller.clone(), (phases, unreviewed), limit, now).await?;
-    let mut approvals = Vec::with_capacity(records.len());
+    let search = search.to_lowercase();
+    let looked = if search.is_empty() { limit } else { SEARCHED };
+    let wanted = Wanted { phases, unreviewed, before };
+    let records = found(core, caller.clone(), wanted, looked, now).await?;
+    let mut approvals = Vec::new();
     for record in records {
+        if approvals.len() == limit {
+            break;
+        }
         let asked = core.store.request(record.id, true).await?;
         let mut asked = asked.unwrap_or_default();
+        if !search.is_empty() && !says(&record, &asked, &search) {
+            continue;
+        }
         if asked.body.len() > LISTED_BODY {
             asked.body.clear();
         }
@@ -270,19 +286,50 @@ pub async fn revoke(
     whole(core, &record).await
 }
 
+/// Which records are looked for.
+struct Wanted {
+    /// In one of these; all when empty.
+    phases: Vec<Phase>,
+    /// Only those with a broken glass that nobody reviewed.
+    unreviewed: bool,
+    /// Only those older than this one.
+    before: Option<uuid::Uuid>,
+}
+
+/// Whether a text (in lower case) is in what was asked, in who asked, or in who voted.
+fn says(record: &Record, asked: &v1::ApprovalRequest, text: &str) -> bool {
+    let operation = asked.operation.clone().unwrap_or_default();
+    let mut places = vec![
+        record.id.to_string(),
+        format!("{}/{}", record.host, record.agent),
+        record.digest.clone(),
+        operation.target,
+        operation.action,
+        operation.resource,
+        asked.policy.clone(),
+    ];
+    places.extend(record.rules.iter().map(|rule| rule.scope.clone()));
+    for vote in &record.votes {
+        places.extend([vote.person.clone(), vote.reason.clone()]);
+    }
+    places.iter().any(|place| place.to_lowercase().contains(text))
+}
+
 /// Newest first, by what time has made of each and not by what is stored.
 async fn found(
     core: &Core,
     caller: Caller,
-    (phases, unreviewed): (Vec<Phase>, bool),
+    wanted: Wanted,
     limit: usize,
     now: Millis,
 ) -> Result<Vec<Record>, Status> {
+    let Wanted { phases, unreviewed, before } = wanted;
     let live_only = !unreviewed && !phases.is_empty() && phases.iter().all(|phase| phase.live());
     let wanted = move |record: &Record| {
         let phase = record.at(now).phase;
         (phases.is_empty() || phases.contains(&phase))
             && (!unreviewed || record.unreviewed())
+            && before.is_none_or(|before| record.id < before)
             && visible(&caller, record, now)
     };
     if live_only {
