@@ -223,7 +223,7 @@ pub fn hours(certificates: crate::server::config::Certificates, role: Role) -> u
         Role::Daemon => certificates.daemon_hours,
         Role::Reviewer | Role::Admin | Role::Viewer | Role::PolicyAdmin => {
             certificates.person_hours
-        },
+        }
     }
 }
 

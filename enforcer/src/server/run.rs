@@ -209,7 +209,8 @@ async fn serve(
             certified,
         ))
         .add_service(InterceptedService::new(
-            HostsServer::new(hosts::Service(Arc::clone(&core))).max_decoding_message_size(128 << 10),
+            HostsServer::new(hosts::Service(Arc::clone(&core)))
+                .max_decoding_message_size(128 << 10),
             certified,
         ))
         .add_service(InterceptedService::new(

@@ -6,9 +6,7 @@ use std::fmt::Write as _;
 
 /// For programs.
 pub(super) fn json(answer: &v1::ListHostsResponse) -> String {
-    let check = |check: &v1::HostCheck| {
-        serde_json::json!({ "name": check.name, "ok": check.ok, "detail": check.detail })
-    };
+    let check = |check: &v1::HostCheck| serde_json::json!({ "name": check.name, "ok": check.ok, "detail": check.detail });
     let host = |host: &v1::Host| {
         let report = host.report.clone().unwrap_or_default();
         serde_json::json!({

@@ -238,7 +238,8 @@ fn ocsf(record: &v1::AuditRecord) -> Value {
     // Create, Update, Delete, Other.
     let activity = match code.as_str() {
         "token.created" | "join.accepted" | "signin.accepted" | "approval.requested" => 1,
-        "member.removed" | "session.ended" | "grant.revoked" | "approval.cancelled" | "vote.withdrawn" => 4,
+        "member.removed" | "session.ended" | "grant.revoked" | "approval.cancelled"
+        | "vote.withdrawn" => 4,
         code if code.starts_with("clock.") || code.ends_with(".refused") => 99,
         _ => 3,
     };

@@ -255,7 +255,9 @@ pub async fn make_token(
     ask: v1::CreateTokenRequest,
 ) -> anyhow::Result<v1::CreateTokenResponse> {
     let made = match way(config).await? {
-        Way::Server(mut client, _) => client.create_token(ask).await.map(tonic::Response::into_inner),
+        Way::Server(mut client, _) => {
+            client.create_token(ask).await.map(tonic::Response::into_inner)
+        }
         Way::Store(core) => {
             let actor = format!("local/{}", nix::unistd::getuid());
             create_token(&core, &actor, ask).await

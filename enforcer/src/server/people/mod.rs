@@ -122,6 +122,3 @@ pub async fn restore(core: &Core, actor: &str, subject: &Subject) -> Result<(), 
     core.metrics.event(Code::MemberRestored);
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -244,7 +244,8 @@ async fn forget(core: &Core, kind: Kind, key: String, was: Vec<u8>) -> Result<()
 /// # Errors
 /// When the store fails.
 pub async fn once(core: &Core, what: &str, until: Millis) -> Result<bool, StoreError> {
-    let key = hex::encode(Sha256::new_with_prefix(b"enforcer once v1\0").chain_update(what).finalize());
+    let key =
+        hex::encode(Sha256::new_with_prefix(b"enforcer once v1\0").chain_update(what).finalize());
     let next = Some(until.to_string().into_bytes());
     core.store.keep(Keep { kind: Kind::Used, key, was: None, next }, None, core.clock.now()).await
 }

@@ -27,7 +27,8 @@ pub fn make(path: &Path, now: Millis) -> io::Result<String> {
         _ => {}
     }
     // The server runs as another user and reads it; a hash is no secret.
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
     file.write_all(line.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;

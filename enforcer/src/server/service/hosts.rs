@@ -49,12 +49,8 @@ async fn keep(core: &Core, caller: &Caller, report: v1::HostReport) -> Result<()
     }
     let name = caller.subject.name().to_owned();
     let now = core.clock.now();
-    let host = v1::Host {
-        name: name.clone(),
-        joined_unix_ms: 0,
-        seen_unix_ms: now,
-        report: Some(report),
-    };
+    let host =
+        v1::Host { name: name.clone(), joined_unix_ms: 0, seen_unix_ms: now, report: Some(report) };
     let was = core.store.kept(Kind::Host, &name).await?;
     let next = Some(host.encode_to_vec());
     // Of two at once one is as good as the other.

@@ -246,8 +246,7 @@ pub async fn report(
     let since = request.since_unix_ms;
     let now = core.clock.now();
     let seen_by = caller.clone();
-    let wanted =
-        move |record: &Record| record.created >= since && visible(&seen_by, record, now);
+    let wanted = move |record: &Record| record.created >= since && visible(&seen_by, record, now);
     let records = core.store.list(REPORTED + 1, Box::new(wanted)).await?;
     let more = records.len() > REPORTED;
     let mut seen = Vec::with_capacity(records.len());

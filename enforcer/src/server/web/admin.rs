@@ -48,11 +48,13 @@ pub(super) async fn members(State(web): State<Arc<Web>>, Person(signed): Person)
             }
         }
     };
-    let table = |rows: Markup| html! {
-        div.scroll { table {
-            thead { tr { th { "Name" } th { "Role" } th { "Groups" } th { "Joined" } th { "" } } }
-            tbody { (rows) }
-        } }
+    let table = |rows: Markup| {
+        html! {
+            div.scroll { table {
+                thead { tr { th { "Name" } th { "Role" } th { "Groups" } th { "Joined" } th { "" } } }
+                tbody { (rows) }
+            } }
+        }
     };
     let body = html! {
         div.headline { h1 { "Members" } span.count { (there.len()) } }

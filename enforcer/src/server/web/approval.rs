@@ -65,7 +65,10 @@ pub(super) async fn decide(
     let digest = posted.field("digest").to_owned();
     if approve {
         if posted.field("seen") != seen(&posted.signed, &id, &digest) {
-            return refused(&posted, "this page has not shown you all of the request: look at it whole");
+            return refused(
+                &posted,
+                "this page has not shown you all of the request: look at it whole",
+            );
         }
         if posted.field("read") != "yes" {
             return refused(&posted, "say that you have read it");
@@ -408,7 +411,8 @@ fn votes(approval: &v1::Approval) -> Markup {
 }
 
 fn rules(request: &v1::ApprovalRequest, approval: &v1::Approval) -> Markup {
-    let time = |seconds: u64| spell(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000));
+    let time =
+        |seconds: u64| spell(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000));
     html! {
         section {
             h2 { "Who decides" }

@@ -58,8 +58,9 @@ pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 /// A cookie to set, or to forget when its value is empty.
 pub(super) fn set_cookie(name: &str, value: &str, same_site: &str, seconds: i64) -> HeaderValue {
     let seconds = if value.is_empty() { 0 } else { seconds };
-    let text =
-        format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite={same_site}; Max-Age={seconds}");
+    let text = format!(
+        "{name}={value}; Path=/; Secure; HttpOnly; SameSite={same_site}; Max-Age={seconds}"
+    );
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
@@ -95,7 +96,8 @@ impl FromRequestParts<Arc<Web>> for Person {
 fn unknown(parts: &Parts) -> Response {
     let path = parts.uri.path();
     if parts.method != Method::GET || path == "/live" {
-        let status = Status::unauthenticated("you are not signed in any more: sign in, and try again");
+        let status =
+            Status::unauthenticated("you are not signed in any more: sign in, and try again");
         return page::failed(None, &status);
     }
     let site = parts.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
@@ -146,11 +148,9 @@ impl FromRequest<Arc<Web>> for Posted {
         let (mut parts, body) = request.into_parts();
         let Person(signed) = Person::from_request_parts(&mut parts, web).await?;
         let ours = ours(web, &parts.headers, &parts.uri);
-        let form = Form::<HashMap<String, String>>::from_request(
-            Request::from_parts(parts, body),
-            web,
-        )
-        .await;
+        let form =
+            Form::<HashMap<String, String>>::from_request(Request::from_parts(parts, body), web)
+                .await;
         let Form(fields) = form.map_err(axum::response::IntoResponse::into_response)?;
         let token = fields.get("csrf").is_some_and(|csrf| *csrf == signed.csrf);
         if ours && token {

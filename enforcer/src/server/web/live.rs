@@ -76,7 +76,12 @@ async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
             }
         };
         let bye = !still(web, signed).await;
-        if news.send(Ok(if bye { Event::default().event("bye").data("") } else { event })).await.is_err() || bye {
+        if news
+            .send(Ok(if bye { Event::default().event("bye").data("") } else { event }))
+            .await
+            .is_err()
+            || bye
+        {
             return;
         }
     }

@@ -13,7 +13,7 @@ mod live;
 mod page;
 mod queue;
 mod report;
-mod serve;
+pub(in crate::server) mod serve;
 mod signin;
 mod text;
 

@@ -2,9 +2,9 @@
 
 use super::guard::Person;
 use super::{Web, page, text};
+use crate::approval::convert::voters;
 use crate::server::people::session::Signed;
 use crate::server::service::review;
-use crate::approval::convert::voters;
 use axum::extract::State;
 use axum::response::Response;
 use enforcer_proto::v1;

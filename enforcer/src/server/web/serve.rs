@@ -108,8 +108,7 @@ pub(in crate::server) async fn serve(
                 .max_concurrent_streams(AT_ONCE)
                 .keep_alive_interval(Duration::from_secs(20));
             let service = TowerToHyperService::new(router);
-            let mut served =
-                std::pin::pin!(server.serve_connection(TokioIo::new(tls), service));
+            let mut served = std::pin::pin!(server.serve_connection(TokioIo::new(tls), service));
             let ended = tokio::select! {
                 ended = &mut served => ended,
                 () = stop.cancelled() => {

@@ -93,7 +93,11 @@ pub(super) async fn provider(
             // Lax: the provider's page leads back here.
             with(page::see(&url), &[set_cookie(ASKED, &value, "Lax", WAY)])
         }
-        None => sign_in(&web, &local(&to), Some("the identity provider cannot be reached; try again later")),
+        None => sign_in(
+            &web,
+            &local(&to),
+            Some("the identity provider cannot be reached; try again later"),
+        ),
     }
 }
 
@@ -223,7 +227,8 @@ pub(super) async fn setup(
     let given = form.secret.trim().to_owned();
     // Long enough for every secret, short enough for every hash.
     let until = (given.len() <= 128).then(|| secret::check(&path, &given, now)).flatten();
-    let bad = "the secret is wrong, was used, or is too old: `enforcer server setup` makes a new one";
+    let bad =
+        "the secret is wrong, was used, or is too old: `enforcer server setup` makes a new one";
     let Some(until) = until else { return refuse(&web, from, "/", told(bad)).await };
     match session::once(&web.core, &format!("setup {given}"), until).await {
         Ok(true) => {}

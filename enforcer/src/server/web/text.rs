@@ -85,7 +85,9 @@ mod tests {
     fn what_does_not_show_is_marked_and_what_looks_alike_is_told_apart() {
         let shown = |text: &str| line(text).into_string();
         assert_eq!(shown("plain"), "<span class=\"f\">plain</span>");
-        assert!(shown("a\u{202e}b").contains("title=\"a character that does not show\">U+202E</b>b"));
+        assert!(
+            shown("a\u{202e}b").contains("title=\"a character that does not show\">U+202E</b>b")
+        );
         assert!(shown("p\u{430}y").contains("title=\"U+0430\">\u{430}</span>y"));
         assert!(shown("<script>").contains("&lt;script&gt;"));
         assert!(shown("‹U+000A›").contains(">U+2039</b>U+000A<span"));

@@ -322,8 +322,7 @@ impl Oidc {
             _ => Vec::new(),
         };
         Subject::new(Role::Viewer, &name).filter(|s| s.name() != super::LOCAL).ok_or_else(bad)?;
-        let (role, groups) =
-            config.right(&theirs).ok_or_else(|| Refused::NoRole(name.clone()))?;
+        let (role, groups) = config.right(&theirs).ok_or_else(|| Refused::NoRole(name.clone()))?;
         let subject = Subject::new(role, &name).ok_or_else(bad)?;
         let shown = text("email").or_else(|| text("name")).unwrap_or(&name).to_owned();
         let account = Some(Account { issuer: config.issuer.clone(), sub });

@@ -214,9 +214,7 @@ impl Batch<'_> {
             Command::Admit { member, restores, audit, reply } => {
                 answer(reply, self.admit(&member, restores, audit, now))
             }
-            Command::Keep { change, audit, reply } => {
-                answer(reply, self.keep(change, audit, now))
-            }
+            Command::Keep { change, audit, reply } => answer(reply, self.keep(change, audit, now)),
             Command::Note { audit, reply } => answer(reply, self.note(audit, now)),
         }
     }
