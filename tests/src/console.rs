@@ -56,8 +56,12 @@ fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-fn reached(what: &str, port: u16) {
-    eventually(what, LIMIT, || TcpStream::connect(("127.0.0.1", port)).ok());
+fn reached(what: &str, port: u16, by: &mut Running) {
+    eventually(what, LIMIT, || {
+        let ended = by.0.try_wait().expect("wait");
+        assert!(ended.is_none(), "it ended before {what}: {ended:?}");
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    });
 }
 
 /// A program that ends with this value.
@@ -124,11 +128,11 @@ impl Console {
             .args([&cert, &key])
             .args([&format!("{url}/signin/callback"), "the secret of the client"])
             .stdout(log("provider.log"))
-            .stderr(log("provider.err"))
+            .stderr(Stdio::inherit())
             .spawn()
             .expect("node starts");
-        let provider_child = Running(provider_child);
-        reached("the provider listens", provider);
+        let mut provider_child = Running(provider_child);
+        reached("the provider listens", provider, &mut provider_child);
         let server = Command::new(enforcer())
             .args(["server", "--config"])
             .arg(path.join("server.toml"))
@@ -136,9 +140,9 @@ impl Console {
             .stderr(log("server.log"))
             .spawn()
             .expect("the server starts");
-        let server = Running(server);
-        reached("the server listens", api);
-        reached("the console listens", web);
+        let mut server = Running(server);
+        reached("the server listens", api, &mut server);
+        reached("the console listens", web, &mut server);
         let api = format!("https://127.0.0.1:{api}");
         Self { url, issuer, api, secret, dir, _server: server, _provider: provider_child }
     }

@@ -40,13 +40,13 @@ impl Host {
             cgroup: "/agents.slice/release-bot".to_owned(),
             process: Process {
                 comm: "python3".to_owned(),
-                exe: "/usr/bin/python3.11".to_owned(),
+                exe: Some("/usr/bin/python3.11".into()),
                 argv: ["python3", "release.py", "--stage", "prod"].map(str::to_owned).to_vec(),
                 ..Process::default()
             },
         };
         let mut operation =
-            Operation::new("billing", "api.billing.example", 443, Protocol::Http, action, resource);
+            Operation::new("billing", "api.billing.example", 443, Protocol::Http, action, resource.to_owned());
         operation.fact("http.method", "POST");
         operation.fact("http.header.content-type", "application/json");
         operation.with_body(body.to_owned().into_bytes().into());
@@ -318,8 +318,7 @@ fn it_works_without_script_and_shows_hostile_text_as_text() {
     browser.run(
         "local",
         &format!(
-            "await page.goto('{url}/'); await page.fill('input[name=secret]', '{}', {{ force: true }}).catch(async () => {{
-               await page.click('summary'); await page.fill('input[name=secret]', '{0}'); }});
+            "await page.goto('{url}/'); await page.click('summary'); await page.fill('input[name=secret]', '{}');
              await page.click('text=Sign in as local admin');
              await page.waitForURL('{url}/');
              await page.goto('{url}/audit'); await page.waitForSelector('text=signin.accepted');",
@@ -356,7 +355,8 @@ fn it_works_without_script_and_shows_hostile_text_as_text() {
     let harmless = browser.run(
         "bob",
         &format!(
-            "await page.goto('{url}/'); await page.goto('{url}/approvals/{}'); await page.waitForSelector('.decide');
+            "page.errors.length = 0; await page.goto('{url}/'); await page.goto('{url}/approvals/{}');
+             await page.waitForSelector('.decide');
              return await page.evaluate(() => [window.pwned ?? 0, document.images.length,
                document.querySelectorAll('.reading form, .reading button').length,
                document.documentElement.scrollWidth <= window.innerWidth,

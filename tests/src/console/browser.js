@@ -7,7 +7,7 @@ const { chromium } = createRequire(process.argv[2] + "/package.json")("playwrigh
 
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const LIMIT = 100_000;
+const LIMIT = 60_000;
 
 (async () => {
   // A new, empty profile each time: that is what `launch` makes.

@@ -356,7 +356,7 @@ async fn news_come_while_the_right_is_there() {
             heard.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
         }
     };
-    until("event: hello").await;
+    until("event: hello\ndata: *\n\n").await;
     let (asked, _) = waiting(&harness, "/a", 1).await;
     until(&format!("data: {}", asked.id)).await;
     harness.pass(Duration::from_millis(1));

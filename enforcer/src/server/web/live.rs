@@ -22,6 +22,7 @@ pub(super) const STREAMS: usize = 512;
 /// How often it is looked whether the session still is good.
 const LOOK: Duration = Duration::from_secs(5);
 
+// Each event has data: browsers drop one without.
 type News = Result<Event, Infallible>;
 
 /// The stream.
@@ -44,7 +45,7 @@ async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
     let mut changes = core.hub.watch();
     let mut members = core.hub.watch_members();
     let mut look = tokio::time::interval(LOOK);
-    let hello = Event::default().event("hello").data("");
+    let hello = Event::default().event("hello").data("*");
     if news.send(Ok(hello)).await.is_err() {
         return;
     }
@@ -56,7 +57,7 @@ async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
             changed = members.recv() => match changed {
                 Ok(subject) if subject != signed.caller.subject => continue,
                 _ if still(web, signed).await => continue,
-                _ => Event::default().event("bye").data(""),
+                _ => Event::default().event("bye").data("*"),
             },
             change = changes.recv() => match change {
                 Ok(record) if visible(&signed.caller, &record, core.clock.now()) => {
@@ -65,19 +66,19 @@ async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
                 }
                 Ok(_) => continue,
                 // Some were missed: anything may have changed.
-                Err(RecvError::Lagged(_)) => Event::default().event("change").data(""),
+                Err(RecvError::Lagged(_)) => Event::default().event("change").data("*"),
                 Err(RecvError::Closed) => return,
             },
             _ = look.tick() => {
                 if still(web, signed).await {
                     continue;
                 }
-                Event::default().event("bye").data("")
+                Event::default().event("bye").data("*")
             }
         };
         let bye = !still(web, signed).await;
         if news
-            .send(Ok(if bye { Event::default().event("bye").data("") } else { event }))
+            .send(Ok(if bye { Event::default().event("bye").data("*") } else { event }))
             .await
             .is_err()
             || bye

@@ -125,6 +125,7 @@ pub(super) fn onward(path: &str) -> Response {
                 meta charset="utf-8";
                 meta http-equiv="refresh" content={ "0; url=" (path) };
                 title { "Enforcer" }
+                link rel="icon" href=(assets::at("icon.svg")) type="image/svg+xml";
                 link rel="stylesheet" href=(assets::at("console.css"));
             }
             body { main.small { p { a href=(path) { "Go on" } } } }

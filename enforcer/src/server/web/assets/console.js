@@ -117,7 +117,7 @@
   news.addEventListener("change", (event) => {
     const [which, now] = event.data.split(" ");
     if (kind === "list") refresh();
-    else if (!which || (which === id && Number(now) > Number(revision))) changed();
+    else if (which === "*" || (which === id && Number(now) > Number(revision))) changed();
   });
   news.addEventListener("bye", () => { news.close(); location.reload(); });
   news.addEventListener("error", () => tell(false));
