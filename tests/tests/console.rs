@@ -45,8 +45,14 @@ impl Host {
                 ..Process::default()
             },
         };
-        let mut operation =
-            Operation::new("billing", "api.billing.example", 443, Protocol::Http, action, resource.to_owned());
+        let mut operation = Operation::new(
+            "billing",
+            "api.billing.example",
+            443,
+            Protocol::Http,
+            action,
+            resource.to_owned(),
+        );
         operation.fact("http.method", "POST");
         operation.fact("http.header.content-type", "application/json");
         operation.with_body(body.to_owned().into_bytes().into());
