@@ -6,6 +6,7 @@
 //! makes what it needs under names of its own and removes it when dropped.
 
 pub mod agents;
+pub mod console;
 pub mod daemon;
 pub mod docker;
 pub mod fixture;

@@ -22,8 +22,10 @@ const BUILD: &[&str] = &[
     "zlib1g-dev",
 ];
 
-/// To test and to show: real servers, real clients, a sniffer, network namespaces.
+/// To test and to show: real servers, real clients, a browser for the console, a sniffer, network
+/// namespaces.
 const WORLD: &[&str] = &[
+    "chromium",
     "curl",
     "fcgiwrap",
     "git",

@@ -5,6 +5,7 @@
 //! beats only after everything below is in place. Nothing imports this module
 //! but the command line.
 
+mod account;
 mod health;
 mod listen;
 mod manager;
@@ -157,6 +158,7 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     health.check().await.context("the kernel half does not hold")?;
     tokio::spawn(until(draining.clone(), health.clone().run()));
     let reporter = status::Reporter::new(&inputs, &capture, &health, completeness);
+    tokio::spawn(until(draining.clone(), account::run(Arc::clone(&inputs), Arc::clone(&reporter))));
     let learn = move |cgroup: &std::path::Path| capture.learn(cgroup);
     let control =
         control::ControlInputs::new(Arc::clone(&config), reporter, health.guard(), Arc::new(learn));

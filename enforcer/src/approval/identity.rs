@@ -30,20 +30,34 @@ pub enum Role {
     Reviewer,
     /// A person who runs the server; looks, revokes, makes tokens, never decides.
     Admin,
+    /// A person who looks at everything and changes nothing.
+    Viewer,
+    /// A person who looks after policy: as a viewer, and at how people decide.
+    #[serde(rename = "policy-admin")]
+    PolicyAdmin,
 }
 
 impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] =
+        [Self::Daemon, Self::Reviewer, Self::Admin, Self::Viewer, Self::PolicyAdmin];
+
+    /// Every role of people.
+    pub const PEOPLE: [Self; 4] = [Self::Reviewer, Self::Admin, Self::Viewer, Self::PolicyAdmin];
+
     /// The word in certificates, commands and records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Daemon => "daemon",
             Self::Reviewer => "reviewer",
             Self::Admin => "admin",
+            Self::Viewer => "viewer",
+            Self::PolicyAdmin => "policy-admin",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Daemon, Self::Reviewer, Self::Admin].into_iter().find(|role| role.as_str() == word)
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 
     /// The wire's value.
@@ -52,6 +66,8 @@ impl Role {
             Self::Daemon => v1::Role::Daemon,
             Self::Reviewer => v1::Role::Reviewer,
             Self::Admin => v1::Role::Admin,
+            Self::Viewer => v1::Role::Viewer,
+            Self::PolicyAdmin => v1::Role::PolicyAdmin,
         }
     }
 
@@ -62,6 +78,8 @@ impl Role {
             v1::Role::Daemon => Some(Self::Daemon),
             v1::Role::Reviewer => Some(Self::Reviewer),
             v1::Role::Admin => Some(Self::Admin),
+            v1::Role::Viewer => Some(Self::Viewer),
+            v1::Role::PolicyAdmin => Some(Self::PolicyAdmin),
         }
     }
 }

@@ -356,6 +356,16 @@ impl Approvals {
         }
     }
 
+    /// Tells the server how this host is.
+    pub async fn report(&self, report: v1::HostReport) -> Result<(), ApprovalError> {
+        match self {
+            Self::Remote(client) => client.report(report).await,
+            Self::None => Err(ApprovalError::NoServer),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Fake(_) => Err(ApprovalError::NoServer),
+        }
+    }
+
     /// Ids of grants that were taken back: flows that run on them are to be cut. A receiver
     /// that lagged has missed some and must treat all its grants as taken back.
     pub fn revoked(&self) -> broadcast::Receiver<ApprovalId> {

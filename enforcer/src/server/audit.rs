@@ -50,12 +50,20 @@ pub enum Code {
     AccessRefused,
     /// A member's right was taken away.
     MemberRemoved,
+    /// A member's right was given back.
+    MemberRestored,
     /// A vote on what still waits was withdrawn with its person's right.
     VoteWithdrawn,
     /// An agent declared a task, and its steps were put before people.
     TaskDeclared,
     /// A declared task was not taken.
     TaskRefused,
+    /// Somebody signed in at the console.
+    SignedIn,
+    /// Somebody was not let in at the console.
+    SignInRefused,
+    /// Somebody signed out, or somebody's session was ended.
+    SessionEnded,
     /// The wall clock was stepped: nothing is granted until it is known which time is right.
     ClockDoubted,
     /// The wall clock came back to the time that goes on.
@@ -88,9 +96,13 @@ impl Code {
             Self::GrantExpired => "grant.expired",
             Self::AccessRefused => "access.refused",
             Self::MemberRemoved => "member.removed",
+            Self::MemberRestored => "member.restored",
             Self::VoteWithdrawn => "vote.withdrawn",
             Self::TaskDeclared => "task.declared",
             Self::TaskRefused => "task.refused",
+            Self::SignedIn => "signin.accepted",
+            Self::SignInRefused => "signin.refused",
+            Self::SessionEnded => "session.ended",
             Self::ClockDoubted => "clock.doubted",
             Self::ClockRestored => "clock.restored",
             Self::ClockBelieved => "clock.believed",

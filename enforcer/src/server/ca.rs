@@ -221,7 +221,9 @@ pub fn issued(holder: &identity::Holder) -> Millis {
 pub fn hours(certificates: crate::server::config::Certificates, role: Role) -> u32 {
     match role {
         Role::Daemon => certificates.daemon_hours,
-        Role::Reviewer | Role::Admin => certificates.person_hours,
+        Role::Reviewer | Role::Admin | Role::Viewer | Role::PolicyAdmin => {
+            certificates.person_hours
+        }
     }
 }
 

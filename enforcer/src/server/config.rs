@@ -4,6 +4,7 @@
 //! names the file, the line and what would be right.
 
 use super::notify::Notify;
+use super::people::config::Console;
 use crate::approval::identity::{Role, Subject};
 use rustls_pki_types::ServerName;
 use serde::Deserialize;
@@ -72,6 +73,9 @@ pub struct Config {
     /// Who is told what, by webhook.
     #[serde(default)]
     pub notify: Vec<Notify>,
+    /// The web console.
+    #[serde(default)]
+    pub console: Console,
     /// Prometheus metrics.
     #[serde(default)]
     pub metrics: Metrics,
@@ -187,6 +191,7 @@ impl Config {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         config.data_dir = base.join(&config.data_dir);
         config.ca.dir = config.ca.dir.map(|dir| base.join(dir));
+        config.console.based(base);
         config.notify.iter_mut().for_each(|notify| notify.based(base));
         Ok(config)
     }
@@ -263,6 +268,9 @@ impl Config {
         if let Some(problem) = self.notify.iter().find_map(Notify::problem) {
             return Some(problem);
         }
+        if let Some(problem) = self.console.problem() {
+            return Some(problem);
+        }
         let people = self.owners.iter().flat_map(|owner| &owner.people);
         for person in people {
             if Subject::new(Role::Reviewer, person).is_none() {
@@ -289,6 +297,29 @@ mod tests {
 
     const HOOK: &str = "[[notify]]\nname = \"a\"\nurl = \"https://a/\"\nsecret_file = \"k\"\n";
 
+    const CONSOLE: &str = "[console]\nurl = \"https://c:8443\"\n[console.oidc]\nname = \"x\"\n\
+        issuer = \"https://id\"\nclient_id = \"e\"\nclient_secret_file = \"s\"\n\
+        [[console.oidc.grant]]\ngroup = \"g\"\nrole = \"reviewer\"\ngroups = [\"ops\"]\n";
+
+    #[test]
+    fn a_group_of_the_provider_is_a_right_here() {
+        let grant = |group: &str, role: &str| {
+            format!("[[console.oidc.grant]]\ngroup = \"{group}\"\nrole = \"{role}\"\n")
+        };
+        let more = grant("it", "admin") + &grant("rules", "policy-admin") + &grant("all", "viewer");
+        let config = parse(&format!("{LEAST}{CONSOLE}{more}")).unwrap();
+        let oidc = config.console.oidc.unwrap();
+        let right = |groups: &[&str]| {
+            oidc.right(&groups.iter().map(|g| (*g).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(right(&[]), None);
+        assert_eq!(right(&["other"]), None);
+        assert_eq!(right(&["all"]), Some((Role::Viewer, vec![])));
+        assert_eq!(right(&["all", "g"]), Some((Role::Reviewer, vec!["ops".to_owned()])));
+        assert_eq!(right(&["rules", "g"]), Some((Role::PolicyAdmin, vec![])));
+        assert_eq!(right(&["g", "it"]), Some((Role::Admin, vec![])));
+    }
+
     #[test]
     fn the_starter_is_good_and_states_the_defaults() {
         let starter = parse(STARTER).unwrap();
@@ -296,6 +327,7 @@ mod tests {
         assert_eq!(format!("{:?}", starter.limits), format!("{:?}", least.limits));
         assert_eq!(format!("{:?}", starter.certificates), format!("{:?}", least.certificates));
         assert_eq!(starter.data_dir, least.data_dir);
+        assert_eq!(format!("{:?}", starter.console), format!("{:?}", least.console));
         assert!(starter.owners.is_empty());
     }
 
@@ -321,6 +353,24 @@ mod tests {
             (format!("{LEAST}{HOOK}format = \"xml\"\n"), "line 7"),
         ];
         assert_eq!(parse(&format!("{LEAST}{HOOK}")).unwrap().notify.len(), 1);
+        let console = format!("{LEAST}{CONSOLE}");
+        assert!(parse(&console).unwrap().console.oidc.is_some());
+        let spoiled = [
+            ("https://c:8443", "http://c:8443", "console.url"),
+            ("https://c:8443", "https://c:8443/x", "console.url"),
+            ("url = \"https://c:8443\"\n", "", "console.url = missing"),
+            ("https://id", "http://id", "console.oidc.issuer"),
+            ("role = \"reviewer\"", "role = \"daemon\"", "console.oidc.grant.role"),
+            ("role = \"reviewer\"", "role = \"admin\"", "console.oidc.grant.groups"),
+            ("role = \"reviewer\"", "role = \"root\"", "line"),
+            ("[console]", "[console]\nkey_file = \"k\"", "console.certificate_file"),
+            ("[console]", "[console]\nsession_hours = 0", "console.session_hours"),
+            ("[console]", "[console]\nidle_minutes = 0", "console.idle_minutes"),
+        ];
+        for (from, to, place) in spoiled {
+            let error = parse(&console.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(place), "{error}");
+        }
         for (text, place) in cases {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(place) && error.contains("server.toml"), "{error}");

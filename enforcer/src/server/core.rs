@@ -134,10 +134,7 @@ impl Core {
         if now >= until || now < holder.not_before.saturating_mul(1000) {
             return Err(Status::unauthenticated("the client certificate is not good at this time"));
         }
-        if !self.calls.allows(holder.subject.clone(), self.clock.steady()) {
-            self.metrics.limited.inc();
-            return Err(Status::resource_exhausted("too many calls; try again later"));
-        }
+        self.paced(&holder.subject)?;
         let issued = super::ca::issued(&holder);
         let subject = holder.subject;
         let member = self.store.member(&subject).await?;
@@ -152,6 +149,30 @@ impl Core {
                 Err(forbidden())
             }
         }
+    }
+
+    /// Whether that caller is not too fast.
+    ///
+    /// # Errors
+    /// With what the caller is told when it is.
+    pub fn paced(&self, subject: &Subject) -> Result<(), Status> {
+        if self.calls.allows(subject.clone(), self.clock.steady()) {
+            return Ok(());
+        }
+        self.metrics.limited.inc();
+        Err(Status::resource_exhausted("too many calls; try again later"))
+    }
+
+    /// Whether a caller that is known has one of these roles; that it has none goes on record.
+    ///
+    /// # Errors
+    /// With what the caller is told.
+    pub async fn permit(&self, caller: &Caller, roles: &[Role]) -> Result<(), Status> {
+        if roles.contains(&caller.subject.role()) {
+            return Ok(());
+        }
+        self.note(Entry::new(Code::AccessRefused, caller.subject.to_string(), "", "role")).await?;
+        Err(forbidden())
     }
 
     /// Whether a caller of a while ago still is what it was then.
@@ -244,7 +265,7 @@ impl Core {
 }
 
 /// What one caller can call from: its address, or the /64 that an IPv6 host has to itself.
-pub(super) fn block(from: IpAddr) -> IpAddr {
+pub(in crate::server) fn block(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V4(from) => from.into(),
         IpAddr::V6(from) => Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64)).into(),

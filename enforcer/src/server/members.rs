@@ -79,7 +79,7 @@ pub async fn settle(core: &Core, actor: &str) -> Result<Settled, Status> {
         match member.role {
             Role::Daemon => drop(hosts.insert(member.name)),
             Role::Reviewer => drop(people.insert(member.name)),
-            Role::Admin => {}
+            Role::Admin | Role::Viewer | Role::PolicyAdmin => {}
         }
     }
     let mut settled = Settled::default();

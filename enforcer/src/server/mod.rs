@@ -17,12 +17,14 @@ pub mod members;
 pub mod metrics;
 pub mod model;
 pub mod notify;
+pub mod people;
 pub mod report;
 pub mod room;
 mod run;
 pub mod service;
 pub mod store;
 pub mod validate;
+pub mod web;
 pub mod wire;
 
 pub use run::{Running, StartError, open, start};

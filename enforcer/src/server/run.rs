@@ -5,14 +5,18 @@ use super::clock::Clock;
 use super::config::Config;
 use super::core::Core;
 use super::notify::{self, Endpoint, EndpointError};
-use super::service::{admin, approvals, enrollment, review, tasks};
+use super::people::oidc::{Oidc, OidcError};
+use super::service::{admin, approvals, enrollment, hosts, people, review, tasks};
 use super::store::rocks::Rocks;
 use super::store::{Store as _, StoreError};
+use super::web::{self, ConsoleError, Web};
 use super::{expiry, listen, members, metrics};
 use arc_swap::ArcSwap;
 use enforcer_proto::v1::admin_server::AdminServer;
 use enforcer_proto::v1::approvals_server::ApprovalsServer;
 use enforcer_proto::v1::enrollment_server::EnrollmentServer;
+use enforcer_proto::v1::hosts_server::HostsServer;
+use enforcer_proto::v1::people_server::PeopleServer;
 use enforcer_proto::v1::review_server::ReviewServer;
 use enforcer_proto::v1::task_review_server::TaskReviewServer;
 use enforcer_proto::v1::tasks_server::TasksServer;
@@ -51,6 +55,12 @@ pub enum StartError {
     /// An endpoint for news.
     #[error(transparent)]
     Notify(#[from] EndpointError),
+    /// The console's certificate.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
+    /// The identity provider.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     /// TLS.
     #[error("TLS cannot be set up: {0}")]
     Tls(rustls::Error),
@@ -98,6 +108,8 @@ pub(super) fn open_at(config: Config, clock: Option<Clock>) -> Result<Arc<Core>,
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where the console listens, when there is one.
+    pub console: Option<SocketAddr>,
     core: Arc<Core>,
     tasks: JoinSet<()>,
     socket: PathBuf,
@@ -136,8 +148,14 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
         None => None,
     };
 
+    let console = console(&core, &current).await?;
+    let console_address = console.as_ref().map(|(_, address)| *address);
+
     let stop = core.stop.clone();
     let mut tasks = JoinSet::new();
+    if let Some((console, _)) = console {
+        tasks.spawn(console);
+    }
     tasks.spawn(expiry::run(Arc::clone(&core), stop.clone()));
     tasks.spawn(renew_own(Arc::clone(&core), current));
     tasks.spawn(notify::run(Arc::clone(&core), endpoints, stop.clone()));
@@ -148,7 +166,22 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
     let incoming = listen::incoming(listener, tls, config.limits.connections, stop);
     tasks.spawn(serve(Arc::clone(&core), incoming));
     tracing::info!(%address, "the approval server runs");
-    Ok(Running { address, core, tasks, socket })
+    Ok(Running { address, console: console_address, core, tasks, socket })
+}
+
+/// The console, bound and ready to be served; `None` when none is configured.
+async fn console(
+    core: &Arc<Core>,
+    own: &Arc<Current>,
+) -> Result<Option<(impl Future<Output = ()> + Send + use<>, SocketAddr)>, StartError> {
+    let config = &core.config.console;
+    let Some(listen) = config.listen else { return Ok(None) };
+    let tls = web::tls_config(config, Arc::clone(own))?;
+    let oidc = Oidc::load(config)?.map(Arc::new);
+    let listener = TcpListener::bind(listen).await.map_err(at(listen))?;
+    let address = listener.local_addr().map_err(at(listen))?;
+    tracing::info!(%address, "the console runs");
+    Ok(Some((web::run(listener, tls, Web::new(Arc::clone(core), oidc)), address)))
 }
 
 async fn serve(
@@ -183,6 +216,16 @@ async fn serve(
         ))
         .add_service(InterceptedService::new(
             TaskReviewServer::new(tasks::Service(Arc::clone(&core)))
+                .max_decoding_message_size(limit),
+            certified,
+        ))
+        .add_service(InterceptedService::new(
+            HostsServer::new(hosts::Service(Arc::clone(&core)))
+                .max_decoding_message_size(128 << 10),
+            certified,
+        ))
+        .add_service(InterceptedService::new(
+            PeopleServer::new(people::Service(Arc::clone(&core)))
                 .max_decoding_message_size(64 << 10),
             certified,
         ))
@@ -209,6 +252,7 @@ fn certified(request: Request<()>) -> Result<Request<()>, Status> {
 async fn serve_admin(core: Arc<Core>, listener: UnixListener) {
     let stop = core.stop.clone();
     let served = Server::builder()
+        .add_service(PeopleServer::new(people::Service(Arc::clone(&core))))
         .add_service(AdminServer::new(admin::Service(core)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
         .await;

@@ -12,6 +12,7 @@ use crate::operation::{Digest, OperationId};
 use arc_swap::ArcSwapOption;
 use enforcer_proto::v1;
 use enforcer_proto::v1::approvals_client::ApprovalsClient;
+use enforcer_proto::v1::hosts_client::HostsClient;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -238,6 +239,12 @@ impl Client {
         self.0.shared.table.claimed(view.clone());
         self.0.shared.table.update(view);
         Ok(claim)
+    }
+
+    pub(super) async fn report(&self, report: v1::HostReport) -> Result<(), ApprovalError> {
+        let channel = self.0.shared.channel.load_full().ok_or(ApprovalError::NotConnected)?;
+        let mut hosts = HostsClient::new(Channel::clone(&channel));
+        hosts.report(timed(report)).await.map(drop).map_err(refused)
     }
 
     pub(super) fn connected(&self) -> bool {

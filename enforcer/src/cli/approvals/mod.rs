@@ -10,6 +10,7 @@ use crate::approval::{convert, tls};
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
+use enforcer_proto::v1::hosts_client::HostsClient;
 use enforcer_proto::v1::review_client::ReviewClient;
 use enforcer_proto::v1::watch_event::Event;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+mod hosts;
 pub(super) mod json;
 mod report;
 mod show;
@@ -48,6 +50,12 @@ enum Command {
         /// Only those approved by breaking the glass and not reviewed yet
         #[arg(long)]
         unreviewed: bool,
+        /// Only those with this text in what was asked, in who asked, or in who voted
+        #[arg(long, default_value = "")]
+        search: String,
+        /// Only those older than this one (its id)
+        #[arg(long, default_value = "")]
+        before: String,
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: u32,
@@ -145,6 +153,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The hosts that joined: their layers, their health, their policy
+    Hosts {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// What waits, then every change, a line each
     Watch {
         /// Print JSON, one approval a line
@@ -215,12 +229,16 @@ async fn command(args: Args) -> anyhow::Result<()> {
         None => default_dir()?,
     };
     let (_, channel) = join::open(&dir, args.server.as_deref()).await?;
+    if let Command::Hosts { json } = args.command {
+        return hosts(channel, json).await;
+    }
     let tasks = channel.clone();
     let mut client = ReviewClient::new(channel).max_decoding_message_size(tls::MAX_ANSWER);
     match args.command {
-        Command::List { states, unreviewed, limit, json } => {
+        Command::List { states, unreviewed, search, before, limit, json } => {
             let states = states.iter().map(|state| state.wire().into()).collect();
-            list(&mut client, v1::ListRequest { states, limit, unreviewed }, json).await
+            let wanted = v1::ListRequest { states, limit, unreviewed, search, before };
+            list(&mut client, wanted, json).await
         }
         Command::Show { id, json } => {
             let approval = fetch(&mut client, id).await?;
@@ -267,6 +285,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Watch { json } => watch(&mut client, json).await,
+        Command::Hosts { .. } => Ok(()),
     }
 }
 
@@ -345,6 +364,15 @@ async fn approve(
     let vote = v1::DecideRequest { id: approval.id, digest: digest.to_string(), ..vote };
     let answer = client.decide(vote).await.map_err(Told)?.into_inner();
     print_outcome(&answer, json)
+}
+
+async fn hosts(channel: Channel, json: bool) -> anyhow::Result<()> {
+    let mut client = HostsClient::new(channel).max_decoding_message_size(tls::MAX_ANSWER);
+    let answer = client.list(v1::ListHostsRequest {}).await.map_err(Told)?.into_inner();
+    let now = crate::server::clock::wall();
+    let text = if json { hosts::json(&answer) } else { hosts::text(&answer, now) };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
 }
 
 async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {

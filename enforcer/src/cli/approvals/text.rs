@@ -157,6 +157,32 @@ fn row(out: &mut String, line: &str, margin: &str, tabs: bool) {
     out.push_str(margin);
     out.push_str("| ");
     let mut columns = 0;
+    pieces(line, tabs, |shown| {
+        // What is not ASCII is two columns wide on some terminals.
+        let width: usize = shown.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
+        if columns + width > WIDTH {
+            out.push('\n');
+            out.push_str(margin);
+            out.push_str("> ");
+            columns = 0;
+        }
+        out.push_str(shown);
+        columns += width;
+    });
+    out.push('\n');
+}
+
+/// The lines of a text as [`block`] has them, for where lines wrap by themselves.
+pub fn lines(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.strip_suffix('\n').unwrap_or(text).split('\n').map(|line| {
+        let mut out = String::with_capacity(line.len());
+        pieces(line, true, |shown| out.push_str(shown));
+        out
+    })
+}
+
+/// One line, piece by piece: a character, or the mark in its place.
+fn pieces(line: &str, tabs: bool, mut each: impl FnMut(&str)) {
     let mut shown = String::new();
     let mut shower = Shower::default();
     let mut rest = line.chars().peekable();
@@ -168,18 +194,8 @@ fn row(out: &mut String, line: &str, margin: &str, tabs: bool) {
             ' ' if rest.peek().is_none() => mark(&mut shown, c),
             c => shower.push(&mut shown, c),
         }
-        // What is not ASCII is two columns wide on some terminals.
-        let width: usize = shown.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
-        if columns + width > WIDTH {
-            out.push('\n');
-            out.push_str(margin);
-            out.push_str("> ");
-            columns = 0;
-        }
-        out.push_str(&shown);
-        columns += width;
+        each(&shown);
     }
-    out.push('\n');
 }
 
 /// Bytes as hexadecimal with their ASCII beside, 16 a line.

@@ -126,7 +126,7 @@ async fn each(
     mut with: impl FnMut(&v1::AuditRecord) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     match way(config).await? {
-        Way::Server(mut client) => {
+        Way::Server(mut client, _) => {
             let records = client.audit(v1::AuditRequest { after: 0 }).await;
             let mut records = records.map_err(|s| anyhow::anyhow!("{}", s.message()))?.into_inner();
             while let Some(record) = records.message().await? {
@@ -237,8 +237,9 @@ fn ocsf(record: &v1::AuditRecord) -> Value {
     let v1::AuditRecord { seq, unix_ms, code, actor, subject, detail, prev } = record;
     // Create, Update, Delete, Other.
     let activity = match code.as_str() {
-        "token.created" | "join.accepted" | "approval.requested" => 1,
-        "member.removed" | "grant.revoked" | "approval.cancelled" | "vote.withdrawn" => 4,
+        "token.created" | "join.accepted" | "signin.accepted" | "approval.requested" => 1,
+        "member.removed" | "session.ended" | "grant.revoked" | "approval.cancelled"
+        | "vote.withdrawn" => 4,
         code if code.starts_with("clock.") || code.ends_with(".refused") => 99,
         _ => 3,
     };
@@ -252,7 +253,7 @@ fn ocsf(record: &v1::AuditRecord) -> Value {
     let (role, name) = actor.split_once('/').unwrap_or(("server", actor));
     // User, Admin, System.
     let kind = match role {
-        "reviewer" => 1,
+        "reviewer" | "viewer" | "policy-admin" => 1,
         "admin" | "local" => 2,
         _ => 3,
     };

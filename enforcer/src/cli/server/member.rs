@@ -5,6 +5,7 @@ use crate::approval::identity::Role;
 use crate::cli::approvals::text;
 use crate::server::config::Config;
 use crate::server::members;
+use crate::server::service::people;
 use clap::Subcommand;
 use enforcer_proto::v1;
 use std::io::{self, Write as _};
@@ -16,6 +17,16 @@ pub(super) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Give a right back that was taken away; certificates from before stay worthless, and the name
+    /// is free for the account that signs in next
+    Restore {
+        /// What it is
+        #[arg(long)]
+        role: RoleArg,
+        /// The host's or person's name
+        #[arg(long)]
+        name: String,
     },
     /// Take a right away, at once: certificates and unused tokens are worth nothing, streams end,
     /// a host's open requests and grants end, a person's votes on what still waits are withdrawn
@@ -38,6 +49,10 @@ pub(super) enum Command {
 pub(super) async fn run(config: Config, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List { json } => list(config, json).await,
+        Command::Restore { role, name } => {
+            let role = role.role().as_str().to_owned();
+            restore(config, v1::RestoreMemberRequest { role, name }).await
+        }
         Command::Remove { role, name, reason, json } => {
             let role = role.role();
             let ask = v1::RemoveMemberRequest { role: role.wire().into(), name, reason };
@@ -48,7 +63,7 @@ pub(super) async fn run(config: Config, command: Command) -> anyhow::Result<()> 
 
 async fn list(config: Config, json: bool) -> anyhow::Result<()> {
     let answer = match way(config).await? {
-        Way::Server(mut client) => {
+        Way::Server(mut client, _) => {
             client.list_members(v1::ListMembersRequest {}).await.map(tonic::Response::into_inner)
         }
         Way::Store(core) => members::list(&core).await,
@@ -82,6 +97,20 @@ async fn list(config: Config, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn restore(config: Config, ask: v1::RestoreMemberRequest) -> anyhow::Result<()> {
+    let who = format!("{}/{}", ask.role, ask.name);
+    let answer = match way(config).await? {
+        Way::Server(_, mut client) => client.restore_member(ask).await.map(drop),
+        Way::Store(core) => {
+            let actor = format!("local/{}", nix::unistd::getuid());
+            people::restore(&core, &actor, &ask).await
+        }
+    };
+    answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?;
+    writeln!(io::stdout(), "restored {who}")?;
+    Ok(())
+}
+
 async fn remove(
     config: Config,
     role: Role,
@@ -90,7 +119,9 @@ async fn remove(
 ) -> anyhow::Result<()> {
     let name = ask.name.clone();
     let answer = match way(config).await? {
-        Way::Server(mut client) => client.remove_member(ask).await.map(tonic::Response::into_inner),
+        Way::Server(mut client, _) => {
+            client.remove_member(ask).await.map(tonic::Response::into_inner)
+        }
         Way::Store(core) => {
             let actor = format!("local/{}", nix::unistd::getuid());
             members::remove(&core, &actor, ask).await

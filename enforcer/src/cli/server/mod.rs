@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
 use enforcer_proto::v1::admin_client::AdminClient;
+use enforcer_proto::v1::people_client::PeopleClient;
 use hyper_util::rt::TokioIo;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -24,6 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 
 mod audit;
 mod member;
+mod session;
 
 /// Arguments of `enforcer server`.
 #[derive(Debug, clap::Args)]
@@ -62,6 +64,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a new setup secret, which signs a local admin in at the console, once
+    Setup {},
+    /// Sessions at the console, on the server's machine
+    Session {
+        #[command(subcommand)]
+        command: session::Command,
+    },
     /// Who has joined, and taking a right away, on the server's machine
     Member {
         #[command(subcommand)]
@@ -82,6 +91,8 @@ enum RoleArg {
     Daemon,
     Reviewer,
     Admin,
+    Viewer,
+    PolicyAdmin,
 }
 
 impl RoleArg {
@@ -90,6 +101,8 @@ impl RoleArg {
             Self::Daemon => Role::Daemon,
             Self::Reviewer => Role::Reviewer,
             Self::Admin => Role::Admin,
+            Self::Viewer => Role::Viewer,
+            Self::PolicyAdmin => Role::PolicyAdmin,
         }
     }
 }
@@ -113,6 +126,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 };
                 token(config, ask, json).await
             }
+            Some(Command::Setup {}) => setup(&config.console.setup_file),
+            Some(Command::Session { command }) => session::run(config, command).await,
             Some(Command::Member { command }) => member::run(config, command).await,
             Some(Command::Audit { command, json }) => audit::run(config, command, json).await,
             Some(Command::Init { .. }) => Ok(()),
@@ -138,7 +153,16 @@ fn init(dir: &Path) -> anyhow::Result<ExitCode> {
         "wrote {path}: set `names`, then run `enforcer server --config {path}`\n\
          and make the first tokens with `enforcer server token --config {path} --role reviewer --name you`"
     );
+    setup(&dir.join("console.setup"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a new setup secret and prints it. The one before is worth nothing then.
+fn setup(path: &Path) -> anyhow::Result<()> {
+    let secret = server::people::setup::make(path, server::clock::wall());
+    let secret = secret.with_context(|| path.display().to_string())?;
+    println!("the setup secret, good once and for a day, at the console's sign-in page:\n{secret}");
+    Ok(())
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -165,7 +189,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// The way to the store: through the server when it runs, else directly.
 enum Way {
-    Server(AdminClient<Channel>),
+    Server(AdminClient<Channel>, PeopleClient<Channel>),
     Store(Arc<Core>),
 }
 
@@ -175,7 +199,7 @@ async fn way(config: Config) -> anyhow::Result<Way> {
         Ok(_) => {
             let endpoint = Endpoint::from_static("http://admin");
             let channel = endpoint.connect_with_connector(Socket(socket)).await?;
-            Ok(Way::Server(AdminClient::new(channel)))
+            Ok(Way::Server(AdminClient::new(channel.clone()), PeopleClient::new(channel)))
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             bail!("{}: only root on the server's machine may do this", socket.display())
@@ -231,7 +255,9 @@ pub async fn make_token(
     ask: v1::CreateTokenRequest,
 ) -> anyhow::Result<v1::CreateTokenResponse> {
     let made = match way(config).await? {
-        Way::Server(mut client) => client.create_token(ask).await.map(tonic::Response::into_inner),
+        Way::Server(mut client, _) => {
+            client.create_token(ask).await.map(tonic::Response::into_inner)
+        }
         Way::Store(core) => {
             let actor = format!("local/{}", nix::unistd::getuid());
             create_token(&core, &actor, ask).await

@@ -61,8 +61,10 @@ pub(crate) async fn operation(flow: &Flow, step: &SqlStep) -> Result<Asked, Stri
         return Err(why);
     };
     match statement.effect {
-        _ if statement.is_copy_in() => {
-            return Err("its data is not known before it is sent, so nobody could see it".to_owned());
+        Effect::CopyIn { .. } => {
+            return Err(
+                "its data is not known before it is sent, so nobody could see it".to_owned()
+            );
         }
         _ if statement.is_fixed() => {
             return Err("it only begins or ends a transaction, which is no step".to_owned());

@@ -29,6 +29,7 @@ impl News {
         code: Code,
         record: &Record,
         asked: &v1::ApprovalRequest,
+        link: Option<String>,
         now: Millis,
     ) -> Self {
         let mut operation = asked.operation.clone().unwrap_or_default();
@@ -63,10 +64,10 @@ impl News {
         if record.phase.live() {
             lines.push(("until", text::time(record.expires())));
         }
-        // Nothing here decides: the command asks for the reader's own certificate.
+        // Nothing here decides: the page asks to sign in, the command for the own certificate.
         let command = format!("enforcer approvals show {}", record.id);
-        lines.push(("look at it", command.clone()));
-        let approval = json!({
+        lines.push(("look at it", link.clone().unwrap_or_else(|| command.clone())));
+        let mut approval = json!({
             "id": record.id,
             "state": record.phase.as_str(),
             "host": record.host,
@@ -90,6 +91,9 @@ impl News {
             })).collect::<Vec<_>>(),
             "command": command,
         });
+        if let Some(link) = link {
+            approval["url"] = link.into();
+        }
         Self { delivery: Uuid::now_v7(), code: code.as_str(), at: now, title, lines, approval }
     }
 
@@ -181,7 +185,7 @@ mod tests {
             ..v1::OperationAsked::default()
         };
         let asked = v1::ApprovalRequest { operation: Some(operation), ..Default::default() };
-        News::new(Code::ApprovalRequested, &record, &asked, 7)
+        News::new(Code::ApprovalRequested, &record, &asked, None, 7)
     }
 
     fn value(news: &News, format: Format) -> Value {

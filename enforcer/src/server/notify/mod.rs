@@ -73,7 +73,13 @@ pub async fn run(core: Arc<Core>, endpoints: Vec<Endpoint>, stop: CancellationTo
         }
         // What was asked is for the message only: without it there still is news.
         let asked = core.store.request(record.id, false).await.ok().flatten().unwrap_or_default();
-        let news = Arc::new(News::new(code, &record, &asked, core.clock.now()));
+        let news = Arc::new(News::new(
+            code,
+            &record,
+            &asked,
+            core.config.console.link(record.id),
+            core.clock.now(),
+        ));
         for (endpoint, way) in &ways {
             if endpoint.wants(code, &record) && way.try_send(Arc::clone(&news)).is_err() {
                 core.metrics.told(&endpoint.name, "dropped");

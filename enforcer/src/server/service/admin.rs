@@ -37,7 +37,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let actor = self.admin(&request).await?;
+        let actor = actor(&self.0, &request).await?;
         let created = create_token(&self.0, &actor, request.into_inner()).await?;
         Ok(Response::new(created))
     }
@@ -46,7 +46,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
-        let actor = self.admin(&request).await?;
+        let actor = actor(&self.0, &request).await?;
         Ok(Response::new(members::remove(&self.0, &actor, request.into_inner()).await?))
     }
 
@@ -54,7 +54,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Status> {
-        self.admin(&request).await?;
+        actor(&self.0, &request).await?;
         Ok(Response::new(members::list(&self.0).await?))
     }
 
@@ -64,7 +64,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::AuditRequest>,
     ) -> Result<Response<Self::AuditStream>, Status> {
-        self.admin(&request).await?;
+        actor(&self.0, &request).await?;
         let (records, stream) = mpsc::channel(16);
         let core = Arc::clone(&self.0);
         let mut after = request.get_ref().after;
@@ -90,20 +90,18 @@ impl Admin for Service {
     }
 }
 
-impl Service {
-    /// Who calls: an admin's certificate, or root (or the server's own user) at the socket.
-    async fn admin<T>(&self, request: &Request<T>) -> Result<String, Status> {
-        let Some(local) = request.extensions().get::<UdsConnectInfo>() else {
-            let caller = self.0.caller(request, &[Role::Admin]).await?;
-            return Ok(caller.subject.to_string());
-        };
-        let uid = local.peer_cred.map(|peer| peer.uid());
-        match uid {
-            Some(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => {
-                Ok(format!("local/{uid}"))
-            }
-            _ => Err(crate::server::core::forbidden()),
+/// Who calls: an admin's certificate, or root (or the server's own user) at the socket.
+pub(super) async fn actor<T>(core: &Core, request: &Request<T>) -> Result<String, Status> {
+    let Some(local) = request.extensions().get::<UdsConnectInfo>() else {
+        let caller = core.caller(request, &[Role::Admin]).await?;
+        return Ok(caller.subject.to_string());
+    };
+    let uid = local.peer_cred.map(|peer| peer.uid());
+    match uid {
+        Some(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => {
+            Ok(format!("local/{uid}"))
         }
+        _ => Err(crate::server::core::forbidden()),
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod approvals;
 pub mod enrollment;
+pub mod hosts;
+pub mod people;
 pub mod review;
 pub mod tasks;
-mod watch;
+pub(in crate::server) mod watch;

@@ -11,10 +11,11 @@ use enforcer_proto::v1;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod kept;
+pub mod rocks;
 mod task;
 
-pub mod rocks;
-
+pub use kept::{Keep, Kind};
 pub use task::{Declared, DeclaredStep, Owner, Submission, Submitted};
 
 /// The store did not do it.
@@ -200,6 +201,42 @@ pub trait Store: Send + Sync {
 
     /// One member.
     async fn member(&self, subject: &Subject) -> Result<Option<Member>, StoreError>;
+
+    /// Keeps who signed in as a member: a new one, or one that is there with these groups.
+    /// `false` when its right was taken away, unless this `restores` it.
+    async fn admit(
+        &self,
+        member: Member,
+        restores: bool,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let _ = (member, restores, audit, now);
+        Err(kept::none())
+    }
+
+    /// What is kept under a key.
+    async fn kept(&self, kind: Kind, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let _ = (kind, key);
+        Err(kept::none())
+    }
+
+    /// Everything of a kind, with its keys.
+    async fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let _ = kind;
+        Err(kept::none())
+    }
+
+    /// Changes what is kept under a key; `false` when something else than `was` is there.
+    async fn keep(
+        &self,
+        change: Keep,
+        audit: Option<Entry>,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let _ = (change, audit, now);
+        Err(kept::none())
+    }
 
     /// Puts something on record that changes nothing else.
     async fn note(&self, audit: Entry, now: Millis) -> Result<(), StoreError>;

@@ -28,11 +28,14 @@ use tonic::transport::Channel;
 
 mod access;
 mod attacks;
+mod browser;
 mod clock;
+mod console;
 mod life;
 mod link;
 mod members;
 mod notify;
+mod oidc;
 mod strict;
 mod tasks;
 

@@ -2,12 +2,12 @@
 //!
 //! Column families: `meta` (format), `approvals` (id -> record, JSON),
 //! `requests` and `bodies` (id -> what was asked), `live` (id -> host), `fold`
-//! (fold key -> id), `tokens`, `members`, `audit` (number -> record), `tasks` (id -> task),
-//! `steps` (owner's key and id of each live step).
+//! (fold key -> id), `tokens`, `members`, `kept` (kind, 0, key -> bytes), `audit` (number ->
+//! record), `tasks` (id -> task), `steps` (owner's key and id of each live step).
 
 use super::{
-    Ask, Asked, Declared, JoinToken, Member, Owner, Store, StoreError, Submission, Submitted,
-    Wanted,
+    Ask, Asked, Declared, JoinToken, Keep, Kind, Member, Owner, Store, StoreError, Submission,
+    Submitted, Wanted,
 };
 use crate::approval::identity::Subject;
 use crate::server::audit::{Entry, Head};
@@ -40,11 +40,12 @@ const LIVE: &str = "live";
 const FOLD: &str = "fold";
 const TOKENS: &str = "tokens";
 const MEMBERS: &str = "members";
+const KEPT: &str = "kept";
 const AUDIT: &str = "audit";
 const TASKS: &str = "tasks";
 const STEPS: &str = "steps";
-const FAMILIES: [&str; 11] =
-    [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, AUDIT, TASKS, STEPS];
+const FAMILIES: [&str; 12] =
+    [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, KEPT, AUDIT, TASKS, STEPS];
 
 /// The embedded store.
 pub struct Rocks {
@@ -234,6 +235,33 @@ impl Store for Rocks {
         self.db.json(MEMBERS, subject.to_string().as_bytes())
     }
 
+    async fn admit(
+        &self,
+        member: Member,
+        restores: bool,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        self.run(now, |reply| Command::Admit { member, restores, audit, reply }).await
+    }
+
+    async fn kept(&self, kind: Kind, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get(KEPT, &kept_key(kind, key))
+    }
+
+    async fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.scan(move |db| db.all_kept(kind)).await
+    }
+
+    async fn keep(
+        &self,
+        change: Keep,
+        audit: Option<Entry>,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        self.run(now, |reply| Command::Keep { change, audit, reply }).await
+    }
+
     async fn note(&self, audit: Entry, now: Millis) -> Result<(), StoreError> {
         self.run(now, |reply| Command::Note { audit, reply }).await
     }
@@ -372,6 +400,20 @@ impl Db {
             .collect()
     }
 
+    fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let prefix = kept_key(kind, "");
+        let mode = IteratorMode::From(&prefix, Direction::Forward);
+        let mut all = Vec::new();
+        for entry in self.0.iterator_cf(self.family(KEPT)?, mode) {
+            let (key, stored) = entry.map_err(failed)?;
+            let Some(name) = key.strip_prefix(&prefix[..]) else { break };
+            let name = String::from_utf8(name.to_vec())
+                .map_err(|_| StoreError::Corrupt(format!("kept {}", hex::encode(&key))))?;
+            all.push((name, stored.into_vec()));
+        }
+        Ok(all)
+    }
+
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<v1::AuditRecord>, StoreError> {
         let from = after.saturating_add(1).to_be_bytes();
         let mode = IteratorMode::From(&from, Direction::Forward);
@@ -385,6 +427,11 @@ impl Db {
             })
             .collect()
     }
+}
+
+/// The kinds' words have no zero byte, so that no kind's keys are among another's.
+fn kept_key(kind: Kind, key: &str) -> Vec<u8> {
+    [kind.as_str().as_bytes(), &[0], key.as_bytes()].concat()
 }
 
 fn failed(error: rocksdb::Error) -> StoreError {

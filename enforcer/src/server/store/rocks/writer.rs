@@ -3,9 +3,9 @@
 //! so it is the last: everything after it is refused until the store is opened anew.
 
 use super::{
-    APPROVALS, AUDIT, Ask, Asked, BODIES, Db, Declared, Entry, FOLD, Head, JoinToken, LIVE,
-    MEMBERS, Member, Millis, Owner, REQUESTS, Record, STEPS, StoreError, Submission, Submitted,
-    TASKS, TOKENS, failed, parse,
+    APPROVALS, AUDIT, Ask, Asked, BODIES, Db, Declared, Entry, FOLD, Head, JoinToken, KEPT, Keep,
+    LIVE, MEMBERS, Member, Millis, Owner, REQUESTS, Record, STEPS, StoreError, Submission,
+    Submitted, TASKS, TOKENS, failed, kept_key, parse,
 };
 use crate::approval::identity::Subject;
 use crate::server::model::{Answer, Phase};
@@ -51,6 +51,17 @@ pub(super) enum Command {
         subject: Subject,
         audit: Entry,
         reply: Reply<Option<u32>>,
+    },
+    Admit {
+        member: Member,
+        restores: bool,
+        audit: Entry,
+        reply: Reply<bool>,
+    },
+    Keep {
+        change: Keep,
+        audit: Option<Entry>,
+        reply: Reply<bool>,
     },
     Note {
         audit: Entry,
@@ -138,7 +149,10 @@ impl Command {
         Box::new(move |_| match self {
             Self::Ask(_, reply) => drop(reply.send(Err(error))),
             Self::Submit(_, reply) => drop(reply.send(Err(error))),
-            Self::Update { reply, .. } | Self::Redeem { reply, .. } => {
+            Self::Update { reply, .. }
+            | Self::Redeem { reply, .. }
+            | Self::Admit { reply, .. }
+            | Self::Keep { reply, .. } => {
                 drop(reply.send(Err(error)));
             }
             Self::AddToken { reply, .. }
@@ -201,6 +215,10 @@ impl Batch<'_> {
             Command::Remove { subject, audit, reply } => {
                 answer(reply, self.remove(&subject, audit, now))
             }
+            Command::Admit { member, restores, audit, reply } => {
+                answer(reply, self.admit(&member, restores, audit, now))
+            }
+            Command::Keep { change, audit, reply } => answer(reply, self.keep(change, audit, now)),
             Command::Note { audit, reply } => answer(reply, self.note(audit, now)),
         }
     }
@@ -335,6 +353,45 @@ impl Batch<'_> {
         let barred_until = old.map_or(0, |old| old.barred_until);
         self.put_json(MEMBERS, key.as_bytes(), &Member { barred_until, ..member.clone() })?;
         self.note(audit, now)?;
+        Ok(true)
+    }
+
+    fn admit(
+        &mut self,
+        member: &Member,
+        restores: bool,
+        audit: Entry,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let key = format!("{}/{}", member.role.as_str(), member.name);
+        let old: Option<Member> = self.json(MEMBERS, key.as_bytes())?;
+        if !restores && old.as_ref().is_some_and(|old| old.removed) {
+            return Ok(false);
+        }
+        let barred_until = old.as_ref().map_or(0, |old| old.barred_until);
+        let joined = old.filter(|old| !old.removed).map_or(member.joined, |old| old.joined);
+        let next = Member { joined, barred_until, ..member.clone() };
+        self.put_json(MEMBERS, key.as_bytes(), &next)?;
+        self.note(audit, now)?;
+        Ok(true)
+    }
+
+    fn keep(
+        &mut self,
+        change: Keep,
+        audit: Option<Entry>,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let Keep { kind, key, was, next } = change;
+        let key = kept_key(kind, &key);
+        if self.get(KEPT, &key)? != was {
+            return Ok(false);
+        }
+        match next {
+            Some(next) => self.put(KEPT, &key, next)?,
+            None => self.delete(KEPT, &key)?,
+        }
+        audit.map_or(Ok(()), |audit| self.note(audit, now))?;
         Ok(true)
     }
 
