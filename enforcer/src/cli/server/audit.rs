@@ -6,6 +6,7 @@ use crate::server::config::Config;
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
+use enforcer_proto::v1::admin_client::AdminClient;
 use serde_json::{Value, json};
 use std::io::{self, BufRead as _, Write as _};
 use std::path::PathBuf;
@@ -126,7 +127,8 @@ async fn each(
     mut with: impl FnMut(&v1::AuditRecord) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     match way(config).await? {
-        Way::Server(mut client, _) => {
+        Way::Server(channel) => {
+            let mut client = AdminClient::new(channel);
             let records = client.audit(v1::AuditRequest { after: 0 }).await;
             let mut records = records.map_err(|s| anyhow::anyhow!("{}", s.message()))?.into_inner();
             while let Some(record) = records.message().await? {

@@ -8,6 +8,8 @@ use crate::server::members;
 use crate::server::service::people;
 use clap::Subcommand;
 use enforcer_proto::v1;
+use enforcer_proto::v1::admin_client::AdminClient;
+use enforcer_proto::v1::people_client::PeopleClient;
 use std::io::{self, Write as _};
 
 #[derive(Debug, Subcommand)]
@@ -63,7 +65,8 @@ pub(super) async fn run(config: Config, command: Command) -> anyhow::Result<()> 
 
 async fn list(config: Config, json: bool) -> anyhow::Result<()> {
     let answer = match way(config).await? {
-        Way::Server(mut client, _) => {
+        Way::Server(channel) => {
+            let mut client = AdminClient::new(channel);
             client.list_members(v1::ListMembersRequest {}).await.map(tonic::Response::into_inner)
         }
         Way::Store(core) => members::list(&core).await,
@@ -100,7 +103,7 @@ async fn list(config: Config, json: bool) -> anyhow::Result<()> {
 async fn restore(config: Config, ask: v1::RestoreMemberRequest) -> anyhow::Result<()> {
     let who = format!("{}/{}", ask.role, ask.name);
     let answer = match way(config).await? {
-        Way::Server(_, mut client) => client.restore_member(ask).await.map(drop),
+        Way::Server(channel) => PeopleClient::new(channel).restore_member(ask).await.map(drop),
         Way::Store(core) => {
             let actor = format!("local/{}", nix::unistd::getuid());
             people::restore(&core, &actor, &ask).await
@@ -119,7 +122,8 @@ async fn remove(
 ) -> anyhow::Result<()> {
     let name = ask.name.clone();
     let answer = match way(config).await? {
-        Way::Server(mut client, _) => {
+        Way::Server(channel) => {
+            let mut client = AdminClient::new(channel);
             client.remove_member(ask).await.map(tonic::Response::into_inner)
         }
         Way::Store(core) => {

@@ -9,7 +9,6 @@ use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
 use enforcer_proto::v1::admin_client::AdminClient;
-use enforcer_proto::v1::people_client::PeopleClient;
 use hyper_util::rt::TokioIo;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -189,7 +188,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// The way to the store: through the server when it runs, else directly.
 enum Way {
-    Server(AdminClient<Channel>, PeopleClient<Channel>),
+    Server(Channel),
     Store(Arc<Core>),
 }
 
@@ -199,7 +198,7 @@ async fn way(config: Config) -> anyhow::Result<Way> {
         Ok(_) => {
             let endpoint = Endpoint::from_static("http://admin");
             let channel = endpoint.connect_with_connector(Socket(socket)).await?;
-            Ok(Way::Server(AdminClient::new(channel.clone()), PeopleClient::new(channel)))
+            Ok(Way::Server(channel))
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             bail!("{}: only root on the server's machine may do this", socket.display())
@@ -255,8 +254,9 @@ pub async fn make_token(
     ask: v1::CreateTokenRequest,
 ) -> anyhow::Result<v1::CreateTokenResponse> {
     let made = match way(config).await? {
-        Way::Server(mut client, _) => {
-            client.create_token(ask).await.map(tonic::Response::into_inner)
+        Way::Server(channel) => {
+            let made = AdminClient::new(channel).create_token(ask).await;
+            made.map(tonic::Response::into_inner)
         }
         Way::Store(core) => {
             let actor = format!("local/{}", nix::unistd::getuid());

@@ -6,6 +6,7 @@ use crate::server::config::Config;
 use crate::server::service::people;
 use clap::Subcommand;
 use enforcer_proto::v1;
+use enforcer_proto::v1::people_client::PeopleClient;
 use std::io::{self, Write as _};
 
 #[derive(Debug, Subcommand)]
@@ -28,7 +29,7 @@ pub(super) async fn run(config: Config, command: Command) -> anyhow::Result<()> 
     match command {
         Command::List { json } => {
             let answer = match way {
-                Way::Server(_, mut client) => client
+                Way::Server(channel) => PeopleClient::new(channel)
                     .list_sessions(v1::ListSessionsRequest {})
                     .await
                     .map(tonic::Response::into_inner),
@@ -39,7 +40,8 @@ pub(super) async fn run(config: Config, command: Command) -> anyhow::Result<()> 
         }
         Command::End { id } => {
             let done = match way {
-                Way::Server(_, mut client) => {
+                Way::Server(channel) => {
+                    let mut client = PeopleClient::new(channel);
                     client.end_session(v1::EndSessionRequest { id }).await.map(drop)
                 }
                 Way::Store(core) => {

@@ -68,11 +68,12 @@ fn random() -> Option<String> {
 }
 
 /// Whether that address may try now.
-fn paced(web: &Web, from: Option<IpAddr>) -> Result<IpAddr, Response> {
+fn paced(web: &Web, from: Option<IpAddr>) -> Result<IpAddr, Box<Response>> {
     let from = from.filter(|from| web.tries.allows(block(*from), web.core.clock.steady()));
     from.ok_or_else(|| {
         web.core.metrics.limited.inc();
-        page::failed(None, &Status::resource_exhausted("too many tries to sign in; wait a little"))
+        let status = Status::resource_exhausted("too many tries to sign in; wait a little");
+        Box::new(page::failed(None, &status))
     })
 }
 
@@ -83,7 +84,7 @@ pub(super) async fn provider(
     parts: Parts,
 ) -> Response {
     if let Err(response) = paced(&web, guard::from(&parts)) {
-        return response;
+        return *response;
     }
     let asked = random().zip(web.oidc.as_ref());
     let way = asked.and_then(|(random, oidc)| Some((oidc.way(&random)?, random)));
@@ -118,7 +119,7 @@ pub(super) async fn callback(
 ) -> Response {
     let from = match paced(&web, guard::from(&parts)) {
         Ok(from) => from,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let forget = set_cookie(ASKED, "", "Lax", 0);
     let asked = cookie(&parts.headers, ASKED);
@@ -216,7 +217,7 @@ pub(super) async fn setup(
 ) -> Response {
     let from = match paced(&web, guard::from(&parts)) {
         Ok(from) => from,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let told = |why: &str| Why::Told(why.to_owned());
     if !guard::ours(&web, &parts.headers, &parts.uri) {

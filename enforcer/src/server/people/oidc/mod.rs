@@ -23,6 +23,7 @@ use openidconnect::{
     PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
 };
 use serde_json::{Map, Value};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -56,6 +57,9 @@ const AGAIN: i64 = 60;
 
 /// Groups of one person at the provider.
 const GROUPS: usize = 1000;
+
+/// An answer of the provider that is under way.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, http::HttpError>> + Send>>;
 
 /// Why the provider cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -166,13 +170,7 @@ impl Oidc {
         Ok(())
     }
 
-    fn client(
-        &self,
-    ) -> impl Fn(
-        Request<Vec<u8>>,
-    ) -> std::pin::Pin<
-        Box<dyn Future<Output = Result<Response<Vec<u8>>, http::HttpError>> + Send>,
-    > + use<> {
+    fn client(&self) -> impl Fn(Request<Vec<u8>>) -> Answering + use<> {
         let https = Arc::clone(&self.https);
         move |request| {
             let https = Arc::clone(&https);
