@@ -71,7 +71,8 @@ async fn changes_are_decoded_on_a_connection_to_a_database() {
     let create = [&slot[..], &["--create-slot", "-P", "test_decoding"]].concat();
     let (printed, done) = world.client("pg_recvlogical", &create, "").await;
     assert!(done, "{printed}");
-    world.admin("INSERT INTO t VALUES (4711)").await;
+    // Written out before the position is asked for, or the stream could end before it.
+    world.admin("SET synchronous_commit = on; INSERT INTO t VALUES (4711)").await;
     let end = lsn(&world).await;
     let start = [&slot[..], &["--start", "--endpos", &end, "-f", "-", "-n", "-v"]].concat();
     let (printed, done) = world.client("pg_recvlogical", &start, "").await;
