@@ -173,6 +173,8 @@ pub(super) struct Statement {
     read: sql::Statement,
     /// What it does to the session.
     pub(super) effect: Effect,
+    /// Why no statement after it could be read as the server would read it.
+    pub(super) blinds: Option<String>,
 }
 
 /// Reads a string: one statement for each, in order.
@@ -184,6 +186,10 @@ pub(super) fn read(cache: &sql::Cache, sql: &str) -> Result<Vec<Arc<Statement>>,
 impl Statement {
     fn of(read: sql::Statement) -> Self {
         let inner = |inner: &sql::Statement| Arc::new(Self::of(inner.clone()));
+        let blinds = match &read.effect {
+            sql::Effect::Set(setting) => blinds(setting),
+            _ => None,
+        };
         let effect = match &read.effect {
             sql::Effect::None
             | sql::Effect::Explain { .. }
@@ -217,7 +223,7 @@ impl Statement {
             sql::Effect::CopyIn { .. } => Effect::CopyIn,
             sql::Effect::CopyOut { format, options } => Effect::CopyOut(copy(format, options)),
         };
-        Self { read, effect }
+        Self { read, effect, blinds }
     }
 
     /// Its exact text.
@@ -311,6 +317,23 @@ impl Statement {
     }
 }
 
+/// Why a setting of this value would leave a session whose statements cannot be read. Better
+/// refused than set: afterwards the session could not be brought back, either.
+fn blinds(setting: &sql::Setting) -> Option<String> {
+    let [value] = setting.values.as_deref()? else { return None };
+    let set = |name: &str| match name {
+        _ if name == setting.name => Some(value.to_ascii_lowercase()),
+        "client_encoding" => Some("utf8".to_owned()),
+        _ => Some("on".to_owned()),
+    };
+    let on = matches!(&*value.to_ascii_lowercase(), "on" | "true" | "yes" | "1");
+    match &*setting.name {
+        "standard_conforming_strings" if on => None,
+        "standard_conforming_strings" | "client_encoding" => super::connect::unreadable(&set),
+        _ => None,
+    }
+}
+
 /// The form of `COPY TO STDOUT` data; `None` where an option is not understood.
 fn copy(format: &str, options: &[(String, Option<String>)]) -> Option<CopyOptions> {
     let format = match format {
@@ -359,6 +382,33 @@ fn copy(format: &str, options: &[(String, Option<String>)]) -> Option<CopyOption
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_that_would_blind_is_known() {
+        let blinds = |sql: &str| {
+            let read = read(&sql::Cache::default(), sql).unwrap();
+            read[0].blinds.is_some()
+        };
+        for sql in [
+            "SET standard_conforming_strings = off",
+            "SET LOCAL Standard_Conforming_Strings TO 'no'",
+            "SET client_encoding = 'SJIS'",
+            "SET NAMES 'gbk'",
+            "SET SESSION client_encoding TO big5",
+        ] {
+            assert!(blinds(sql), "{sql}");
+        }
+        for sql in [
+            "SET standard_conforming_strings = on",
+            "SET standard_conforming_strings TO 1",
+            "SET standard_conforming_strings TO DEFAULT",
+            "SET client_encoding = 'utf-8'",
+            "SET NAMES 'UTF8'",
+            "SET search_path = off",
+        ] {
+            assert!(!blinds(sql), "{sql}");
+        }
+    }
 
     #[test]
     fn the_form_of_copied_data_is_known_or_not() {
