@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod exec;
 mod fuzz;
+mod regression;
 mod setup;
 mod test;
 mod vm;
@@ -25,6 +26,8 @@ cargo xtask <task>
                          writes docs/kernels.md
   soak [--cycles N]      kill and restart the daemon N times (default 1000) while clients work
                          and probes try to get out (as root)
+  regress [FILE...]      all of PostgreSQL's own regression SQL through the gate beside a direct run
+                         (as root); without FILE it writes docs/postgres-regression.md
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
             Ok(secs) => fuzz::run(secs),
             Err(_) => Err(format!("--secs takes a number, not `{secs}`")),
         },
+        ["regress", rest @ ..] => test::regress(rest),
         ["setup"] => setup::everything().and_then(|()| vm::fetch()),
         ["help" | "--help" | "-h"] | [] => {
             print!("{USAGE}");

@@ -69,7 +69,7 @@ const MASKS: &str = r#"
 [[mask]]
 name = "people"
 targets = ["masked"]
-columns = ["public.people.email", "*.*.ssn", "public.people.doc", "public.people.born"]
+columns = ["public.people.email", "*.*.ssn", "public.people.doc", "public.people.born", "public.people.number"]
 
 [[mask]]
 name = "cards"

@@ -4,6 +4,8 @@ mod approvals;
 mod bench;
 mod drivers;
 mod gate;
+mod markers;
 mod masked;
+mod regress;
 mod server;
 mod tricks;
