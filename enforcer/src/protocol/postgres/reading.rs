@@ -243,7 +243,9 @@ impl Statement {
 
     /// Whether a failed transaction takes it.
     pub(super) fn ends(&self) -> bool {
+        // PREPARE TRANSACTION rolls a failed one back.
         matches!(self.effect, Effect::End | Effect::Back)
+            || matches!(self.read.effect, sql::Effect::TwoPhase(_))
     }
 
     /// Whether it does the same whatever names mean and whoever runs it.

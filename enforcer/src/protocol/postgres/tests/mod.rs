@@ -3,6 +3,7 @@
 //! would.
 
 mod masks;
+mod portals;
 mod raw;
 mod refusals;
 mod server;
