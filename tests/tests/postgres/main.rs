@@ -6,6 +6,7 @@ mod drivers;
 mod gate;
 mod markers;
 mod masked;
+mod protocol;
 mod regress;
 mod server;
 mod tricks;

@@ -34,8 +34,7 @@ fn no_marker_reaches_the_wire() {
     let socket = gate.postgres.socket();
     // In the server's own directory, which it can write.
     let cases = all(&socket.with_file_name("markers").display().to_string());
-    let script = gate.world.path("wire.py");
-    fs::write(&script, include_str!("wire.py")).expect("written");
+    let script = gate.script("wire.py", include_str!("wire.py"));
     let plan = gate.world.path("plan.json");
     let modes = ["simple", "text", "binary"];
     let json = serde_json::json!({ "cases": cases, "modes": modes });
