@@ -50,7 +50,7 @@ pub(crate) fn regress(files: &[&str]) -> Done {
     test.args([
         "--test",
         "postgres",
-        "all_of_the_regression_sql",
+        "regression_sql",
         "--",
         "--ignored",
         "--nocapture",
