@@ -135,6 +135,17 @@ pub fn postgres_jdbc() -> &'static str {
     JDBC
 }
 
+/// PostgreSQL's own regression SQL with its data and its functions in C, as `cargo xtask setup`
+/// fetched and built it for the server that is installed.
+///
+/// # Panics
+/// When it is not there.
+pub fn postgres_regress() -> &'static Path {
+    let dir = Path::new("/var/tmp/enforcer-agents/postgres-regress");
+    assert!(dir.join("VERSION").is_file(), "{}: run `cargo xtask setup`", dir.display());
+    dir
+}
+
 fn must(command: &mut Command) {
     let out = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));

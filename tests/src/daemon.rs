@@ -18,16 +18,20 @@ const SERVER_PORT: u16 = 7443;
 /// that every user can reach.
 pub fn enforcer() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let find = || {
-        let me = std::env::current_exe().expect("the running binary has a path");
-        let built = me
-            .ancestors()
-            .map(|dir| dir.join("enforcer"))
-            .find(|path| path.is_file())
-            .expect("the enforcer binary is built beside this one");
-        if built.ancestors().skip(1).all(for_everyone) { built } else { reachable(&built) }
-    };
-    PATH.get_or_init(find).clone()
+    PATH.get_or_init(|| built("enforcer")).clone()
+}
+
+/// A program of this workspace, built beside the running binary, at a path that every user can
+/// reach.
+///
+/// # Panics
+/// When it is not there.
+pub fn built(program: &str) -> PathBuf {
+    let me = std::env::current_exe().expect("the running binary has a path");
+    let mut found = me.ancestors().map(|dir| dir.join(program));
+    let built = found.find(|path| path.is_file());
+    let built = built.unwrap_or_else(|| panic!("{program} is not built beside this binary"));
+    if built.ancestors().skip(1).all(for_everyone) { built } else { reachable(&built) }
 }
 
 fn for_everyone(dir: &Path) -> bool {
@@ -50,11 +54,12 @@ fn reachable(built: &Path) -> PathBuf {
     let meta = fs::metadata(built).expect("there");
     let home = Path::new("/var/tmp/enforcer-agents/bin");
     let dir = home.join(format!("{}-{}-{}", meta.ino(), meta.mtime(), meta.len()));
-    let copy = dir.join("enforcer");
+    let name = built.file_name().expect("a program has a name");
+    let copy = dir.join(name);
     if !copy.exists() {
         remove_old(home);
         fs::create_dir_all(&dir).expect("made");
-        let part = dir.join(format!("enforcer.{}", std::process::id()));
+        let part = dir.join(format!("part.{}", std::process::id()));
         fs::copy(built, &part).expect("copied");
         fs::rename(&part, &copy).expect("renamed");
     }

@@ -164,6 +164,11 @@ impl Postgres {
         String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
     }
 
+    /// The socket on which it trusts `postgres`: the way past everything that is under test.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(format!(".s.PGSQL.{PORT}"))
+    }
+
     /// The server's own record: connections and every statement that reached it.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.server.log).expect("the log")

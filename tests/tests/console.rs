@@ -71,6 +71,7 @@ impl Host {
             escalate_after: None,
             escalate_to: Vec::new(),
             break_glass: Vec::new(),
+            patterns: false,
         };
         let policy = format!("sha256:{}", "4f0c".repeat(16));
         let ask = Ask { principal, operation, digest, scopes: vec![scope], policy };

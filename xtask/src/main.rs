@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod exec;
 mod fuzz;
+mod regression;
 mod setup;
 mod test;
 mod vm;
@@ -29,6 +30,8 @@ cargo xtask <task>
   bench [--rounds N] [--seconds N]
                          the way through the gate beside the direct way and beside what else
                          stands there, as released (as root); prints ratios
+  regress [FILE...]      all of PostgreSQL's own regression SQL through the gate beside a direct run
+                         (as root); without FILE it writes docs/postgres-regression.md
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
             Ok(secs) => fuzz::run(secs),
             Err(_) => Err(format!("--secs takes a number, not `{secs}`")),
         },
+        ["regress", rest @ ..] => test::regress(rest),
         ["setup"] => setup::everything().and_then(|()| vm::fetch()),
         ["help" | "--help" | "-h"] | [] => {
             print!("{USAGE}");

@@ -110,7 +110,7 @@ fn database() -> Done {
     if !fresh.is_empty() && !quiet(Command::new("systemctl").args(["-q", "disable"]).args(&fresh)) {
         step(&format!("{} installed; their units could not be disabled", fresh.join(" and ")));
     }
-    Ok(())
+    crate::regression::fetch()
 }
 
 /// Docker, unless a host has one from anywhere: two cannot be installed at once. The tests start
@@ -157,7 +157,7 @@ fn root_user() -> Done {
     }
 }
 
-fn debian(packages: &[&str]) -> Done {
+pub(crate) fn debian(packages: &[&str]) -> Done {
     let missing: Vec<&str> = packages.iter().copied().filter(|name| !installed(name)).collect();
     if missing.is_empty() {
         return Ok(());

@@ -37,6 +37,24 @@ pub(crate) fn soak(cycles: u32) -> Done {
     )
 }
 
+/// All of PostgreSQL's regression SQL, or these files of it: the test that `run` leaves out for
+/// its length.
+pub(crate) fn regress(files: &[&str]) -> Done {
+    setup::build()?;
+    setup::world()?;
+    step("building everything");
+    execute(workspace("build").arg("--all-targets"))?;
+    step("PostgreSQL's regression SQL");
+    let report = crate::exec::root().join("docs/postgres-regression.md");
+    let mut test = workspace("test");
+    test.args(["--test", "postgres", "regression_sql", "--", "--ignored", "--nocapture"])
+        .env("ENFORCER_REGRESS_FILES", files.join(" "));
+    if files.is_empty() {
+        test.env("ENFORCER_REGRESS_REPORT", report);
+    }
+    execute(&mut test)
+}
+
 /// A cargo command over the whole user half. Always the same packages: cargo unifies
 /// features over what is selected, and another selection would build RocksDB again.
 pub(crate) fn workspace(command: &str) -> Command {

@@ -1,8 +1,9 @@
 //! Real drivers, unchanged: what each says through the gate is what it says straight.
 
-use crate::gate::{Gate, both, said};
+use crate::gate::{Gate, PLAIN_V4, both, said};
 use enforcer_tests::agents::{postgres_jdbc, postgres_node, postgres_python};
-use enforcer_tests::postgres::bin;
+use enforcer_tests::daemon::built;
+use enforcer_tests::postgres::{PLAIN, bin};
 use std::fs;
 use std::process::Command;
 
@@ -93,6 +94,33 @@ fn jdbc() {
     };
     let words = same(&gate, "JDBC", &client, "java");
     assert!(words.contains("timeout 57014"), "{words}");
+    gate.verify();
+}
+
+/// Straight to the server without TLS, and through the gate to the target that is reached so.
+#[test]
+fn tokio_postgres() {
+    let gate = Gate::start();
+    let program = built("postgres-driver");
+    let without_tls = |mut command: Command, user: &str, password: &str, host: &str| {
+        command.env("PGUSER", user).env("PGPASSWORD", password).env("PGHOST", host);
+        command.output().expect("the client starts")
+    };
+    let password = PLAIN.password.unwrap_or_default();
+    let straight = without_tls(gate.straight(&program), PLAIN.name, password, PLAIN_V4);
+    assert!(straight.status.success(), "{}", both(&straight));
+    let agent = gate.agent("free", "plain.test", &program);
+    let gated = without_tls(agent, "app", "not-the-password", "plain.test");
+    assert!(gated.status.success(), "{}", both(&gated));
+    assert_eq!(said(&gated), said(&straight));
+    let words = said(&straight);
+    for part in [
+        "pipelined 1 1 Err(Some(\"23505\")) 2 1 3",
+        "sum 39800",
+        "cancelled Some(SqlState(E57014))",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
     gate.verify();
 }
 

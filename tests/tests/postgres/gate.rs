@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Where the server is reached without TLS.
@@ -70,7 +70,7 @@ const MASKS: &str = r#"
 [[mask]]
 name = "people"
 targets = ["masked"]
-columns = ["public.people.email", "*.*.ssn", "public.people.doc", "public.people.born"]
+columns = ["public.people.email", "*.*.ssn", "public.people.doc", "public.people.born", "public.people.number"]
 
 [[mask]]
 name = "cards"
@@ -176,6 +176,14 @@ impl Gate {
         psql.output().expect("psql starts")
     }
 
+    /// A script of the suite where every user can read it, with the module of bare sessions.
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.world.path("session.py"), include_str!("session.py")).expect("written");
+        let file = self.world.path(name);
+        fs::write(&file, text).expect("written");
+        file
+    }
+
     /// `transcripts verify` has to pass.
     pub(crate) fn verify(&self) {
         let out = self.deployment.transcripts(&["verify"]);
@@ -232,7 +240,7 @@ fn targets(world: &World, postgres: &Postgres, more: &str) -> String {
     targets
 }
 
-fn secret(dir: &Path, name: &str, password: &str) -> std::path::PathBuf {
+fn secret(dir: &Path, name: &str, password: &str) -> PathBuf {
     let file = dir.join(name);
     fs::write(&file, format!("{password}\n")).expect("written");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");

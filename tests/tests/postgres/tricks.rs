@@ -94,6 +94,21 @@ const READS: &[&str] = &[
     "SELECT $x$ $y$ $x$; TABLE hr.salaries; SELECT $x$ $x$",
     r"SELECT E'\''; TABLE hr.salaries; SELECT ''",
     r"SELECT '\'; TABLE hr.salaries; SELECT ''",
+    r"SET standard_conforming_strings = off ~~ SELECT 'a\'' /* ' ; TABLE hr.salaries -- */",
+    r"BEGIN ~~ SET LOCAL standard_conforming_strings TO off ~~ SELECT 'a\'' ; TABLE hr.salaries --'",
+    r"SET backslash_quote = on ~~ SELECT E'\'; TABLE hr.salaries; SELECT E''",
+    "SELECT * FROM orders WHERE id = ANY (SELECT amount FROM hr.salaries)",
+    "SELECT * FROM orders WHERE (id, note) IN (SELECT amount, name FROM hr.salaries)",
+    "SELECT ARRAY(SELECT s FROM hr.salaries s)",
+    r#"SELECT * FROM U&"hr"."s\+000061laries""#,
+    r#"SELECT * FROM U&"hr"/**/./**/U&"s#0061laries" UESCAPE '#'"#,
+    "SELECT * FROM orders -- \u{2028}\n, hr.salaries",
+    "SELECT $a$ $b$ $a$, s FROM hr.salaries s -- $b$",
+    "PREPARE nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnna AS SELECT 1 ~~ DEALLOCATE nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnb ~~ PREPARE nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnc AS TABLE hr.salaries",
+    "DISCARD ALL ~~ SET search_path = hr ~~ TABLE salaries",
+    "SET SESSION search_path TO hr, public ~~ SELECT max(amount) FROM salaries",
+    "SET ROLE NONE ~~ TABLE hr.salaries",
+    "RESET ALL ~~ TABLE hr.salaries",
 ];
 
 /// What changes something.
@@ -149,6 +164,32 @@ const WRITES: &[&str] = &[
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE false",
     "SELECT dblink_connect('host=elsewhere')",
     "UPDATE pg_catalog.pg_class SET relname = relname WHERE false",
+    "CREATE TEMP TABLE orders (id int, note text)",
+    "CREATE TEMP VIEW v AS TABLE hr.salaries",
+    "CREATE SCHEMA x CREATE TABLE stolen (a int)",
+    "CREATE RULE r AS ON INSERT TO orders DO ALSO SELECT * FROM hr.salaries",
+    "CREATE TRIGGER t AFTER INSERT ON orders EXECUTE FUNCTION boom()",
+    "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION boom()",
+    "CREATE CAST (int AS text) WITH FUNCTION boom() AS IMPLICIT",
+    "CREATE OPERATOR public.= (leftarg = int, rightarg = text, function = public.plus)",
+    "CREATE POLICY p ON orders USING (boom() = 1)",
+    "CREATE PUBLICATION p FOR TABLE orders",
+    "CREATE STATISTICS st ON id, note FROM orders",
+    "ALTER TABLE orders OWNER TO postgres",
+    "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO public",
+    "REASSIGN OWNED BY shop_owner TO postgres",
+    "CLUSTER orders USING orders_pkey",
+    "CHECKPOINT",
+    "COPY (DELETE FROM orders RETURNING *) TO STDOUT",
+    "VALUES (boom())",
+    "SELECT boom() FROM orders LIMIT 0",
+    "EXPLAIN ANALYZE SELECT boom()",
+    "BEGIN ~~ DECLARE c CURSOR FOR SELECT boom()",
+    "DISCARD ALL ~~ DELETE FROM orders",
+    "SELECT lo_unlink(1)",
+    "SELECT dblink_exec('host=elsewhere', 'DELETE FROM orders')",
+    "SELECT pg_create_logical_replication_slot('s', 'test_decoding')",
+    "SELECT pg_stat_reset()",
     "IMPORT FOREIGN SCHEMA a FROM SERVER b INTO c",
     "SECURITY LABEL ON TABLE orders IS 'x'",
 ];
@@ -213,7 +254,8 @@ fn control(gate: &Gate, tricks: &[&str]) {
         // What depends on a statement before it in the same string is refused to everybody.
         let dependent = ["order-dependent", "unknown-prepared", "unknown-cursor"];
         let by_itself = strings.len() == 1 && dependent.iter().any(|code| words.contains(code));
-        if words.contains("refused by enforcer") && !by_itself {
+        let blind = words.contains("unreadable-setting");
+        if words.contains("refused by enforcer") && !by_itself && !blind {
             held.push(format!("{at} {trick}\n    {}", words.trim()));
         }
     }
@@ -258,6 +300,39 @@ fn nothing_writes_under_another_name() {
     refused(&gate, WRITES);
     refused(&gate, SERVER);
     assert_eq!(gate.postgres.admin(DATABASE, "TABLE orders"), before);
+    gate.verify();
+}
+
+/// A session in which texts mean something else has nothing read, whoever asks.
+#[test]
+fn a_session_that_reads_otherwise_runs_nothing() {
+    let gate = ready();
+    for (name, value) in
+        [("PGCLIENTENCODING", "SJIS"), ("PGOPTIONS", "-c standard_conforming_strings=off")]
+    {
+        for agent in ["reader", "free"] {
+            let mut psql =
+                gate.agent(agent, "db.test", enforcer_tests::postgres::bin().join("psql"));
+            psql.args([
+                "-X",
+                "-A",
+                "-t",
+                "-c",
+                "SELECT max(amount) /* otherwise */ FROM hr.salaries",
+            ]);
+            let words = both(&psql.env(name, value).output().expect("starts"));
+            assert!(!words.contains("424242") && words.contains("enforcer"), "{name}: {words}");
+        }
+    }
+    assert_eq!(ran(&gate, "/* otherwise */"), 0);
+    // What would bring a session there is refused, and the session goes on.
+    for set in
+        ["SET NAMES 'SJIS'", "SET client_encoding TO gbk", "SET standard_conforming_strings = off"]
+    {
+        let words = both(&gate.psql("free", "db.test", &[set, "SELECT 'after'"]));
+        assert!(words.contains("42501: refused by enforcer"), "{set}: {words}");
+        assert!(words.contains("unreadable-setting") && words.contains("after"), "{set}: {words}");
+    }
     gate.verify();
 }
 

@@ -49,6 +49,9 @@ impl Case {
         within: bool,
     ) -> Self {
         let (runs, cursor, mut flaw) = runs(talk, statement);
+        if let Some(why) = &statement.blinds {
+            flaw = Some(Denial::new("unreadable-setting", why.as_str()));
+        }
         let shows = runs.as_ref().unwrap_or(statement);
         let kept = bound.is_some() || runs.is_some() || shows.recurs();
         let judged = judge(talk, shows, cursor, kept);

@@ -228,6 +228,8 @@ pub(super) struct Statement {
     read: sql::Statement,
     /// What it does to the session.
     pub(super) effect: Effect,
+    /// Why no statement after it could be read as the server would read it.
+    pub(super) blinds: Option<String>,
 }
 
 /// Reads a string: one statement for each, in order.
@@ -239,6 +241,10 @@ pub(super) fn read(cache: &sql::Cache, sql: &str) -> Result<Vec<Arc<Statement>>,
 impl Statement {
     fn of(read: sql::Statement) -> Self {
         let inner = |inner: &sql::Statement| Arc::new(Self::of(inner.clone()));
+        let blinds = match &read.effect {
+            sql::Effect::Set(setting) => blinds(setting),
+            _ => None,
+        };
         let effect = match &read.effect {
             sql::Effect::None
             | sql::Effect::Explain { .. }
@@ -278,7 +284,7 @@ impl Statement {
                 Effect::CopyOut(copy_form::form(format, options))
             }
         };
-        Self { read, effect }
+        Self { read, effect, blinds }
     }
 
     /// Its exact text.
@@ -321,7 +327,9 @@ impl Statement {
 
     /// Whether a failed transaction takes it.
     pub(super) fn ends(&self) -> bool {
+        // PREPARE TRANSACTION rolls a failed one back.
         matches!(self.effect, Effect::End | Effect::Back)
+            || matches!(self.read.effect, sql::Effect::TwoPhase(_))
     }
 
     /// Whether it does the same whatever names mean and whoever runs it.
@@ -391,6 +399,55 @@ impl Statement {
             alters,
             defines,
             unknown: has(&[flags::UNKNOWN_RELATION, flags::UNKNOWN_FUNCTION]),
+        }
+    }
+}
+
+/// Why a setting of this value would leave a session whose statements cannot be read. Better
+/// refused than set: afterwards the session could not be brought back, either.
+fn blinds(setting: &sql::Setting) -> Option<String> {
+    let [value] = setting.values.as_deref()? else { return None };
+    let set = |name: &str| match name {
+        _ if name == setting.name => Some(value.to_ascii_lowercase()),
+        "client_encoding" => Some("utf8".to_owned()),
+        _ => Some("on".to_owned()),
+    };
+    let on = matches!(&*value.to_ascii_lowercase(), "on" | "true" | "yes" | "1");
+    match &*setting.name {
+        "standard_conforming_strings" if on => None,
+        "standard_conforming_strings" | "client_encoding" => super::encoding::unreadable(&set),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_would_blind_is_known() {
+        let blinds = |sql: &str| {
+            let read = read(&sql::Cache::default(), sql).unwrap();
+            read[0].blinds.is_some()
+        };
+        for sql in [
+            "SET standard_conforming_strings = off",
+            "SET LOCAL Standard_Conforming_Strings TO 'no'",
+            "SET client_encoding = 'SJIS'",
+            "SET NAMES 'gbk'",
+            "SET SESSION client_encoding TO big5",
+        ] {
+            assert!(blinds(sql), "{sql}");
+        }
+        for sql in [
+            "SET standard_conforming_strings = on",
+            "SET standard_conforming_strings TO 1",
+            "SET standard_conforming_strings TO DEFAULT",
+            "SET client_encoding = 'utf-8'",
+            "SET NAMES 'UTF8'",
+            "SET search_path = off",
+        ] {
+            assert!(!blinds(sql), "{sql}");
         }
     }
 }

@@ -210,6 +210,8 @@ pub(super) fn follow(
                 catalog: talk.catalog.clone(),
                 hash: text_hash.to_owned(),
             };
+            // A portal of this name is none any more, or the server would not have taken it.
+            talk.names.portals.remove(name);
             talk.names.cursors.insert(name.clone(), cursor);
             if let Some(known) = &mut talk.state.known {
                 known.cursors.insert(name.clone(), text_hash.to_owned());
@@ -217,8 +219,13 @@ pub(super) fn follow(
         }
         Effect::Close(Some(name)) => {
             talk.names.cursors.remove(name);
+            talk.names.portals.remove(name);
         }
-        Effect::Close(None) => talk.names.cursors.clear(),
+        Effect::Close(None) => {
+            talk.names.cursors.clear();
+            // The unnamed one may be what runs it.
+            talk.names.portals.retain(|name, _| name.is_empty());
+        }
         _ => {}
     }
     if matches!(statement.effect, Effect::Discard(true)) {

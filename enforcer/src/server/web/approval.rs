@@ -134,15 +134,19 @@ fn refused(posted: &Posted, why: &str) -> Response {
 fn shown(approval: &v1::Approval, signed: &Signed, whole: bool, now: i64) -> Response {
     let request = approval.request.clone().unwrap_or_default();
     let operation = request.operation.clone().unwrap_or_default();
-    let checked = convert::checked_operation(&request);
+    let checked = convert::checked(&request);
     let all = whole || request.body.len() <= AT_ONCE;
+    let (action, what) = match &request.step {
+        Some(_) => ("step of a task", crate::task::words(&request)),
+        None => (operation.action.as_str(), operation.resource.clone()),
+    };
     let body = html! {
         article.approval {
             div.headline {
-                h1 { span.action { (text::line(&operation.action)) } }
+                h1 { span.action { (text::line(action)) } }
                 span.badges { (state(approval)) (reach(&operation.action)) }
             }
-            p.resource.big { (text::line(&operation.resource)) }
+            p.resource.big { (text::line(&what)) }
             p.times {
                 "asked " (page::when(approval.created_unix_ms)) ", "
                 (page::age(approval.created_unix_ms, now)) " ago"
@@ -169,7 +173,7 @@ fn shown(approval: &v1::Approval, signed: &Signed, whole: bool, now: i64) -> Res
     Page { title: "Approval", here: "", signed: Some(signed), live, body }.response()
 }
 
-fn field(name: &str, value: Markup) -> Markup {
+pub(super) fn field(name: &str, value: Markup) -> Markup {
     html! { div.field { dt { (name) } dd { (value) } } }
 }
 
@@ -191,6 +195,8 @@ fn covered<T, E: std::fmt::Display>(
                 (field("digest", html! { span.digest { (text::line(&request.digest)) } }))
                 (field("agent", text::line(&principal.agent)))
                 (field("task", task))
+                @if let Some(step) = &request.step { (super::step::fields(step)) }
+                @if request.operation.is_some() {
                 (field("target", text::line(&operation.target)))
                 (field("verified name", text::line(&operation.name)))
                 (field("port", html! { (operation.port) }))
@@ -198,6 +204,7 @@ fn covered<T, E: std::fmt::Display>(
                 (field("action", text::line(&operation.action)))
                 (field("resource", text::line(&operation.resource)))
                 @for fact in &operation.facts { (self::fact(fact)) }
+                }
             }
             @match checked {
                 Ok(_) => p.check.good { "The digest is that of exactly this." },
@@ -416,7 +423,10 @@ fn rules(request: &v1::ApprovalRequest, approval: &v1::Approval) -> Markup {
     html! {
         section {
             h2 { "Who decides" }
-            p.hint { "Not covered by the digest; the server counts by these rules." }
+            p.hint {
+                @if request.step.is_some() { "Covered by the digest of a step, too." }
+                @else { "Not covered by the digest; the server counts by these rules." }
+            }
             @for scope in &request.scopes {
                 dl.rule {
                     (field("scope", text::line(&scope.name)))

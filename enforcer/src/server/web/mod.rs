@@ -15,6 +15,7 @@ mod queue;
 mod report;
 pub(in crate::server) mod serve;
 mod signin;
+mod step;
 mod text;
 
 pub use serve::{ConsoleError, tls_config};

@@ -172,6 +172,7 @@ impl Bench {
                 bundle: &[
                     ("targets.toml", &targets),
                     ("rules.cedar", RULES),
+                    ("scopes.toml", ""),
                     ("masks.toml", MASKS),
                 ],
                 hosts: &[("db.test", &[FAR_V4]), ("plain.test", &[PLAIN_V4])],

@@ -162,7 +162,7 @@ pub fn read(message: &Message) -> Result<Frontend, CodecError> {
         CLOSE => Frontend::Close(named(body, "Close")?),
         EXECUTE => {
             let mut reader = Reader::new(body, "Execute");
-            let portal = reader.text()?;
+            let portal = name(&mut reader)?;
             // A negative number means no limit, as 0 does.
             let rows = u32::try_from(reader.i32()?).unwrap_or_default();
             reader.end()?;
@@ -193,9 +193,21 @@ pub fn read(message: &Message) -> Result<Frontend, CodecError> {
     })
 }
 
+/// Longest name of a statement or portal, bytes (`NAMEDATALEN` and its end).
+const MAX_NAME: usize = 63;
+
+/// A name of a statement or portal. The server cuts a longer one without a word, so that two that
+/// differ here would be one there.
+fn name(reader: &mut Reader) -> Result<String, CodecError> {
+    match reader.text()? {
+        name if name.len() <= MAX_NAME => Ok(name),
+        _ => Err(CodecError::Bounds("name")),
+    }
+}
+
 fn parse(body: &Bytes) -> Result<Parse, CodecError> {
     let mut reader = Reader::new(body, "Parse");
-    let (name, sql) = (reader.text()?, reader.text()?);
+    let (name, sql) = (name(&mut reader)?, reader.text()?);
     let count = reader.count(4)?;
     let types = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
     reader.end()?;
@@ -204,7 +216,7 @@ fn parse(body: &Bytes) -> Result<Parse, CodecError> {
 
 fn bind(body: &Bytes) -> Result<Bind, CodecError> {
     let mut reader = Reader::new(body, "Bind");
-    let (portal, statement) = (reader.text()?, reader.text()?);
+    let (portal, statement) = (name(&mut reader)?, name(&mut reader)?);
     let formats = formats(&mut reader)?;
     let count = reader.count(4)?;
     let values = (0..count).map(|_| reader.value()).collect::<Result<Vec<_>, _>>()?;
@@ -229,7 +241,7 @@ pub(super) fn formats(reader: &mut Reader) -> Result<Vec<i16>, CodecError> {
 fn named(body: &Bytes, what: &'static str) -> Result<Named, CodecError> {
     let mut reader = Reader::new(body, what);
     let kind = reader.u8()?;
-    let name = reader.text()?;
+    let name = name(&mut reader)?;
     reader.end()?;
     match kind {
         b'S' => Ok(Named::Statement(name)),

@@ -88,6 +88,36 @@ fn what_a_client_sends_reads_back_and_fits_exactly() {
     }
 }
 
+/// The server would cut it, and find by it what was made under another name.
+#[test]
+fn a_name_that_the_server_would_cut_is_none() {
+    for (length, taken) in [(63, true), (64, false), (4000, false)] {
+        let name = "n".repeat(length);
+        let parse = Parse { name: name.clone(), sql: "SELECT 1".into(), types: Vec::new() };
+        let bind = |portal: &str, statement: &str| Bind {
+            portal: portal.into(),
+            statement: statement.into(),
+            formats: Vec::new(),
+            values: Vec::new(),
+            results: Vec::new(),
+        };
+        let execute = Execute { portal: name.clone(), rows: 0 };
+        let messages = [
+            one(|out| parse.put(out)),
+            one(|out| bind(&name, "").put(out)),
+            one(|out| bind("", &name).put(out)),
+            one(|out| execute.put(out)),
+            one(|out| Named::Statement(name.clone()).put_describe(out)),
+            one(|out| Named::Portal(name.clone()).put_close(out)),
+        ];
+        for message in messages {
+            let read = frontend::read(&message);
+            assert_eq!(read.is_ok(), taken, "{length}: {read:?}");
+            assert!(taken || read == Err(CodecError::Bounds("name")), "{read:?}");
+        }
+    }
+}
+
 #[test]
 fn formats_are_for_none_all_or_each() {
     let bind = |formats: &[i16]| Bind {

@@ -4,6 +4,7 @@ use super::{
     NO_PORTAL, NO_STATEMENT, NOT_RUNNABLE, Owed, PORTAL_EXISTS, TOO_MANY, after_refusal, failed,
     refused, settle,
 };
+use crate::decide::Denial;
 use crate::flow::Outcome;
 use crate::protocol::postgres::case::{After, Case, verified};
 use crate::protocol::postgres::catalog::{self, Want};
@@ -89,8 +90,13 @@ pub(in super::super) async fn execute(
         }
         Life::Suspended(again, after) => {
             settle(&mut talk).await?;
-            let (home, returns) = mpsc::channel(1);
             let prepared = Arc::clone(&portal_of(&talk, &name)?.prepared);
+            match still_open(&mut talk, &name, &prepared).await {
+                Ok(()) => {}
+                Err(NotKnown::Lost(outcome)) => return Err(outcome),
+                Err(NotKnown::Refuse(flaw)) => return refused_portal(talk, &prepared, flaw).await,
+            }
+            let (home, returns) = mpsc::channel(1);
             if let Err(back) = again.send(Resume { talk, home, rows }) {
                 // Its permit fell: policy changed, or the approval was taken back.
                 let what = "refused by enforcer: the rest of the rows is no longer permitted";
@@ -98,6 +104,36 @@ pub(in super::super) async fn execute(
             }
             returned(returns, name, &prepared, after).await
         }
+    }
+}
+
+/// Refuses to run a portal.
+async fn refused_portal(
+    talk: Box<Talk>,
+    prepared: &Prepared,
+    flaw: Denial,
+) -> Result<Box<Talk>, Outcome> {
+    match &prepared.statement {
+        Some(statement) => refused(talk, statement.action(), statement.text(), flaw).await,
+        None => refused(talk, "sql.execute", "", flaw).await,
+    }
+}
+
+/// Whether the backend has a portal of this name with rows left still of this statement: code
+/// that ran since may have closed it, and opened a cursor of its name.
+async fn still_open(talk: &mut Talk, name: &str, prepared: &Prepared) -> Result<(), NotKnown> {
+    // Code cannot open the unnamed one.
+    if talk.state.known.is_some() || name.is_empty() {
+        return Ok(());
+    }
+    talk.know().await?;
+    match &talk.state.known {
+        Some(known) if known.cursors.get(name) != Some(&prepared.hash) => {
+            let why = format!("portal {name:?} is not the one that was bound any more");
+            Err(NotKnown::Refuse(Denial::new("unknown-cursor", why)))
+        }
+        // In a failed transaction nothing runs.
+        _ => Ok(()),
     }
 }
 
@@ -113,7 +149,18 @@ async fn first(
     answered: bool,
 ) -> Result<Box<Talk>, Outcome> {
     let describe = talk.owed.contains(&Owed::Described(name.clone()));
-    let prepared = Arc::clone(&portal_of(&talk, &name)?.prepared);
+    let portal = portal_of(&talk, &name)?;
+    let prepared = Arc::clone(&portal.prepared);
+    // The Bind goes upstream only now, and finds what the name stands for now.
+    let now = talk.names.statements.get(&portal.bind.statement);
+    if !now.is_some_and(|now| Arc::ptr_eq(now, &prepared)) {
+        let why = format!(
+            "the statement that portal {name:?} was bound to is prepared no more, or is another \
+             one now; bind it again"
+        );
+        let flaw = Denial::new("unknown-prepared", why);
+        return refused_portal(talk, &prepared, flaw).await;
+    }
     let Some(statement) = prepared.statement.clone() else {
         settle(&mut talk).await?;
         backend::put_bare(talk.client.out(), backend::EMPTY);

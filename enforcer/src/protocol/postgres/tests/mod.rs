@@ -6,6 +6,7 @@ mod calls;
 mod copying;
 mod direct;
 mod masks;
+mod portals;
 mod raw;
 mod refusals;
 mod replication;

@@ -149,3 +149,20 @@ async fn errors_leave_the_session_as_the_server_would() {
     world.admin("NOTIFY news, 'hello'").await;
     assert_eq!(raw.one().await, "A news hello");
 }
+
+/// A transaction that failed ends with `PREPARE TRANSACTION`, too: it is rolled back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_transaction_ends_however_it_is_ended() {
+    let world = World::new().await;
+    let mut raw = Raw::new(&world).await;
+    for end in ["ROLLBACK", "COMMIT", "PREPARE TRANSACTION 'never'"] {
+        raw.query("BEGIN").until_ready().await;
+        let told = raw.query("SELECT 1/0").until_ready().await;
+        assert_eq!(told.last().map(String::as_str), Some("Z E"), "{end}: {told:?}");
+        let told = raw.query("SELECT 1").until_ready().await;
+        assert!(told[0].starts_with("E 25P02"), "{end}: {told:?}");
+        assert_eq!(raw.query(end).until_ready().await, ["C ROLLBACK", "Z I"], "{end}");
+        let told = raw.query("SELECT 2").until_ready().await;
+        assert_eq!(told, ["T", "D 2", "C SELECT 1", "Z I"], "{end}");
+    }
+}

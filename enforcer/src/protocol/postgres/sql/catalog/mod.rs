@@ -168,6 +168,11 @@ impl Catalog {
         path.iter().filter_map(move |schema| self.named(schema, name))
     }
 
+    /// The relations of a schema.
+    pub(super) fn in_schema<'a>(&'a self, schema: &'a str) -> impl Iterator<Item = &'a Table> {
+        self.tables.iter().filter(move |table| *table.schema == *schema)
+    }
+
     fn named(&self, schema: &str, name: &str) -> Option<&Table> {
         let mut at = self.by_name.get(name)?.iter();
         at.find_map(|at| self.tables.get(*at).filter(|table| *table.schema == *schema))

@@ -13,6 +13,7 @@ impl Tracer<'_> {
     /// The table that a statement changes; a common table expression cannot be one.
     fn target(&mut self, range: Option<&RangeVar>, scope: &Scope<'_>) -> Result<Item, Stop> {
         let Some(range) = range else { return stop("a change has no table") };
+        self.no_catalog(range)?;
         let none = Ctes::default();
         self.range(range, Place { scope, ctes: &none })
     }

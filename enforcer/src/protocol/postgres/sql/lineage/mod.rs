@@ -7,6 +7,7 @@
 //! somewhere else than to the client ([`Trace::kept`]).
 
 mod change;
+mod define;
 mod expression;
 mod from;
 mod function;

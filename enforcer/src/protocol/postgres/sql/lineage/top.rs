@@ -134,6 +134,9 @@ impl Tracer<'_> {
     fn top(&mut self, tree: &NodeEnum) -> Cols {
         let (scope, ctes) = (Scope::new(Vec::new(), None), Ctes::default());
         let place = Place { scope: &scope, ctes: &ctes };
+        if let Some(defined) = self.definition(tree) {
+            return defined;
+        }
         match tree {
             NodeEnum::SelectStmt(_)
             | NodeEnum::InsertStmt(_)
@@ -177,11 +180,23 @@ impl Tracer<'_> {
             NodeEnum::FetchStmt(_) => stop("what FETCH reads is traced where it was declared"),
             NodeEnum::CallStmt(_) => stop("the body of a procedure is not followed"),
             NodeEnum::DoStmt(_) => stop("the body of DO is not followed"),
+            NodeEnum::CreateSchemaStmt(create) => {
+                for element in create.schema_elts.iter().filter_map(|node| node.node.as_ref()) {
+                    self.deeper(|tracer| tracer.top(element))?;
+                }
+                Ok(Vec::new())
+            }
             NodeEnum::AlterTableStmt(alter) => {
+                self.expressions(tree.to_ref())?;
                 let launders = alter.cmds.iter().any(moves);
                 self.renamed(alter.relation.as_ref().filter(|_| launders), None)
             }
             NodeEnum::AlterObjectSchemaStmt(alter) => self.renamed(alter.relation.as_ref(), None),
+            NodeEnum::RenameStmt(rename)
+                if rename.rename_type == ObjectType::ObjectSchema as i32 =>
+            {
+                self.schema_renamed(&rename.subname)
+            }
             NodeEnum::RenameStmt(rename) => {
                 let column = rename.rename_type == ObjectType::ObjectColumn as i32;
                 let column = column.then_some(rename.subname.as_str());
@@ -203,9 +218,25 @@ impl Tracer<'_> {
     }
 
     fn copy(&mut self, copy: &CopyStmt, place: Place<'_>) -> Cols {
+        let elsewhere = copy.is_program || !copy.filename.is_empty();
         if copy.is_from {
-            return Ok(Vec::new());
+            return match &copy.relation {
+                _ if elsewhere => stop("what the server reads from its files is not followed"),
+                Some(range) => self.no_catalog(range).map(|()| Vec::new()),
+                None => stop("COPY has no table"),
+            };
         }
+        let cols = self.copied(copy, place)?;
+        if !elsewhere {
+            return Ok(cols);
+        }
+        for col in cols {
+            self.keep(format!("{} (a file of the server)", col.name), col.taint)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn copied(&mut self, copy: &CopyStmt, place: Place<'_>) -> Cols {
         match &copy.relation {
             None => self.inner(copy.query.as_deref(), place),
             Some(range) => {
@@ -222,6 +253,15 @@ impl Tracer<'_> {
                     None => stop("COPY names a column that the catalog does not know"),
                 }
             }
+        }
+    }
+
+    /// The system's catalogs say what names mean: whoever writes them can change that.
+    pub(super) fn no_catalog(&self, range: &RangeVar) -> Result<(), Stop> {
+        let found = self.catalog.resolve(&self.path, &names::relation(range));
+        match found.is_some_and(|table| matches!(&*table.schema, "pg_catalog" | "pg_toast")) {
+            true => stop("it writes the system's catalogs"),
+            false => Ok(()),
         }
     }
 

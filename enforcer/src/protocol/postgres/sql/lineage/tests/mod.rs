@@ -300,3 +300,79 @@ fn what_is_kept_elsewhere(#[case] sql: &str, #[case] expected: &str) {
     let trace = trace(&one(sql), catalog(), &path()).unwrap_or_else(|e| panic!("{sql}: {e}"));
     assert_eq!(shown(&trace.kept), expected, "{sql}");
 }
+
+/// What would run, or be read, in statements that do not mention it.
+#[rstest]
+#[case("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT ssn FROM users'")]
+#[case("CREATE OR REPLACE PROCEDURE f() LANGUAGE sql AS 'SELECT 1'")]
+#[case("ALTER FUNCTION peek(int) SET search_path = app")]
+#[case("ALTER FUNCTION peek(int) RENAME TO upper")]
+#[case("ALTER FUNCTION peek(int) SET SCHEMA app")]
+#[case("CREATE TRIGGER t BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION touch()")]
+#[case("CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION touch()")]
+#[case("CREATE RULE r AS ON INSERT TO notes DO ALSO SELECT ssn FROM users")]
+#[case("CREATE POLICY p ON notes USING (peek(1) IS NULL)")]
+#[case("CREATE CAST (pair AS text) WITH FUNCTION fullname(users) AS IMPLICIT")]
+#[case("CREATE OPERATOR = (LEFTARG = int, RIGHTARG = text, FUNCTION = peek)")]
+#[case("CREATE AGGREGATE a (int) (SFUNC = peek, STYPE = text)")]
+#[case("CREATE TABLE l (id int, x text DEFAULT peek(1))")]
+#[case("CREATE TABLE l (id int CHECK (peek(id) = 'a'))")]
+#[case("CREATE TABLE l (x xml DEFAULT query_to_xml('SELECT ssn FROM users', true, true, ''))")]
+#[case("CREATE SCHEMA s CREATE TABLE l (x text DEFAULT peek(1))")]
+#[case("ALTER TABLE notes ADD COLUMN x text DEFAULT peek(1)")]
+#[case("ALTER TABLE notes ALTER COLUMN body SET DEFAULT peek(1)")]
+#[case("ALTER TABLE notes ADD CHECK (body === 'a')")]
+#[case("CREATE DOMAIN d AS text CHECK (VALUE <> peek(1))")]
+#[case("ALTER DOMAIN d SET DEFAULT peek(1)")]
+#[case("CREATE INDEX ON notes (peek(id))")]
+#[case("CREATE FOREIGN TABLE f (ssn text) SERVER loop OPTIONS (table_name 'users')")]
+#[case("ALTER FOREIGN TABLE f OPTIONS (SET table_name 'users')")]
+#[case("CREATE USER MAPPING FOR app SERVER loop")]
+#[case("CREATE SUBSCRIPTION s CONNECTION 'host=localhost' PUBLICATION p")]
+#[case("UPDATE pg_attribute SET attname = 'x' WHERE attname = 'ssn'")]
+#[case("INSERT INTO pg_catalog.pg_class SELECT * FROM pg_class")]
+#[case("COPY pg_class FROM STDIN")]
+#[case("COPY notes FROM '/tmp/users'")]
+#[case("COPY notes FROM PROGRAM 'cat /tmp/users'")]
+fn what_would_run_unseen_cannot_be_followed(#[case] sql: &str) {
+    let traced = trace(&one(sql), catalog(), &path());
+    assert!(traced.is_err(), "{sql}: {traced:?}");
+}
+
+#[rstest]
+#[case(
+    "CREATE TABLE l (id serial PRIMARY KEY, at timestamptz DEFAULT now(), x text CHECK (x <> ''))"
+)]
+#[case("CREATE TABLE l (LIKE users INCLUDING ALL)")]
+#[case("CREATE TABLE l (id int DEFAULT nextval('s'), x text DEFAULT upper('a') || 'b')")]
+#[case("ALTER TABLE notes ADD COLUMN at date DEFAULT now()::date")]
+#[case("CREATE DOMAIN d AS text CHECK (length(VALUE) < 3)")]
+#[case("CREATE INDEX ON notes (lower(body)) WHERE id > 3")]
+#[case("CREATE SCHEMA s CREATE TABLE l (id int) CREATE VIEW v AS SELECT 1")]
+#[case("CREATE COLLATION c (locale = 'C')")]
+#[case("CREATE VIEW v AS SELECT peek(1)")]
+#[case("ALTER SCHEMA nothing RENAME TO other")]
+#[case("COPY notes FROM STDIN")]
+fn what_is_defined_of_known_parts_is_followed(#[case] sql: &str) {
+    let traced = trace(&one(sql), catalog(), &path());
+    assert!(traced.as_ref().is_ok_and(|traced| traced.kept.is_empty()), "{sql}: {traced:?}");
+}
+
+#[test]
+fn a_schema_takes_its_columns_along_to_another_name() {
+    let trace = trace(&one("ALTER SCHEMA public RENAME TO other"), catalog(), &path()).unwrap();
+    let shown = shown(&trace.kept);
+    assert!(shown.contains("public.users.ssn (altered):=users.ssn"), "{shown}");
+}
+
+#[rstest]
+#[case("COPY users (ssn) TO '/tmp/x'", "ssn (a file of the server):=users.ssn")]
+#[case(
+    "COPY (SELECT upper(ssn) x FROM users) TO PROGRAM 'cat'",
+    "x (a file of the server):users.ssn"
+)]
+fn what_is_copied_to_the_server_is_kept_there(#[case] sql: &str, #[case] expected: &str) {
+    let trace = trace(&one(sql), catalog(), &path()).unwrap();
+    assert_eq!(shown(&trace.kept), expected, "{sql}");
+    assert!(trace.outputs.is_empty(), "{sql}");
+}
