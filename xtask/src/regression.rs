@@ -18,15 +18,6 @@ const READY: &str = "VERSION";
 /// Debian 12's server.
 const MAJOR: &str = "15";
 
-/// The source and the headers that go with the server, from Debian's own archives, in lists of
-/// their own: a host's sources stay as they are.
-const SOURCES: &str = "\
-deb-src http://deb.debian.org/debian bookworm main
-deb-src http://deb.debian.org/debian-security bookworm-security main
-deb http://deb.debian.org/debian bookworm main
-deb http://deb.debian.org/debian-security bookworm-security main
-";
-
 /// Fetches and builds it unless it is there for the version that is installed.
 pub(crate) fn fetch() -> Done {
     let version = installed()?;
@@ -39,10 +30,10 @@ pub(crate) fn fetch() -> Done {
     let _ = fs::remove_dir_all(HOME);
     let work = Path::new(HOME).join("work");
     let io = |error: std::io::Error| format!("{}: {error}", work.display());
-    for dir in ["lists/partial", "cache/archives/partial", "source", "headers"] {
+    for dir in ["parts", "lists/partial", "cache/archives/partial", "source", "headers"] {
         fs::create_dir_all(work.join(dir)).map_err(io)?;
     }
-    fs::write(work.join("sources.list"), SOURCES).map_err(io)?;
+    sources(&work).map_err(io)?;
     run(apt(&work).args(["-q", "update"]))?;
     let source = unpack(&work, &version)?;
     headers(&work, &version)?;
@@ -66,11 +57,41 @@ fn installed() -> Result<String, String> {
     }
 }
 
+/// The host's own archives, with the source packages of each, in lists of their own: the host's
+/// stay as they are (sources.list(5), both forms).
+fn sources(work: &Path) -> std::io::Result<()> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    files.extend(parts.map(|entry| entry.path()));
+    let read = |file: &&PathBuf| {
+        // What apt itself reads.
+        let end = file.extension().and_then(|end| end.to_str());
+        matches!(end, Some("list" | "sources")) && file.is_file()
+    };
+    for file in files.iter().filter(read) {
+        let Some(name) = file.file_name() else { continue };
+        let mut text = String::new();
+        for line in fs::read_to_string(file)?.lines() {
+            text += line;
+            text.push('\n');
+            if let Some(rest) = line.strip_prefix("deb ") {
+                text += &format!("deb-src {rest}\n");
+            } else if line.starts_with("Types:") && !line.contains("deb-src") {
+                text.truncate(text.len() - 1);
+                text += " deb-src\n";
+            }
+        }
+        let name = if name == "sources.list" { "main.list".as_ref() } else { name };
+        fs::write(work.join("parts").join(name), text)?;
+    }
+    Ok(())
+}
+
 fn apt(work: &Path) -> Command {
     let mut apt = Command::new("apt-get");
-    apt.current_dir(work).args(["-o", "Dir::Etc::SourceParts=-"]);
+    apt.current_dir(work).args(["-o", "Dir::Etc::SourceList=-"]);
     for (key, path) in [
-        ("Dir::Etc::SourceList", "sources.list"),
+        ("Dir::Etc::SourceParts", "parts"),
         ("Dir::State::Lists", "lists"),
         ("Dir::Cache", "cache"),
     ] {

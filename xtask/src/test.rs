@@ -42,6 +42,7 @@ pub(crate) fn soak(cycles: u32) -> Done {
 pub(crate) fn regress(files: &[&str]) -> Done {
     setup::build()?;
     setup::world()?;
+    crate::regression::fetch()?;
     step("building everything");
     execute(workspace("build").arg("--all-targets"))?;
     step("PostgreSQL's regression SQL");

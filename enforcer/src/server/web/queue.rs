@@ -123,7 +123,13 @@ pub(super) fn rows(approvals: &[v1::Approval], now: i64) -> Markup {
 
 fn row(approval: &v1::Approval, now: i64) -> Markup {
     let request = approval.request.clone().unwrap_or_default();
+    let step = request
+        .step
+        .as_ref()
+        .map(|step| (format!("step {} of {}", step.number, step.of), crate::task::words(&request)));
     let operation = request.operation.unwrap_or_default();
+    let (action, what) =
+        step.unwrap_or_else(|| (operation.action.clone(), operation.resource.clone()));
     let agent = request.principal.map(|principal| principal.agent).unwrap_or_default();
     let quorum = request.scopes.iter().map(|scope| scope.quorum).max().unwrap_or(1);
     let (yes, no) = (voters(approval, true).len(), voters(approval, false).len());
@@ -133,8 +139,8 @@ fn row(approval: &v1::Approval, now: i64) -> Markup {
         li class={ "row " (class) } {
             a.open data-row href={ "/approvals/" (approval.id) } {
                 span.what {
-                    span.action { (text::short(&operation.action, 40)) }
-                    " " span.resource { (text::short(&operation.resource, 160)) }
+                    span.action { (text::short(&action, 40)) }
+                    " " span.resource { (text::short(&what, 160)) }
                 }
                 span.by {
                     (text::short(&approval.host, 40)) "/" (text::short(&agent, 40))
