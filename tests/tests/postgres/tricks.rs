@@ -96,7 +96,7 @@ const READS: &[&str] = &[
     r"SELECT '\'; TABLE hr.salaries; SELECT ''",
     r"SET standard_conforming_strings = off ~~ SELECT 'a\'' /* ' ; TABLE hr.salaries -- */",
     r"BEGIN ~~ SET LOCAL standard_conforming_strings TO off ~~ SELECT 'a\'' ; TABLE hr.salaries --'",
-    r"SET backslash_quote = on ~~ SELECT E'\'; TABLE hr.salaries; SELECT E''",
+    r"SET backslash_quote = on ~~ SELECT E'\''; TABLE hr.salaries",
     "SELECT * FROM orders WHERE id = ANY (SELECT amount FROM hr.salaries)",
     "SELECT * FROM orders WHERE (id, note) IN (SELECT amount, name FROM hr.salaries)",
     "SELECT ARRAY(SELECT s FROM hr.salaries s)",
