@@ -6,6 +6,8 @@ use enforcer_tests::daemon::{self, Deployment, must};
 use enforcer_tests::postgres::{DATABASE, OWNS, PLAIN, PORT, Postgres, SUPER, bin};
 use enforcer_tests::servers::{Pki, Server};
 use enforcer_tests::world::{FAR_V4, World};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -96,8 +98,8 @@ struct Bench {
     deployment: Deployment,
     logs: PathBuf,
     pki: Pki,
-    _others: Vec<Server>,
-    _postgres: Postgres,
+    others: Vec<Server>,
+    postgres: Postgres,
     world: World,
 }
 
@@ -148,6 +150,25 @@ pub(crate) fn run(plan: &Plan) {
     }
 }
 
+impl Drop for Bench {
+    /// Pgpool-II ends its children, and its shared memory, when it is asked to and not when it is
+    /// killed.
+    fn drop(&mut self) {
+        for server in &self.others {
+            let Ok(pid) = i32::try_from(server.pid()).map(Pid::from_raw) else { continue };
+            let _ = kill(pid, Signal::SIGINT);
+            for _ in 0..50 {
+                // Its parent is this process, so that it stays as a zombie until it is waited for.
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                if stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z')) {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
+    }
+}
+
 impl Bench {
     fn start() -> Self {
         let world = World::new();
@@ -184,11 +205,11 @@ impl Bench {
         fs::create_dir_all(&logs).expect("made");
         fs::set_permissions(&logs, fs::Permissions::from_mode(0o777)).expect("set");
         let others = others(&world, &pki);
-        let bench = Self { deployment, logs, pki, _others: others, _postgres: postgres, world };
+        let bench = Self { deployment, logs, pki, others, postgres, world };
         let mut fill = bench.straight(SUPER.name, SUPER.password, true);
         must(fill.args(["-i", "-q", "-s", "10"]));
-        bench._postgres.admin(DATABASE, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO public");
-        bench._postgres.admin(DATABASE, "VACUUM ANALYZE");
+        bench.postgres.admin(DATABASE, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO public");
+        bench.postgres.admin(DATABASE, "VACUUM ANALYZE");
         bench
     }
 
