@@ -286,8 +286,8 @@ impl Approvals {
         }
     }
 
-    /// Spends one use of a grant; of a step's for the operation that `step` says. Only `Ok` lets the operation be forwarded, and only once; a
-    /// retry for the same operation is the same use.
+    /// Spends one use of a grant; of a step's for the operation that `step` says. Only `Ok` lets
+    /// the operation be forwarded, and only once; a retry for the same operation is the same use.
     pub async fn claim(
         &self,
         id: &ApprovalId,

@@ -2,13 +2,14 @@
 //! is shown. Who may do what without one is decided by each method.
 
 use super::ca::Current;
-use super::room::{Room, Seat};
+use super::room::{Room, Seat, Shaking};
 use crate::approval::identity::Holder;
 use crate::approval::tls;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -70,19 +71,7 @@ pub fn incoming(
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let room = Room::new(connections);
     tokio::spawn(async move {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let Ok((tcp, peer)) = accepted else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            let Some(shaking) = room.shake(peer.ip()) else {
-                tracing::debug!(%peer, "too many connections; this one is closed");
-                continue;
-            };
+        while let Some((tcp, peer, shaking)) = next(&listener, &room, &stop).await {
             let (acceptor, ready, room) = (acceptor.clone(), ready.clone(), room.clone());
             tokio::spawn(async move {
                 let tls = match shake(acceptor, tcp).await {
@@ -101,6 +90,28 @@ pub fn incoming(
         }
     });
     ReceiverStream::new(stream)
+}
+
+/// The next connection that there is room for; `None` at the stop.
+pub(super) async fn next(
+    listener: &TcpListener,
+    room: &Room,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, Shaking)> {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((tcp, peer)) = accepted else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        match room.shake(peer.ip()) {
+            Some(shaking) => return Some((tcp, peer, shaking)),
+            None => tracing::debug!(%peer, "too many connections; this one is closed"),
+        }
+    }
 }
 
 async fn shake(acceptor: TlsAcceptor, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {

@@ -23,6 +23,7 @@ pub mod room;
 mod run;
 pub mod service;
 pub mod store;
+mod trust;
 pub mod validate;
 pub mod web;
 pub mod wire;

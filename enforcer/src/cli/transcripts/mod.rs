@@ -4,8 +4,8 @@
 //! What is shown was said by governed programs and their peers, so all text goes
 //! through [`text`], which lets nothing through that a terminal would act on.
 
-use crate::record::read::{Filter, Transcripts};
-use anyhow::Context as _;
+use crate::record::read::{Filter, Found, Transcripts};
+use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,18 @@ mod stats;
 pub mod text;
 mod verify;
 mod when;
+
+/// What an id that somebody typed names; nothing is an error.
+fn named(all: &Transcripts, id: &str) -> anyhow::Result<Vec<Found>> {
+    let found = all.find(id)?;
+    ensure!(
+        !found.is_empty(),
+        "{} names no flow, operation, approval or digest in {}",
+        text::Line(id),
+        all.store().path().display()
+    );
+    Ok(found)
+}
 
 /// Arguments of `enforcer transcripts`.
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,6 @@ use crate::operation::Protocol;
 use crate::record::FlowId;
 use crate::record::read::{Found, Transcripts};
 use crate::record::view::{Assembler, BodyView, Exchange, fact_text};
-use anyhow::bail;
 use enforcer_proto::v1;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -30,14 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(all: &Transcripts, args: &Args, out: Out<'_>) -> anyhow::Result<ExitCode> {
-    let found = all.find(&args.id)?;
-    if found.is_empty() {
-        bail!(
-            "{} names no flow, operation, approval or digest in {}",
-            Line(&args.id),
-            all.store().path().display()
-        );
-    }
+    let found = super::named(all, &args.id)?;
     let mut first = true;
     if args.json {
         write!(out, "[")?;

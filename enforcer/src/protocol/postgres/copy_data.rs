@@ -12,7 +12,8 @@ use std::time::Duration;
 /// All of the data may take so many times the patience that one piece has.
 const WHOLE: u32 = 6;
 
-/// Sends the question that was written and reads the data: at most `limit` bytes, each piece within `patience`.
+/// Sends the question that was written and reads the data: at most `limit` bytes, each piece
+/// within `patience`.
 ///
 /// # Errors
 /// Why the statement is refused: they are too long, do not come, or the client gave up.

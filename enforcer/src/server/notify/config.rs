@@ -1,11 +1,10 @@
 //! `[[notify]]` of `server.toml`, and what is read from the files that it names.
 
-use crate::approval::tls::provider;
 use crate::server::audit::Code;
 use crate::server::model::Record;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use crate::server::trust;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -188,7 +187,9 @@ impl Endpoint {
         let tls = match url.scheme() {
             "https" => {
                 let name = ServerName::try_from(bare.clone()).map_err(|_| bad())?;
-                Some((name, Arc::new(tls(notify.ca_file.as_deref()).map_err(fail)?)))
+                // A file takes the place of the system's CAs.
+                let ca = notify.ca_file.as_deref();
+                Some((name, Arc::new(trust::client(ca, ca.is_none()).map_err(fail)?)))
             }
             "http" if here => None,
             _ => return Err(bad()),
@@ -226,31 +227,4 @@ impl Endpoint {
         self.events.iter().any(|event| event == code.as_str())
             && (self.scopes.is_empty() || record.rules.iter().any(scope))
     }
-}
-
-fn tls(ca: Option<&Path>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let fail = |what: String| format!("{}: {what}", path.display());
-            let certs = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| fail(format!("{error:?}")))?;
-            for cert in certs {
-                roots.add(cert).map_err(|error| fail(error.to_string()))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("there is no CA to trust: set `ca_file`".to_owned());
-    }
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
 }

@@ -1,8 +1,6 @@
 //! Small things that the server keeps for people: by kind and key, as bytes, changed by
 //! compare-and-set.
 
-use super::StoreError;
-
 /// What sort of thing it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -39,9 +37,4 @@ pub struct Keep {
     pub was: Option<Vec<u8>>,
     /// What is there afterwards.
     pub next: Option<Vec<u8>>,
-}
-
-/// A store that keeps nothing for people: nobody can sign in there.
-pub(super) fn none() -> StoreError {
-    StoreError::Failed("this store keeps no sessions".to_owned())
 }

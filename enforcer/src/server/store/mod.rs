@@ -210,22 +210,13 @@ pub trait Store: Send + Sync {
         restores: bool,
         audit: Entry,
         now: Millis,
-    ) -> Result<bool, StoreError> {
-        let _ = (member, restores, audit, now);
-        Err(kept::none())
-    }
+    ) -> Result<bool, StoreError>;
 
     /// What is kept under a key.
-    async fn kept(&self, kind: Kind, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let _ = (kind, key);
-        Err(kept::none())
-    }
+    async fn kept(&self, kind: Kind, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Everything of a kind, with its keys.
-    async fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let _ = kind;
-        Err(kept::none())
-    }
+    async fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
     /// Changes what is kept under a key; `false` when something else than `was` is there.
     async fn keep(
@@ -233,10 +224,7 @@ pub trait Store: Send + Sync {
         change: Keep,
         audit: Option<Entry>,
         now: Millis,
-    ) -> Result<bool, StoreError> {
-        let _ = (change, audit, now);
-        Err(kept::none())
-    }
+    ) -> Result<bool, StoreError>;
 
     /// Puts something on record that changes nothing else.
     async fn note(&self, audit: Entry, now: Millis) -> Result<(), StoreError>;

@@ -436,6 +436,19 @@ fn rules(request: &v1::ApprovalRequest, approval: &v1::Approval) -> Markup {
                         @else { (text::line(&scope.reviewers.join(", "))) }
                         ", denied by " (scope.deny_threshold)
                     }))
+                    (field("asks for", html! {
+                        @if scope.reason_required { "a reason" } @else { "no reason" }
+                        @if !scope.reason_pattern.is_empty() {
+                            " that matches " (text::line(&scope.reason_pattern))
+                        }
+                        ", within " (time(scope.request_ttl_seconds))
+                    }))
+                    @if !scope.break_glass.is_empty() {
+                        (field("in an emergency", html! {
+                            "one of " (text::line(&scope.break_glass.join(", "))) " alone"
+                        }))
+                    }
+                    @if scope.patterns { (field("patterns", html! { "may be asked for" })) }
                     @if !scope.hours.is_empty() {
                         (field("hours", text::line(&scope.hours.join("; "))))
                     }

@@ -2,7 +2,7 @@
 
 use crate::approval::tls;
 use crate::server::ca::Current;
-use crate::server::listen::HANDSHAKE;
+use crate::server::listen::{self, HANDSHAKE};
 use crate::server::people::config::Console;
 use crate::server::room::Room;
 use axum::{Extension, Router};
@@ -22,9 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Browsers' connections at once: a quarter of it, as none shows a certificate.
 const ROOM: usize = 4 * 1024;
-
-/// A pause after the system could not accept.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Time for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -80,19 +77,7 @@ pub(in crate::server) async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let room = Room::new(ROOM);
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((tcp, peer)) = accepted else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let Some(shaking) = room.shake(peer.ip()) else {
-            tracing::debug!(%peer, "too many connections; this one is closed");
-            continue;
-        };
+    while let Some((tcp, peer, shaking)) = listen::next(&listener, &room, &stop).await {
         let (acceptor, room, stop) = (acceptor.clone(), room.clone(), stop.clone());
         let router = router.clone().layer(Extension(From(peer.ip())));
         tokio::spawn(async move {

@@ -3,10 +3,9 @@
 mod pace;
 mod scene;
 
-use super::text::{self, Line};
+use super::text;
 use super::{Out, json};
 use crate::record::read::Transcripts;
-use anyhow::bail;
 use pace::Pace;
 pub(super) use scene::Scene;
 use std::io;
@@ -46,14 +45,7 @@ pub(super) fn play(
     out: Out<'_>,
     wait: &mut dyn FnMut(Duration),
 ) -> anyhow::Result<ExitCode> {
-    let found = all.find(&args.id)?;
-    if found.is_empty() {
-        bail!(
-            "{} names no flow, operation, approval or digest in {}",
-            Line(&args.id),
-            all.store().path().display()
-        );
-    }
+    let found = super::named(all, &args.id)?;
     for one in found {
         let mut pace = Pace::new(args.speed, args.max_pause);
         let mut scene = Scene::new(args.full);

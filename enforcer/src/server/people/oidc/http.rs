@@ -1,13 +1,12 @@
 //! Asks the identity provider over https: one connection a request, no redirects, bounded.
 
-use crate::approval::tls::provider;
+use crate::server::trust;
 use http::{Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,29 +30,7 @@ pub(super) struct Https(Arc<ClientConfig>);
 impl Https {
     /// Trusts the system's CAs and those of the file.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = ca {
-            let fail = |what: String| format!("{}: {what}", path.display());
-            let certs = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| fail(format!("{error:?}")))?;
-            if certs.is_empty() {
-                return Err(fail("no certificate".to_owned()));
-            }
-            for cert in certs {
-                roots.add(cert).map_err(|error| fail(error.to_string()))?;
-            }
-        }
-        if roots.is_empty() {
-            return Err("there is no CA to trust: set `ca_file`".to_owned());
-        }
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        Ok(Self(Arc::new(trust::client(ca, true)?)))
     }
 
     /// Sends one request and reads the whole answer.

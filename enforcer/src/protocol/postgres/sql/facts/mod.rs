@@ -5,6 +5,8 @@
 
 mod objects;
 
+pub(super) use objects::{is_remote, runs_unseen};
+
 use super::flags;
 use super::names;
 use super::read::Unreadable;

@@ -37,35 +37,15 @@ impl Facts {
                 }
             }
             NodeEnum::CreateFunctionStmt(create) => self.create_function(create),
-            NodeEnum::CreateTrigStmt(_)
-            | NodeEnum::CreateEventTrigStmt(_)
-            | NodeEnum::AlterEventTrigStmt(_)
-            | NodeEnum::RuleStmt(_)
-            | NodeEnum::CreatePolicyStmt(_)
-            | NodeEnum::AlterPolicyStmt(_)
-            | NodeEnum::CreateCastStmt(_)
-            | NodeEnum::CreateTransformStmt(_)
-            | NodeEnum::CreateConversionStmt(_)
-            | NodeEnum::CreateOpClassStmt(_)
-            | NodeEnum::AlterOpFamilyStmt(_)
-            | NodeEnum::CreatePlangStmt(_)
-            | NodeEnum::CreateAmStmt(_)
-            | NodeEnum::DefineStmt(_)
-            | NodeEnum::AlterFunctionStmt(_) => self.flag(flags::DEFINES_CODE),
+            NodeEnum::DefineStmt(_) | NodeEnum::AlterFunctionStmt(_) => {
+                self.flag(flags::DEFINES_CODE)
+            }
             NodeEnum::LoadStmt(_)
             | NodeEnum::CreateExtensionStmt(_)
             | NodeEnum::AlterExtensionStmt(_)
             | NodeEnum::AlterExtensionContentsStmt(_) => self.flag(flags::LOADS_LIBRARY),
-            NodeEnum::CreateFdwStmt(_)
-            | NodeEnum::AlterFdwStmt(_)
-            | NodeEnum::CreateForeignServerStmt(_)
-            | NodeEnum::AlterForeignServerStmt(_)
-            | NodeEnum::CreateForeignTableStmt(_)
-            | NodeEnum::ImportForeignSchemaStmt(_)
-            | NodeEnum::CreateUserMappingStmt(_)
-            | NodeEnum::AlterUserMappingStmt(_)
-            | NodeEnum::CreateSubscriptionStmt(_)
-            | NodeEnum::AlterSubscriptionStmt(_) => self.flag(flags::REMOTE),
+            _ if runs_unseen(tree) => self.flag(flags::DEFINES_CODE),
+            _ if is_remote(tree) => self.flag(flags::REMOTE),
             NodeEnum::AlterSystemStmt(_)
             | NodeEnum::AlterRoleSetStmt(_)
             | NodeEnum::AlterDatabaseSetStmt(_) => self.flag(flags::PERSISTENT_SETTING),
@@ -116,4 +96,41 @@ impl Facts {
         };
         self.writes.extend(names::listed(of));
     }
+}
+
+/// Whether it defines code that runs in statements which do not name it.
+pub(in crate::protocol::postgres::sql) fn runs_unseen(tree: &NodeEnum) -> bool {
+    matches!(
+        tree,
+        NodeEnum::CreateTrigStmt(_)
+            | NodeEnum::CreateEventTrigStmt(_)
+            | NodeEnum::AlterEventTrigStmt(_)
+            | NodeEnum::RuleStmt(_)
+            | NodeEnum::CreatePolicyStmt(_)
+            | NodeEnum::AlterPolicyStmt(_)
+            | NodeEnum::CreateCastStmt(_)
+            | NodeEnum::CreateTransformStmt(_)
+            | NodeEnum::CreateConversionStmt(_)
+            | NodeEnum::CreateOpClassStmt(_)
+            | NodeEnum::AlterOpFamilyStmt(_)
+            | NodeEnum::CreatePlangStmt(_)
+            | NodeEnum::CreateAmStmt(_)
+    )
+}
+
+/// Whether it is about another server.
+pub(in crate::protocol::postgres::sql) fn is_remote(tree: &NodeEnum) -> bool {
+    matches!(
+        tree,
+        NodeEnum::CreateFdwStmt(_)
+            | NodeEnum::AlterFdwStmt(_)
+            | NodeEnum::CreateForeignServerStmt(_)
+            | NodeEnum::AlterForeignServerStmt(_)
+            | NodeEnum::CreateForeignTableStmt(_)
+            | NodeEnum::ImportForeignSchemaStmt(_)
+            | NodeEnum::CreateUserMappingStmt(_)
+            | NodeEnum::AlterUserMappingStmt(_)
+            | NodeEnum::CreateSubscriptionStmt(_)
+            | NodeEnum::AlterSubscriptionStmt(_)
+    )
 }

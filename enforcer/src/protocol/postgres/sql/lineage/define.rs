@@ -6,6 +6,7 @@
 
 use super::top::{Cols, Stop, Tracer, stop};
 use crate::protocol::postgres::sql::catalog::Kind;
+use crate::protocol::postgres::sql::facts::{is_remote, runs_unseen};
 use crate::protocol::postgres::sql::names;
 use crate::protocol::postgres::sql::walk::{Children, children};
 use pg_query::protobuf::{AlterTableType, ObjectType};
@@ -18,19 +19,7 @@ impl Tracer<'_> {
             NodeEnum::CreateFunctionStmt(_) | NodeEnum::AlterFunctionStmt(_) => {
                 "the body of a function is not followed where code runs it later"
             }
-            NodeEnum::CreateTrigStmt(_)
-            | NodeEnum::CreateEventTrigStmt(_)
-            | NodeEnum::AlterEventTrigStmt(_)
-            | NodeEnum::RuleStmt(_)
-            | NodeEnum::CreatePolicyStmt(_)
-            | NodeEnum::AlterPolicyStmt(_)
-            | NodeEnum::CreateCastStmt(_)
-            | NodeEnum::CreateTransformStmt(_)
-            | NodeEnum::CreateConversionStmt(_)
-            | NodeEnum::CreateOpClassStmt(_)
-            | NodeEnum::AlterOpFamilyStmt(_)
-            | NodeEnum::CreatePlangStmt(_)
-            | NodeEnum::CreateAmStmt(_) => "it defines what runs in statements that do not name it",
+            _ if runs_unseen(tree) => "it defines what runs in statements that do not name it",
             NodeEnum::DefineStmt(define) if !is_plain(define.kind) => {
                 "it defines what runs in statements that do not name it"
             }
@@ -40,18 +29,7 @@ impl Tracer<'_> {
             NodeEnum::AlterObjectSchemaStmt(alter) if is_routine(alter.object_type) => {
                 "code that names a function finds another one afterwards"
             }
-            NodeEnum::CreateFdwStmt(_)
-            | NodeEnum::AlterFdwStmt(_)
-            | NodeEnum::CreateForeignServerStmt(_)
-            | NodeEnum::AlterForeignServerStmt(_)
-            | NodeEnum::CreateForeignTableStmt(_)
-            | NodeEnum::ImportForeignSchemaStmt(_)
-            | NodeEnum::CreateUserMappingStmt(_)
-            | NodeEnum::AlterUserMappingStmt(_)
-            | NodeEnum::CreateSubscriptionStmt(_)
-            | NodeEnum::AlterSubscriptionStmt(_) => {
-                "what is read from another server is not followed"
-            }
+            _ if is_remote(tree) => "what is read from another server is not followed",
             NodeEnum::AlterTableStmt(alter) if alter.cmds.iter().any(points_elsewhere) => {
                 "what is read from another server is not followed"
             }
