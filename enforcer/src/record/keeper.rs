@@ -1,6 +1,6 @@
-//! Retention and the quota's measure: the thread that looks at the store from beside the writer.
+//! Retention: the thread that looks at the store from beside the writer.
 //!
-//! It reads and measures; what is to be removed it hands to the writer.
+//! It reads; what is to be removed it hands to the writer.
 
 use super::error::RecordError;
 use super::store::{Cf, Store};
@@ -9,14 +9,12 @@ use super::writer::{Message, Retire};
 use super::{Counters, FlowId, index, key, now_ns};
 use enforcer_proto::v1;
 use prost::Message as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use uuid::Uuid;
 
-const MEASURE_EVERY: Duration = Duration::from_secs(1);
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// The thread's state.
@@ -48,17 +46,15 @@ impl Keeper {
         if let Err(error) = self.usage.load(&self.store, self.session) {
             tracing::error!(%error, "what each agent's transcripts take could not be read");
         }
-        let mut retired: Option<Instant> = None;
+        let mut rest = Duration::ZERO;
         loop {
-            measure(self.store.path(), &self.counters);
-            if retired.is_none_or(|at| at.elapsed() >= RETIRE_EVERY) {
-                retired = Some(Instant::now());
-                if let Some(keep) = self.retention_ns {
-                    self.retire_logged(now_ns().saturating_sub(keep));
+            match self.orders.recv_timeout(rest) {
+                Err(RecvTimeoutError::Timeout) => {
+                    rest = RETIRE_EVERY;
+                    if let Some(keep) = self.retention_ns {
+                        self.retire_logged(now_ns().saturating_sub(keep));
+                    }
                 }
-            }
-            match self.orders.recv_timeout(MEASURE_EVERY) {
-                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::Retire(cutoff)) => self.retire_logged(cutoff),
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -121,45 +117,5 @@ impl Keeper {
             }
         }
         Ok(index)
-    }
-}
-
-/// Measures the store's files; what is written meanwhile stays counted as growth.
-pub(super) fn measure(dir: &Path, counters: &Counters) {
-    let written = counters.bytes.load(Relaxed);
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return;
-    };
-    // A file that RocksDB removes while we look counts as nothing.
-    let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|found| found.len());
-    counters.measured.store(sizes.sum::<u64>().wrapping_sub(written).cast_signed(), Relaxed);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_on_disk_counts_once_at_every_moment() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("table"), [0; 1_000]).unwrap();
-        let counters = Counters::default();
-        counters.bytes.store(900, Relaxed);
-        measure(dir.path(), &counters);
-        assert_eq!(counters.used(), 1_000);
-        counters.bytes.fetch_add(50, Relaxed);
-        assert_eq!(counters.used(), 1_050, "what was written since is growth");
-        std::thread::scope(|scope| {
-            let measuring = scope.spawn(|| {
-                for _ in 0..2_000 {
-                    measure(dir.path(), &counters);
-                }
-            });
-            while !measuring.is_finished() {
-                let used = counters.used();
-                assert!((1_000..=1_050).contains(&used), "{used}");
-            }
-        });
-        assert_eq!(counters.used(), 1_000);
     }
 }

@@ -35,6 +35,7 @@ pub mod rows;
 mod salvage;
 pub mod store;
 pub mod summary;
+mod sync;
 mod tally;
 mod usage;
 pub mod verify;
@@ -146,6 +147,28 @@ impl Counters {
         self.failed.get().map(Arc::clone)
     }
 
+    fn fail(&self, error: &RecordError) {
+        if self.failed.set(error.to_string().into()).is_ok() {
+            tracing::error!(%error, "transcripts cannot be written; nothing is forwarded until a restart");
+        }
+    }
+
+    fn synced(&self) {
+        self.syncs.fetch_add(1, Relaxed);
+    }
+
+    /// Measures the store's files. Only where nothing is written meanwhile: that would be counted
+    /// as growth and as size.
+    fn measure(&self, dir: &Path) {
+        let Ok(entries) = std::fs::read_dir(dir) else {
+            return;
+        };
+        // A file that RocksDB removes while we look counts as nothing.
+        let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.len());
+        let written = self.bytes.load(Relaxed);
+        self.measured.store(sizes.sum::<u64>().wrapping_sub(written).cast_signed(), Relaxed);
+    }
+
     fn used(&self) -> u64 {
         self.bytes.load(Relaxed).saturating_add_signed(self.measured.load(Relaxed))
     }
@@ -185,7 +208,7 @@ impl Recorder {
         let recovered = recover::run(&store, &mut log)?;
         let session = start_session(&store, &mut log)?;
         let counters = Arc::new(Counters::default());
-        keeper::measure(store.path(), &counters);
+        counters.measure(store.path());
         let usage = Arc::new(usage::Usage::default());
         let hash_key = keys.hash_key();
         let (queue, messages) = std::sync::mpsc::channel();
@@ -199,8 +222,10 @@ impl Recorder {
             session,
             orders: told,
         };
+        let started = sync::Sync::start(Arc::clone(&store), Arc::clone(&counters));
+        let (sync, syncing) = started.map_err(|error| RecordError::file(data_dir, error))?;
         let writer =
-            writer::Writer::new(store, keys, log, session, Arc::clone(&counters), messages);
+            writer::Writer::new(store, keys, log, session, Arc::clone(&counters), messages, sync);
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let started = thread("record-keeper").spawn(move || keeper.run());
         let keeper = started.map_err(|error| RecordError::file(data_dir, error))?;
@@ -208,9 +233,10 @@ impl Recorder {
         thread("record-writer")
             .spawn(move || {
                 let shutdown = writer.run();
-                // Both hold the store: it is closed when both have ended.
+                // All hold the store: it is closed when all have ended.
                 let _ = stop.send(keeper::Order::Stop);
                 let _ = keeper.join();
+                let _ = syncing.join();
                 if let Some(done) = shutdown {
                     let _ = done.send(());
                 }

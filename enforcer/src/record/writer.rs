@@ -9,6 +9,7 @@ use super::checkpoint::{self, Log};
 use super::error::RecordError;
 use super::keys::HostKeys;
 use super::store::{Cf, Store};
+use super::sync::Sync;
 use super::{Counters, FlowId, key, now_ns};
 use enforcer_proto::v1;
 use prost::Message as _;
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-/// What was written and not synced is synced after this long; the promise is 100 ms.
-const SYNC_WITHIN: Duration = Duration::from_millis(50);
+/// How often the store's files are measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// How often the log's head is signed while it changes.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// Bounds of one batch.
@@ -77,9 +78,9 @@ pub(super) struct Writer {
     pub(super) session: Uuid,
     pub(super) counters: Arc<Counters>,
     pub(super) queue: Receiver<Message>,
+    pub(super) sync: Sync,
     open: HashMap<FlowId, Head>,
-    /// When the oldest write that is not synced was made.
-    unsynced: Option<Instant>,
+    measured: Instant,
     checkpointed: Instant,
 }
 
@@ -91,6 +92,7 @@ impl Writer {
         session: Uuid,
         counters: Arc<Counters>,
         queue: Receiver<Message>,
+        sync: Sync,
     ) -> Self {
         Self {
             store,
@@ -99,8 +101,9 @@ impl Writer {
             session,
             counters,
             queue,
+            sync,
             open: HashMap::new(),
-            unsynced: None,
+            measured: Instant::now(),
             checkpointed: Instant::now(),
         }
     }
@@ -128,13 +131,10 @@ impl Writer {
 
     /// How long nothing needs to be done.
     fn rest(&self) -> Duration {
-        let sync = self.unsynced.map(|since| since + SYNC_WITHIN);
+        let measure = self.measured + MEASURE_EVERY;
         let head = self.changed().then(|| self.checkpointed + CHECKPOINT_EVERY);
-        match (sync, head) {
-            (None, None) => Duration::from_secs(3_600),
-            (Some(at), None) | (None, Some(at)) => at.saturating_duration_since(Instant::now()),
-            (Some(a), Some(b)) => a.min(b).saturating_duration_since(Instant::now()),
-        }
+        let next = head.map_or(measure, |head| head.min(measure));
+        next.saturating_duration_since(Instant::now())
     }
 
     fn changed(&self) -> bool {
@@ -146,8 +146,10 @@ impl Writer {
         if self.changed() && self.checkpointed.elapsed() >= CHECKPOINT_EVERY {
             self.sign(false);
         }
-        if self.unsynced.is_some_and(|since| since.elapsed() >= SYNC_WITHIN) {
-            self.sync();
+        // Here nothing is written meanwhile, so nothing is counted twice.
+        if self.measured.elapsed() >= MEASURE_EVERY {
+            self.measured = Instant::now();
+            self.counters.measure(self.store.path());
         }
     }
 
@@ -189,7 +191,7 @@ impl Writer {
             None => self.batch(&mut appends, retired).and_then(|batch| self.write(batch, sync)),
         };
         if let Err(error) = &result {
-            self.fail(error);
+            self.counters.fail(error);
         } else {
             self.counters.events.fetch_add(appends.len() as u64, Relaxed);
         }
@@ -278,33 +280,18 @@ impl Writer {
         self.counters.batches.fetch_add(1, Relaxed);
         self.counters.bytes.fetch_add(bytes, Relaxed);
         if sync {
-            self.counters.syncs.fetch_add(1, Relaxed);
-            self.unsynced = None;
+            self.counters.synced();
         } else {
-            self.unsynced.get_or_insert_with(Instant::now);
+            self.sync.written();
         }
         Ok(())
-    }
-
-    fn sync(&mut self) {
-        self.unsynced = None;
-        if self.counters.failure().is_some() {
-            return;
-        }
-        let synced = self.store.db().flush_wal(true);
-        match synced.map_err(|error| self.store.error("sync", &error)) {
-            Ok(()) => {
-                self.counters.syncs.fetch_add(1, Relaxed);
-            }
-            Err(error) => self.fail(&error),
-        }
     }
 
     /// Signs the head of the log, with the open flows that grew; `end` closes the session first.
     fn sign(&mut self, end: bool) {
         self.checkpointed = Instant::now();
         if let Err(error) = self.try_sign(end) {
-            self.fail(&error);
+            self.counters.fail(&error);
         }
     }
 
@@ -329,12 +316,6 @@ impl Writer {
         self.write(batch, true)?;
         self.counters.checkpoints.fetch_add(1, Relaxed);
         Ok(())
-    }
-
-    fn fail(&self, error: &RecordError) {
-        if self.counters.failed.set(error.to_string().into()).is_ok() {
-            tracing::error!(%error, "transcripts cannot be written; nothing is forwarded until a restart");
-        }
     }
 
     fn close(&mut self) {

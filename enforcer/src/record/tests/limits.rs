@@ -4,8 +4,9 @@ use super::{body, config, end, exchange, fill, start, store, verify};
 use crate::config::{AtQuota, Transcript};
 use crate::record::read::Transcripts;
 use crate::record::view::Assembler;
-use crate::record::{Durability, RecordError, Recorder, convert};
+use crate::record::{Counters, Durability, RecordError, Recorder, convert};
 use enforcer_proto::v1::{self, event::Kind};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -86,12 +87,24 @@ async fn an_agent_at_its_share_stops_and_the_others_go_on() {
     assert_eq!(verify(dir.path()).findings, []);
     // The next run knows whose the bytes are.
     let recorder = Recorder::open(&cfg, dir.path()).unwrap();
-    let until = Instant::now() + Duration::from_secs(30);
-    while flood(&recorder, "loud", 1).await.is_none() {
-        assert!(Instant::now() < until, "{:?}", recorder.stats());
-    }
+    let refused = flood(&recorder, "loud", 1_000).await;
+    assert!(matches!(&refused, Some(RecordError::Share { .. })), "{refused:?}");
     assert!(flood(&recorder, "quiet", 3).await.is_none());
     recorder.shutdown().await;
+}
+
+#[test]
+fn what_is_on_disk_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("table"), [0; 1_000]).unwrap();
+    let counters = Counters::default();
+    counters.bytes.store(900, Relaxed);
+    counters.measure(dir.path());
+    assert_eq!(counters.used(), 1_000);
+    counters.bytes.fetch_add(50, Relaxed);
+    assert_eq!(counters.used(), 1_050, "what was written since is growth");
+    counters.measure(dir.path());
+    assert_eq!(counters.used(), 1_000);
 }
 
 #[tokio::test]
