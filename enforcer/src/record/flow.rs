@@ -7,9 +7,10 @@
 use super::body::Bodies;
 use super::chain::{self, Hash};
 use super::error::RecordError;
+use super::line::Message;
 use super::summary::{self, Summary};
 use super::usage::{EVENT_ROWS, FLOW_ROWS, Own};
-use super::writer::{Append, Message};
+use super::writer::Append;
 use super::{Durability, FlowId, Shared, index, now_ns};
 use crate::operation::OperationId;
 use enforcer_proto::v1::{self, event::Kind};
@@ -98,6 +99,7 @@ impl FlowLog {
             // What comes later in the queue is written later: the last ack stands for all.
             waiting = ack.or(waiting);
         }
+        self.0.recorder.line.write();
         if let Some(ack) = waiting {
             ack.await.map_err(|_| RecordError::Closed)??;
         }
@@ -170,10 +172,7 @@ impl Inner {
             ack: Some(ack),
             room,
         };
-        self.recorder
-            .queue
-            .send(Message::Append(Box::new(append)))
-            .map_err(|_| RecordError::Closed)?;
+        self.recorder.line.push(Message::Append(Box::new(append)))?;
         state.next += 1;
         state.prev = hash;
         Ok((event.seq, Some(waiting)))
@@ -194,5 +193,6 @@ impl Drop for Inner {
         });
         // Nobody is left to tell; a store that cannot be written recovers the flow when opened.
         let _ = self.queue(None, end, false, None);
+        self.recorder.line.wake();
     }
 }

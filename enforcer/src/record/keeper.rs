@@ -3,15 +3,16 @@
 //! It reads; what is to be removed it hands to the writer.
 
 use super::error::RecordError;
+use super::line::{Line, Message};
 use super::store::{Cf, Store};
 use super::usage::Usage;
-use super::writer::{Message, Retire};
+use super::writer::Retire;
 use super::{Counters, FlowId, index, key, now_ns};
 use enforcer_proto::v1;
 use prost::Message as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ const RETIRE_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Keeper {
     pub(super) store: Arc<Store>,
     pub(super) counters: Arc<Counters>,
-    pub(super) writer: Sender<Message>,
+    pub(super) line: Arc<Line>,
     /// Nanoseconds that a sealed flow is kept; `None` keeps all.
     pub(super) retention_ns: Option<i64>,
     /// How much of the store is whose.
@@ -42,7 +43,7 @@ pub(super) enum Order {
 impl Keeper {
     /// Runs until told to stop.
     pub(super) fn run(self) {
-        // Beside the writer: it reads every flow's row. Until it has, shares count this run only.
+        // Beside the writer: it reads every flow's row. Until it has, the quota of all holds alone.
         if let Err(error) = self.usage.load(&self.store, self.session) {
             tracing::error!(%error, "what each agent's transcripts take could not be read");
         }
@@ -91,7 +92,7 @@ impl Keeper {
                 done,
             };
             // One at a time: the writer's own work goes first.
-            if self.writer.send(Message::Retire(retire)).is_err() || wait.recv().is_err() {
+            if self.line.push(Message::Retire(retire)).is_err() || wait.recv().is_err() {
                 return Ok(());
             }
             self.counters.retired.fetch_add(1, Relaxed);

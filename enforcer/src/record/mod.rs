@@ -28,6 +28,7 @@ pub mod index;
 mod keeper;
 pub mod key;
 mod keys;
+mod line;
 pub mod merkle;
 pub mod read;
 mod recover;
@@ -50,7 +51,7 @@ pub use error::RecordError;
 pub use flow::FlowLog;
 pub use tally::{ACCEPT, Recorded};
 
-use writer::Message;
+use line::{Line, Message};
 
 /// Bytes that may wait for the writer; past it appends wait.
 const QUEUE_BYTES: usize = 16 << 20;
@@ -176,7 +177,7 @@ impl Counters {
 
 /// What all flows share.
 struct Shared {
-    queue: std::sync::mpsc::Sender<Message>,
+    line: Arc<Line>,
     orders: std::sync::mpsc::Sender<keeper::Order>,
     room: Arc<Semaphore>,
     counters: Arc<Counters>,
@@ -211,39 +212,46 @@ impl Recorder {
         counters.measure(store.path());
         let usage = Arc::new(usage::Usage::default());
         let hash_key = keys.hash_key();
-        let (queue, messages) = std::sync::mpsc::channel();
         let (orders, told) = std::sync::mpsc::channel();
+        let started = sync::Sync::start(Arc::clone(&store), Arc::clone(&counters));
+        let (sync, syncing) = started.map_err(|error| RecordError::file(data_dir, error))?;
+        let writer = writer::Writer::new(
+            Arc::clone(&store),
+            keys,
+            log,
+            session,
+            Arc::clone(&counters),
+            sync,
+        );
+        let line = Arc::new(Line::new(writer));
         let keeper = keeper::Keeper {
-            store: Arc::clone(&store),
+            store,
             counters: Arc::clone(&counters),
-            writer: queue.clone(),
+            line: Arc::clone(&line),
             retention_ns: retention_ns(cfg.retention_days),
             usage: Arc::clone(&usage),
             session,
             orders: told,
         };
-        let started = sync::Sync::start(Arc::clone(&store), Arc::clone(&counters));
-        let (sync, syncing) = started.map_err(|error| RecordError::file(data_dir, error))?;
-        let writer =
-            writer::Writer::new(store, keys, log, session, Arc::clone(&counters), messages, sync);
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let started = thread("record-keeper").spawn(move || keeper.run());
         let keeper = started.map_err(|error| RecordError::file(data_dir, error))?;
         let stop = orders.clone();
+        let writing = Arc::clone(&line);
         thread("record-writer")
             .spawn(move || {
-                let shutdown = writer.run();
+                let done = writing.run();
                 // All hold the store: it is closed when all have ended.
                 let _ = stop.send(keeper::Order::Stop);
                 let _ = keeper.join();
                 let _ = syncing.join();
-                if let Some(done) = shutdown {
+                if let Some(done) = done {
                     let _ = done.send(());
                 }
             })
             .map_err(|error| RecordError::file(data_dir, error))?;
         Ok(Self(Arc::new(Shared {
-            queue,
+            line,
             orders,
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             counters,
@@ -311,7 +319,7 @@ impl Recorder {
     /// are sealed as recovered at the next start.
     pub async fn shutdown(&self) {
         let (done, wait) = oneshot::channel();
-        if self.0.queue.send(Message::Shutdown(done)).is_ok() {
+        if self.0.line.push(Message::Shutdown(done)).is_ok() {
             // An error means that the writer was already gone.
             let _ = wait.await;
         }
@@ -357,6 +365,11 @@ impl Shared {
     async fn room(&self, payload: usize) -> Result<OwnedSemaphorePermit, RecordError> {
         let bytes = (payload + EVENT_OVERHEAD).min(QUEUE_BYTES);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) {
+            return Ok(room);
+        }
+        // What takes the room may stand in the line with nobody at work.
+        self.line.write();
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
         room.map_err(|_| RecordError::Closed)
     }
@@ -365,7 +378,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Nobody can append any more: the writer signs the head and ends.
-        let _ = self.queue.send(Message::Shutdown(oneshot::channel().0));
+        let _ = self.line.push(Message::Shutdown(oneshot::channel().0));
     }
 }
 

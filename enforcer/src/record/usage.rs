@@ -9,7 +9,7 @@ use super::store::{Cf, Store};
 use enforcer_proto::v1;
 use prost::Message as _;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
@@ -22,7 +22,16 @@ pub(super) const FLOW_ROWS: u64 = 480;
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     agents: Mutex<HashMap<String, Arc<AtomicU64>>>,
-    total: Arc<AtomicU64>,
+    total: Arc<Total>,
+}
+
+/// What all agents stored.
+#[derive(Debug, Default)]
+struct Total {
+    bytes: AtomicU64,
+    /// What earlier runs stored is in it. Parts of this run alone would make a small one of the
+    /// large and a large one of the small.
+    loaded: AtomicBool,
 }
 
 /// The stored bytes of one agent, as its flows hold it.
@@ -30,7 +39,7 @@ pub(super) struct Usage {
 pub(super) struct Own {
     pub(super) agent: Arc<str>,
     bytes: Arc<AtomicU64>,
-    total: Arc<AtomicU64>,
+    total: Arc<Total>,
 }
 
 impl Usage {
@@ -44,7 +53,7 @@ impl Usage {
     pub(super) fn retired(&self, record: &v1::FlowRecord) {
         let own = self.of(&record.agent);
         let weight = record.seal.as_ref().map_or(0, weight);
-        for count in [&own.bytes, &own.total] {
+        for count in [&*own.bytes, &own.total.bytes] {
             let less = |bytes: u64| Some(bytes.saturating_sub(weight));
             // The closure always gives a value.
             let _ = count.fetch_update(Relaxed, Relaxed, less);
@@ -62,19 +71,29 @@ impl Usage {
                 self.of(&record.agent).add(weight(seal));
             }
         }
+        self.total.loaded.store(true, Relaxed);
         Ok(())
+    }
+
+    /// Whether what earlier runs stored is known, and so whose the bytes are.
+    #[cfg(test)]
+    pub(super) fn is_loaded(&self) -> bool {
+        self.total.loaded.load(Relaxed)
     }
 }
 
 impl Own {
     pub(super) fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
-        self.total.fetch_add(bytes, Relaxed);
+        self.total.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// The agent's part of `used` bytes on disk.
+    /// The agent's part of `used` bytes on disk; none while that is not known.
     pub(super) fn part(&self, used: u64) -> u64 {
-        let total = u128::from(self.total.load(Relaxed).max(1));
+        if !self.total.loaded.load(Relaxed) {
+            return 0;
+        }
+        let total = u128::from(self.total.bytes.load(Relaxed).max(1));
         let own = u128::from(self.bytes.load(Relaxed));
         u64::try_from(u128::from(used) * own.min(total) / total).unwrap_or(u64::MAX)
     }
@@ -101,6 +120,8 @@ mod tests {
         assert_eq!(a.part(1_000), 0);
         a.add(300);
         b.add(100);
+        assert_eq!(a.part(1_000), 0, "not known yet");
+        usage.total.loaded.store(true, Relaxed);
         assert_eq!((a.part(1_000), usage.of("b").part(1_000)), (750, 250));
         let seal = v1::FlowSeal { events: 0, stored_bytes: 1, ..v1::FlowSeal::default() };
         let record =

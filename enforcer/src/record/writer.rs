@@ -1,6 +1,6 @@
-//! The one thread that writes: takes what is queued, writes it as one batch, acks it.
+//! The one writer: makes one batch of what stood in the line, writes it, acks it.
 //!
-//! Order in the queue is order on disk, and a batch is whole or not there, so a
+//! Order in the line is order on disk, and a batch is whole or not there, so a
 //! flow never has a gap. After a write or a sync that failed nothing more is
 //! written: what is on disk is then unknown until the store is opened again.
 
@@ -13,12 +13,12 @@ use super::sync::Sync;
 use super::{Counters, FlowId, key, now_ns};
 use enforcer_proto::v1;
 use prost::Message as _;
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::{ErrorKind, WriteBatch, WriteOptions};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
@@ -26,9 +26,6 @@ use uuid::Uuid;
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// How often the log's head is signed while it changes.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-/// Bounds of one batch.
-const BATCH_EVENTS: usize = 4_096;
-const BATCH_BYTES: usize = 8 << 20;
 
 /// What waits to hear that an event is recorded.
 pub(super) type Ack = oneshot::Sender<Result<(), RecordError>>;
@@ -56,13 +53,6 @@ pub(super) struct Retire {
     pub(super) done: std::sync::mpsc::Sender<()>,
 }
 
-/// What the writer is told.
-pub(super) enum Message {
-    Append(Box<Append>),
-    Retire(Retire),
-    Shutdown(oneshot::Sender<()>),
-}
-
 /// How far a flow that is not sealed has come.
 struct Head {
     events: u64,
@@ -70,14 +60,13 @@ struct Head {
     grown: bool,
 }
 
-/// The thread's state.
+/// Its state.
 pub(super) struct Writer {
     pub(super) store: Arc<Store>,
     pub(super) keys: HostKeys,
     pub(super) log: Log,
     pub(super) session: Uuid,
     pub(super) counters: Arc<Counters>,
-    pub(super) queue: Receiver<Message>,
     pub(super) sync: Sync,
     open: HashMap<FlowId, Head>,
     measured: Instant,
@@ -91,7 +80,6 @@ impl Writer {
         log: Log,
         session: Uuid,
         counters: Arc<Counters>,
-        queue: Receiver<Message>,
         sync: Sync,
     ) -> Self {
         Self {
@@ -100,7 +88,6 @@ impl Writer {
             log,
             session,
             counters,
-            queue,
             sync,
             open: HashMap::new(),
             measured: Instant::now(),
@@ -108,29 +95,8 @@ impl Writer {
         }
     }
 
-    /// Runs until told to shut down, or until nobody is left to tell.
-    pub(super) fn run(mut self) -> Option<oneshot::Sender<()>> {
-        loop {
-            let first = match self.queue.recv_timeout(self.rest()) {
-                Ok(first) => Some(first),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.close();
-                    return None;
-                }
-            };
-            if let Some(first) = first
-                && let Some(shutdown) = self.take(first)
-            {
-                self.close();
-                return Some(shutdown);
-            }
-            self.tick();
-        }
-    }
-
     /// How long nothing needs to be done.
-    fn rest(&self) -> Duration {
+    pub(super) fn rest(&self) -> Duration {
         let measure = self.measured + MEASURE_EVERY;
         let head = self.changed().then(|| self.checkpointed + CHECKPOINT_EVERY);
         let next = head.map_or(measure, |head| head.min(measure));
@@ -142,7 +108,8 @@ impl Writer {
             && (self.log.uncovered() || self.open.values().any(|head| head.grown))
     }
 
-    fn tick(&mut self) {
+    /// Does what is due by time.
+    pub(super) fn tick(&mut self) {
         if self.changed() && self.checkpointed.elapsed() >= CHECKPOINT_EVERY {
             self.sign(false);
         }
@@ -153,42 +120,22 @@ impl Writer {
         }
     }
 
-    /// Takes what is queued behind `first` and writes it; a shutdown ends the batch.
-    fn take(&mut self, first: Message) -> Option<oneshot::Sender<()>> {
-        let mut appends = Vec::new();
-        let mut retired = Vec::new();
-        let mut shutdown = None;
-        let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Append(append) => {
-                    bytes += append.value.len();
-                    appends.push(*append);
-                }
-                Message::Retire(retire) => retired.push(retire),
-                Message::Shutdown(done) => {
-                    shutdown = Some(done);
-                    break;
-                }
-            }
-            if appends.len() + retired.len() >= BATCH_EVENTS || bytes >= BATCH_BYTES {
-                break;
-            }
-            next = self.queue.try_recv().ok();
-        }
-        self.commit(appends, &retired);
-        shutdown
-    }
-
-    fn commit(&mut self, mut appends: Vec<Append>, retired: &[Retire]) {
+    /// Writes it all as one batch, and says so to whoever waits. In `passing` the caller is about
+    /// other work: where the store would have it wait, that is told to the runtime.
+    pub(super) fn commit(&mut self, mut appends: Vec<Append>, retired: &[Retire], passing: bool) {
         if appends.is_empty() && retired.is_empty() {
             return;
         }
         let sync = appends.iter().any(|append| append.sync);
         let result = match self.counters.failure() {
             Some(failure) => Err(RecordError::Failed(failure)),
-            None => self.batch(&mut appends, retired).and_then(|batch| self.write(batch, sync)),
+            None => {
+                let batch = self.batch(&mut appends, retired);
+                batch.and_then(|batch| match passing {
+                    true => self.write_passing(batch),
+                    false => self.write(batch, sync),
+                })
+            }
         };
         if let Err(error) = &result {
             self.counters.fail(error);
@@ -273,10 +220,38 @@ impl Writer {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let bytes = batch.size_in_bytes() as u64;
-        self.store
-            .db()
-            .write_opt(batch, &options)
-            .map_err(|error| self.store.error("write", &error))?;
+        let written = self.store.db().write_opt(batch, &options);
+        written.map_err(|error| self.store.error("write", &error))?;
+        self.written(bytes, sync);
+        Ok(())
+    }
+
+    /// Writes without waiting for tables to be flushed; where that is needed, the runtime is told
+    /// that this thread is away.
+    fn write_passing(&mut self, batch: WriteBatch) -> Result<(), RecordError> {
+        let mut options = WriteOptions::default();
+        options.set_no_slowdown(true);
+        let bytes = batch.size_in_bytes() as u64;
+        let copy = WriteBatch::from_data(batch.data());
+        match self.store.db().write_opt(batch, &options) {
+            Ok(()) => {
+                self.written(bytes, false);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Incomplete => {
+                let runtime = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+                match runtime {
+                    Ok(RuntimeFlavor::MultiThread) => {
+                        tokio::task::block_in_place(|| self.write(copy, false))
+                    }
+                    _ => self.write(copy, false),
+                }
+            }
+            Err(error) => Err(self.store.error("write", &error)),
+        }
+    }
+
+    fn written(&self, bytes: u64, sync: bool) {
         self.counters.batches.fetch_add(1, Relaxed);
         self.counters.bytes.fetch_add(bytes, Relaxed);
         if sync {
@@ -284,7 +259,6 @@ impl Writer {
         } else {
             self.sync.written();
         }
-        Ok(())
     }
 
     /// Signs the head of the log, with the open flows that grew; `end` closes the session first.
@@ -318,7 +292,8 @@ impl Writer {
         Ok(())
     }
 
-    fn close(&mut self) {
+    /// Signs the head for the last time.
+    pub(super) fn close(&mut self) {
         if self.counters.failure().is_none() {
             self.sign(true);
         }

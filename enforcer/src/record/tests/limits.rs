@@ -64,11 +64,21 @@ async fn flood(recorder: &Recorder, agent: &str, most: usize) -> Option<RecordEr
     None
 }
 
+/// Waits until it is known whose the bytes are.
+async fn known(recorder: &Recorder) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !recorder.0.usage.is_loaded() {
+        assert!(Instant::now() < until, "what earlier runs stored is not read");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn an_agent_at_its_share_stops_and_the_others_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let cfg = Transcript { quota_bytes: 4 << 20, agent_share: 50, ..config() };
     let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    known(&recorder).await;
     assert!(flood(&recorder, "quiet", 3).await.is_none());
     let refused = flood(&recorder, "loud", 1_000).await;
     assert!(
@@ -87,6 +97,7 @@ async fn an_agent_at_its_share_stops_and_the_others_go_on() {
     assert_eq!(verify(dir.path()).findings, []);
     // The next run knows whose the bytes are.
     let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+    known(&recorder).await;
     let refused = flood(&recorder, "loud", 1_000).await;
     assert!(matches!(&refused, Some(RecordError::Share { .. })), "{refused:?}");
     assert!(flood(&recorder, "quiet", 3).await.is_none());

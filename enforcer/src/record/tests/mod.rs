@@ -1,6 +1,6 @@
 //! Suites over the whole store.
 
-use super::{Durability, FlowLog, Recorder};
+use super::{Durability, FlowLog, RecordError, Recorder};
 use crate::config::Transcript;
 use crate::operation::{Operation, OperationId, Protocol};
 use crate::principal::{AgentName, Principal, Process};
@@ -241,6 +241,37 @@ async fn streams_of_one_flow_append_at_once_and_leave_no_gap() {
     let report = verify(dir.path());
     assert_eq!(report.findings, []);
     assert_eq!(report.operations, 32);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_writes_go_on_when_the_buffers_are_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = open(dir.path());
+    let mut flows = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let recorder = recorder.clone();
+        flows.spawn(async move {
+            let log = recorder.open_flow(start()).await.unwrap();
+            for m in 0..40 {
+                let events = exchange(&format!("/{n}/{m}"), b"{}", &[b'x'; 200_000]);
+                log.append_all(events, Durability::Logged).await.unwrap();
+            }
+            log.end(end()).await.unwrap();
+        });
+    }
+    while let Some(done) = flows.join_next().await {
+        done.unwrap();
+    }
+    // One that is synced, between others that are not.
+    let log = recorder.open_flow(start()).await.unwrap();
+    fill(&log, "/synced").await;
+    log.end(end()).await.unwrap();
+    assert_eq!(recorder.stats().events, 8 * (40 * 8 + 2) + 10);
+    recorder.shutdown().await;
+    assert!(matches!(recorder.open_flow(start()).await, Err(RecordError::Closed)));
+    let report = verify(dir.path());
+    assert_eq!(report.findings, []);
+    assert_eq!(report.operations, 8 * 40 + 1);
 }
 
 #[tokio::test]
