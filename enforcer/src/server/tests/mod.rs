@@ -136,6 +136,7 @@ impl Harness {
             host: host.to_owned(),
             lost_after: Duration::from_millis(200),
             silence: Duration::from_secs(12),
+            renewal_retry: (Duration::from_millis(20), Duration::from_millis(100)),
         }
     }
 
