@@ -7,6 +7,8 @@ use super::REFUSED;
 use super::join::default_dir;
 use crate::approval::join;
 use crate::approval::{convert, tls};
+use crate::cli::audit;
+use crate::cli::server::Way;
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
@@ -159,6 +161,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the audit and check its chain; for admins
+    Audit {
+        #[command(subcommand)]
+        command: Option<audit::Command>,
+        /// Print JSON, one record a line
+        #[arg(long)]
+        json: bool,
+    },
     /// What waits, then every change, a line each
     Watch {
         /// Print JSON, one approval a line
@@ -229,12 +239,16 @@ async fn command(args: Args) -> anyhow::Result<()> {
         None => default_dir()?,
     };
     let (_, channel) = join::open(&dir, args.server.as_deref()).await?;
-    if let Command::Hosts { json } = args.command {
-        return hosts(channel, json).await;
-    }
+    let command = match args.command {
+        Command::Hosts { json } => return hosts(channel, json).await,
+        Command::Audit { command, json } => {
+            return audit::run(Way::Server(channel), command, json).await;
+        }
+        command => command,
+    };
     let tasks = channel.clone();
     let mut client = ReviewClient::new(channel).max_decoding_message_size(tls::MAX_ANSWER);
-    match args.command {
+    match command {
         Command::List { states, unreviewed, search, before, limit, json } => {
             let states = states.iter().map(|state| state.wire().into()).collect();
             let wanted = v1::ListRequest { states, limit, unreviewed, search, before };
@@ -285,7 +299,7 @@ async fn command(args: Args) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Watch { json } => watch(&mut client, json).await,
-        Command::Hosts { .. } => Ok(()),
+        Command::Hosts { .. } | Command::Audit { .. } => Ok(()),
     }
 }
 
