@@ -14,7 +14,6 @@ use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
 use enforcer_proto::v1::hosts_client::HostsClient;
 use enforcer_proto::v1::review_client::ReviewClient;
-use enforcer_proto::v1::watch_event::Event;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +27,7 @@ mod report;
 mod show;
 mod task;
 pub mod text;
+mod watch;
 
 /// Arguments of `enforcer approvals`.
 #[derive(Debug, clap::Args)]
@@ -169,8 +169,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// What waits, then every change, a line each
+    /// What waits, to read and to decide on; without a terminal each change as a line
     Watch {
+        /// What waits, then every change, a line each
+        #[arg(long)]
+        plain: bool,
         /// Print JSON, one approval a line
         #[arg(long)]
         json: bool,
@@ -298,7 +301,12 @@ async fn command(args: Args) -> anyhow::Result<()> {
             io::stdout().write_all(text.as_bytes())?;
             Ok(())
         }
-        Command::Watch { json } => watch(&mut client, json).await,
+        Command::Watch { plain, json } => {
+            if plain || json || !watch::on_terminal() {
+                return watch::lines(&mut client, json).await;
+            }
+            watch::screen(watch::Place { dir, server: args.server }, tasks).await
+        }
         Command::Hosts { .. } | Command::Audit { .. } => Ok(()),
     }
 }
@@ -387,25 +395,6 @@ async fn hosts(channel: Channel, json: bool) -> anyhow::Result<()> {
     let text = if json { hosts::json(&answer) } else { hosts::text(&answer, now) };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
-}
-
-async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {
-    let news = client.watch(v1::WatchRequest {}).await;
-    let mut news = news.map_err(Told)?.into_inner();
-    while let Some(event) = news.message().await.map_err(Told)? {
-        let Some(Event::Approval(approval)) = event.event else {
-            continue;
-        };
-        let line = if json {
-            crate::cli::transcripts::text::json(&json::approval(&approval))
-        } else {
-            show::summary(&approval, crate::server::clock::wall())
-        };
-        let mut out = io::stdout().lock();
-        writeln!(out, "{line}")?;
-        out.flush()?;
-    }
-    bail!("the server ended the stream")
 }
 
 fn print_one(approval: &v1::Approval, json: bool) -> anyhow::Result<()> {
