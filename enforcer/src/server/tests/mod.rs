@@ -31,6 +31,7 @@ mod attacks;
 mod browser;
 mod clock;
 mod console;
+mod console_tasks;
 mod life;
 mod link;
 mod members;
