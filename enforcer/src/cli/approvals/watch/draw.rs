@@ -15,18 +15,18 @@ const LEAST: (usize, usize) = (24, 6);
 const ROWS: usize = 2;
 
 const HELP: &[&str] = &[
-    "j k arrows   move; in an approval, scroll",
+    "j k arrows   move, scroll",
     "space b      a page down, a page up",
     "g G          to the start, to the end",
     "Enter        read the whole approval",
-    "a            approve, once all of it was shown",
+    "a            approve what was read",
     "d            deny",
     "r            take a grant back",
     "q Esc        back; from the queue, leave",
     "",
-    "All that the digest covers is in the approval, the",
-    "whole body too. In an emergency: enforcer approvals",
-    "approve ID --break-glass --reason ...",
+    "All of it has to be shown before it can",
+    "be approved. In an emergency: enforcer",
+    "approvals approve ID --break-glass",
     "",
     "Any key goes back.",
 ];
