@@ -105,7 +105,7 @@ impl Desk {
         self.take(Input::Whole(approval.id.clone(), Ok(Box::new(approval.clone()))));
     }
 
-    fn to_the_end(&mut self) {
+    fn page_through(&mut self) {
         for _ in 0..200 {
             self.keys(" ");
         }
@@ -184,7 +184,7 @@ fn what_was_not_shown_to_its_end_cannot_be_approved() {
     desk.keys("a");
     assert!(desk.says("read it to its end"));
     desk.keys("g");
-    desk.to_the_end();
+    desk.page_through();
     assert!(desk.says("all of it was shown"));
     desk.keys("a");
     assert_eq!(approves(desk.keys("CHG-1\n")), None);
@@ -226,7 +226,7 @@ fn what_does_not_fit_its_digest_can_only_be_denied() {
     forged.request.as_mut().unwrap().body = bytes::Bytes::from_static(b"another body");
     let mut desk = Desk::new(80, 24, std::slice::from_ref(&forged));
     desk.read(&forged);
-    desk.to_the_end();
+    desk.page_through();
     assert_eq!(desk.keys("a"), None);
     assert!(desk.says("CANNOT BE APPROVED"));
     let vote = approves(desk.keys("dno\n")).expect("a vote");
@@ -280,7 +280,7 @@ fn a_narrower_window_shows_all_of_it_again() {
     wide.request = Some(request(1, "x".repeat(300)));
     let mut desk = Desk::new(80, 24, std::slice::from_ref(&wide));
     desk.read(&wide);
-    desk.to_the_end();
+    desk.page_through();
     assert!(desk.says("all of it was shown"));
     // Seen is seen, whatever the width; what was not seen stays so.
     desk.resize(40, 15);
@@ -293,7 +293,7 @@ fn a_narrower_window_shows_all_of_it_again() {
     desk.resize(10, 3);
     assert!(desk.says("the window"));
     desk.resize(40, 15);
-    desk.to_the_end();
+    desk.page_through();
     assert!(desk.says("all of it was shown"));
 }
 
