@@ -208,12 +208,18 @@ impl std::fmt::Debug for Parts {
 impl Collector for Parts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let record = self.recorder.stats();
+        let until = self.approvals.certificate().map_or(0, |held| held.until);
         let gauges = [
             ("held", "Operations that wait for people", self.holds.held() as u64),
             (
                 "approval_server_connected",
                 "1 while the approval server can be reached",
                 u64::from(self.approvals.connected()),
+            ),
+            (
+                "approval_certificate_end_seconds",
+                "When the certificate for the approval server ends, since 1970; 0 without one",
+                u64::try_from(until).unwrap_or(0),
             ),
             ("transcript_disk_bytes", "Bytes of the transcript store on disk", record.disk_bytes),
             ("transcript_quota_bytes", "The transcript store's quota", record.quota_bytes),

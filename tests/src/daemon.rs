@@ -188,7 +188,12 @@ impl Deployment {
 
     /// Joins a reviewer; its identity is kept under that name.
     pub fn join(&self, name: &str) {
-        let token = self.token("reviewer", name);
+        self.join_as("reviewer", name);
+    }
+
+    /// Joins a person of that role; its identity is kept under that name.
+    pub fn join_as(&self, role: &str, name: &str) {
+        let token = self.token(role, name);
         must(
             self.enforcer()
                 .args([

@@ -27,7 +27,7 @@ cargo xtask <task>
                          writes docs/kernels.md
   soak [--cycles N]      kill and restart the daemon N times (default 1000) while clients work
                          and probes try to get out (as root)
-  bench [--rounds N] [--seconds N]
+  bench [postgres | approvals [--hosts N]] [--rounds N] [--seconds N]
                          the way through the gate beside the direct way and beside what else
                          stands there, as released (as root); prints ratios
   regress [FILE...]      all of PostgreSQL's own regression SQL through the gate beside a direct run

@@ -37,6 +37,7 @@ const WORLD: &[&str] = &[
     "python3-venv",
     "systemd",
     "tcpdump",
+    "tmux",
     "util-linux",
 ];
 

@@ -43,6 +43,7 @@ impl Reporter {
         let decider = &self.inputs.decider;
         let record = self.inputs.recorder.stats();
         let connected = decider.approvals().connected();
+        let certificate = decider.approvals().certificate();
         let url = config.server.as_ref().map(|server| server.url.clone()).unwrap_or_default();
         let layers = self.capture.layers().into_iter().map(|layer| LayerStatus {
             name: layer.name.to_owned(),
@@ -64,6 +65,10 @@ impl Reporter {
                 },
                 url,
                 connected,
+                certificate_until: certificate.as_ref().map(|held| held.until),
+                not_renewed: certificate
+                    .and_then(|held| held.not_renewed.clone())
+                    .unwrap_or_default(),
             },
             policy_version: decider.bundle().version().to_owned(),
             flows_open: self.inputs.metrics.flows_open(),

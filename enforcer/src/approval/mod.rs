@@ -356,6 +356,16 @@ impl Approvals {
         }
     }
 
+    /// How this host's certificate stands; `None` without a server, or before it has one.
+    pub fn certificate(&self) -> Option<std::sync::Arc<client::Certificate>> {
+        match self {
+            Self::Remote(client) => client.certificate(),
+            Self::None => None,
+            #[cfg(any(test, feature = "testing"))]
+            Self::Fake(_) => None,
+        }
+    }
+
     /// Tells the server how this host is.
     pub async fn report(&self, report: v1::HostReport) -> Result<(), ApprovalError> {
         match self {

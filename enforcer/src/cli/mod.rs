@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod approvals;
+mod audit;
 pub mod ca;
 pub mod daemon;
 pub mod detach;

@@ -220,6 +220,10 @@ fn text(report: &StatusReport) -> String {
         (false, false) => format!("{} NOT connected: {}", server.url, server.detail),
     };
     line("server", &state);
+    let now = crate::server::clock::wall() / 1000;
+    if let Some(Ok(held) | Err(held)) = server.certificate(now) {
+        line("certificate", &held);
+    }
     let policy = if report.policy_version.is_empty() {
         "NONE: everything is denied"
     } else {
@@ -295,6 +299,8 @@ mod tests {
                 url: "https://s".into(),
                 connected: false,
                 detail: "connection refused".into(),
+                certificate_until: Some(1_700_000_000),
+                not_renewed: String::new(),
             },
             checks: vec![Check::failed("clock", "it went back")],
             records: vec![Records {
@@ -311,6 +317,7 @@ mod tests {
         for part in [
             "MISSING",
             "https://s NOT connected: connection refused",
+            "certificate ran out at 2023-11-14T22:13:20",
             "NONE: everything is denied",
             "NOT writable",
             "FAILED      clock: it went back",

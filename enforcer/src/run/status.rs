@@ -1,5 +1,6 @@
 //! What `enforcer status` and `enforcer doctor` are told by the daemon.
 
+use crate::cli::approvals::text;
 use serde::{Deserialize, Serialize};
 
 /// The daemon's account of itself. The daemon fills it; readers of another
@@ -61,6 +62,30 @@ pub struct ServerStatus {
     pub connected: bool,
     /// Why it is not.
     pub detail: String,
+    /// When this host's certificate for it ends, seconds since the Unix epoch; renewed long before.
+    pub certificate_until: Option<i64>,
+    /// Why the last try to renew that certificate failed; empty when it did not.
+    pub not_renewed: String,
+}
+
+impl ServerStatus {
+    /// How the certificate stands at `now` (seconds since the Unix epoch): a line for people, and
+    /// whether it is well. `None` when there is none.
+    pub fn certificate(&self, now: i64) -> Option<Result<String, String>> {
+        let until = self.certificate_until?;
+        let shown = text::time(until.saturating_mul(1000));
+        if until <= now {
+            return Some(Err(format!(
+                "ran out at {shown}: what needs approval is denied; a new token brings the host back"
+            )));
+        }
+        let left = text::span(until.saturating_sub(now).saturating_mul(1000));
+        let good = format!("good until {shown}, {left} left");
+        Some(match self.not_renewed.as_str() {
+            "" => Ok(format!("{good}; renews itself")),
+            why => Err(format!("{good}; NOT renewed: {}", text::line(why))),
+        })
+    }
 }
 
 /// The transcript store.

@@ -73,6 +73,41 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    #[cfg(test)]
+    pub const ALL: &[Self] = &[
+        Self::TokenCreated,
+        Self::JoinAccepted,
+        Self::JoinRefused,
+        Self::CertificateRenewed,
+        Self::ApprovalRequested,
+        Self::ApprovalVoted,
+        Self::VoteRefused,
+        Self::ApprovalApproved,
+        Self::ApprovalDenied,
+        Self::ApprovalExpired,
+        Self::ApprovalEscalated,
+        Self::GlassBroken,
+        Self::GlassReviewed,
+        Self::ApprovalCancelled,
+        Self::GrantClaimed,
+        Self::ClaimRefused,
+        Self::GrantRevoked,
+        Self::GrantExpired,
+        Self::AccessRefused,
+        Self::MemberRemoved,
+        Self::MemberRestored,
+        Self::VoteWithdrawn,
+        Self::TaskDeclared,
+        Self::TaskRefused,
+        Self::SignedIn,
+        Self::SignInRefused,
+        Self::SessionEnded,
+        Self::ClockDoubted,
+        Self::ClockRestored,
+        Self::ClockBelieved,
+    ];
+
     /// The word on record.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -10,32 +10,41 @@ use tokio::sync::broadcast::{Receiver, Sender};
 /// Changes that a listener may fall behind by.
 const BACKLOG: usize = 256;
 
-/// Changed members that a listener may fall behind by.
-const MEMBERS: usize = 64;
+/// Changes of one member that a listener may fall behind by.
+const MEMBERS: usize = 8;
 
 /// Passes changes on.
 #[derive(Debug)]
 pub struct Hub {
-    members: Sender<Subject>,
     all: Sender<Arc<Record>>,
+    // One for each: a host that joins wakes its own streams, and not those of all the others.
+    members: Mutex<HashMap<Subject, Sender<()>>>,
     hosts: Mutex<HashMap<String, Sender<Arc<Record>>>>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { members: Sender::new(MEMBERS), all: Sender::new(BACKLOG), hosts: Mutex::default() }
+        Self { all: Sender::new(BACKLOG), members: Mutex::default(), hosts: Mutex::default() }
     }
 }
 
 impl Hub {
-    /// Every member that is removed, or joins again.
-    pub fn watch_members(&self) -> Receiver<Subject> {
-        self.members.subscribe()
+    /// Each time that this member is removed, or joins again.
+    pub fn watch_member(&self, subject: &Subject) -> Receiver<()> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.entry(subject.clone()).or_insert_with(|| Sender::new(MEMBERS)).subscribe()
     }
 
     /// Makes the streams of a member look at its right again.
     pub fn member(&self, subject: &Subject) {
-        let _ = self.members.send(subject.clone());
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = match members.get(subject) {
+            Some(sender) => sender.send(()).is_ok(),
+            None => true,
+        };
+        if !heard {
+            members.remove(subject);
+        }
     }
 
     /// Every change.
@@ -61,5 +70,31 @@ impl Hub {
         if !heard {
             hosts.remove(&record.host);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::approval::identity::Role;
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    #[test]
+    fn a_member_that_changes_wakes_its_own_streams_only() {
+        let hub = Hub::default();
+        let host = |name| Subject::new(Role::Daemon, name).unwrap();
+        let (mut first, mut other) = (hub.watch_member(&host("h1")), hub.watch_member(&host("h2")));
+        let mut again = hub.watch_member(&host("h1"));
+        hub.member(&host("h1"));
+        assert_eq!(first.try_recv(), Ok(()));
+        assert_eq!(again.try_recv(), Ok(()));
+        assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
+        // What nobody listens to is forgotten, and listened to again.
+        drop((first, again));
+        hub.member(&host("h1"));
+        assert!(!hub.members.lock().unwrap().contains_key(&host("h1")));
+        let mut anew = hub.watch_member(&host("h1"));
+        hub.member(&host("h1"));
+        assert_eq!(anew.try_recv(), Ok(()));
     }
 }

@@ -106,6 +106,7 @@ async fn stream(shared: &Shared, identity: &Identity) -> End {
         Err(error) => return End::Lost(error.to_string().into()),
     };
     shared.channel.store(Some(Arc::new(channel.clone())));
+    shared.holds(identity, None);
     let opened = match shared.api_while_down() {
         Ok(mut api) => timeout(shared.options.silence, api.watch(v1::WatchRequest {})).await,
         Err(error) => return End::Lost(error.to_string().into()),
@@ -179,21 +180,36 @@ async fn patiently(shared: &Shared, id: ApprovalId) -> Result<View, ApprovalErro
     shared.get(id).await
 }
 
-/// Ends with a new certificate, at the time when one is due.
+/// Ends with a new certificate, at the time when one is due. A third of its time is left for tries
+/// that fail; they come ever more slowly, and the stream goes on meanwhile.
 async fn renewal(
     shared: &Shared,
     identity: &Identity,
     channel: tonic::transport::Channel,
 ) -> Identity {
+    let options = &shared.options;
+    let mut retry = options.renewal_retry.0;
     loop {
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        if identity.holder.renewal_due(now) {
-            let options = &shared.options;
+        let pause = if identity.holder.renewal_due(now) {
             match join::renew(identity, &options.url, channel.clone(), &options.dir).await {
-                Ok(renewed) => return renewed,
-                Err(error) => tracing::warn!(%error, "the certificate was not renewed"),
+                Ok(renewed) => {
+                    tracing::info!(until = renewed.holder.not_after, "the certificate was renewed");
+                    return renewed;
+                }
+                Err(error) => {
+                    let left_s = identity.holder.not_after.saturating_sub(now);
+                    tracing::warn!(%error, left_s, "the certificate was not renewed");
+                    shared.holds(identity, Some(error.to_string()));
+                }
             }
-        }
-        sleep(RENEWAL_CHECK).await;
+            let pause = retry;
+            retry = (retry * 2).min(options.renewal_retry.1);
+            pause
+        } else {
+            RENEWAL_CHECK
+        };
+        // Hosts that joined together must not renew together.
+        sleep(jittered(pause)).await;
     }
 }

@@ -32,6 +32,9 @@ const CALL: Duration = Duration::from_secs(5);
 /// How often a claim is sent when its answer gets lost. It is the same use each time.
 const CLAIM_TRIES: usize = 3;
 
+/// First and longest pause after a renewal that failed.
+const RENEWAL_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
 /// Withdrawals that may wait to be sent; one more is dropped, and that request runs out by itself.
 const WITHDRAWALS: usize = 1024;
 
@@ -77,6 +80,17 @@ pub struct Options {
     /// Without a word from the server for that long, it is lost. It says something at least
     /// every 10 seconds.
     pub silence: Duration,
+    /// First and longest pause after a renewal of the certificate that failed.
+    pub renewal_retry: (Duration, Duration),
+}
+
+/// How this host's certificate stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// When it ends. Seconds since the Unix epoch.
+    pub until: i64,
+    /// Why the last try to renew it failed; `None` when none was due, or it worked.
+    pub not_renewed: Option<String>,
 }
 
 impl Options {
@@ -90,6 +104,7 @@ impl Options {
             host: host.to_owned(),
             lost_after: Duration::from_secs(5),
             silence: Duration::from_secs(12),
+            renewal_retry: RENEWAL_RETRY,
         }
     }
 }
@@ -109,6 +124,7 @@ struct Shared {
     options: Options,
     table: Arc<Table>,
     channel: ArcSwapOption<Channel>,
+    certificate: ArcSwapOption<Certificate>,
 }
 
 impl fmt::Debug for Client {
@@ -142,8 +158,15 @@ impl Client {
                 }
             }),
         );
-        let shared =
-            Arc::new(Shared { options, table: Arc::new(table), channel: ArcSwapOption::empty() });
+        let shared = Arc::new(Shared {
+            options,
+            table: Arc::new(table),
+            channel: ArcSwapOption::empty(),
+            certificate: ArcSwapOption::empty(),
+        });
+        if let Some(identity) = &identity {
+            shared.holds(identity, None);
+        }
         let link = tokio::spawn(link::run(Arc::clone(&shared), identity));
         let withdraw = tokio::spawn(withdraw_all(Arc::clone(&shared), withdrawals));
         Ok(Self(Arc::new(Inner {
@@ -251,6 +274,10 @@ impl Client {
         self.0.shared.table.connected()
     }
 
+    pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.0.shared.certificate.load_full()
+    }
+
     pub(super) fn revoked(&self) -> broadcast::Receiver<ApprovalId> {
         self.0.shared.table.revoked()
     }
@@ -269,6 +296,12 @@ impl Shared {
             return Err(ApprovalError::NotConnected);
         }
         self.api_while_down()
+    }
+
+    /// Notes which certificate is used, and why it was not renewed.
+    fn holds(&self, identity: &Identity, not_renewed: Option<String>) {
+        let until = identity.holder.not_after;
+        self.certificate.store(Some(Arc::new(Certificate { until, not_renewed })));
     }
 
     /// For the task that brings the link up.

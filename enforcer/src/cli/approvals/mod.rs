@@ -7,12 +7,13 @@ use super::REFUSED;
 use super::join::default_dir;
 use crate::approval::join;
 use crate::approval::{convert, tls};
+use crate::cli::audit;
+use crate::cli::server::Way;
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
 use enforcer_proto::v1::hosts_client::HostsClient;
 use enforcer_proto::v1::review_client::ReviewClient;
-use enforcer_proto::v1::watch_event::Event;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ mod report;
 mod show;
 mod task;
 pub mod text;
+mod watch;
 
 /// Arguments of `enforcer approvals`.
 #[derive(Debug, clap::Args)]
@@ -159,8 +161,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// What waits, then every change, a line each
+    /// Print the audit and check its chain; for admins
+    Audit {
+        #[command(subcommand)]
+        command: Option<audit::Command>,
+        /// Print JSON, one record a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// What waits, to read and to decide on; without a terminal each change as a line
     Watch {
+        /// What waits, then every change, a line each
+        #[arg(long)]
+        plain: bool,
         /// Print JSON, one approval a line
         #[arg(long)]
         json: bool,
@@ -229,12 +242,16 @@ async fn command(args: Args) -> anyhow::Result<()> {
         None => default_dir()?,
     };
     let (_, channel) = join::open(&dir, args.server.as_deref()).await?;
-    if let Command::Hosts { json } = args.command {
-        return hosts(channel, json).await;
-    }
+    let command = match args.command {
+        Command::Hosts { json } => return hosts(channel, json).await,
+        Command::Audit { command, json } => {
+            return audit::run(Way::Server(channel), command, json).await;
+        }
+        command => command,
+    };
     let tasks = channel.clone();
     let mut client = ReviewClient::new(channel).max_decoding_message_size(tls::MAX_ANSWER);
-    match args.command {
+    match command {
         Command::List { states, unreviewed, search, before, limit, json } => {
             let states = states.iter().map(|state| state.wire().into()).collect();
             let wanted = v1::ListRequest { states, limit, unreviewed, search, before };
@@ -284,8 +301,13 @@ async fn command(args: Args) -> anyhow::Result<()> {
             io::stdout().write_all(text.as_bytes())?;
             Ok(())
         }
-        Command::Watch { json } => watch(&mut client, json).await,
-        Command::Hosts { .. } => Ok(()),
+        Command::Watch { plain, json } => {
+            if plain || json || !watch::on_terminal() {
+                return watch::lines(&mut client, json).await;
+            }
+            watch::screen(watch::Place { dir, server: args.server }, tasks).await
+        }
+        Command::Hosts { .. } | Command::Audit { .. } => Ok(()),
     }
 }
 
@@ -373,25 +395,6 @@ async fn hosts(channel: Channel, json: bool) -> anyhow::Result<()> {
     let text = if json { hosts::json(&answer) } else { hosts::text(&answer, now) };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
-}
-
-async fn watch(client: &mut Client, json: bool) -> anyhow::Result<()> {
-    let news = client.watch(v1::WatchRequest {}).await;
-    let mut news = news.map_err(Told)?.into_inner();
-    while let Some(event) = news.message().await.map_err(Told)? {
-        let Some(Event::Approval(approval)) = event.event else {
-            continue;
-        };
-        let line = if json {
-            crate::cli::transcripts::text::json(&json::approval(&approval))
-        } else {
-            show::summary(&approval, crate::server::clock::wall())
-        };
-        let mut out = io::stdout().lock();
-        writeln!(out, "{line}")?;
-        out.flush()?;
-    }
-    bail!("the server ended the stream")
 }
 
 fn print_one(approval: &v1::Approval, json: bool) -> anyhow::Result<()> {

@@ -304,6 +304,10 @@ impl Page {
                 &format!("after {after} to {}", scope.escalate_to.join(", ")),
             );
         }
+        self.field("  asked for", &span(scope.request_ttl_seconds));
+        if scope.patterns {
+            self.field("  patterns", "may be asked for");
+        }
         if !scope.break_glass.is_empty() {
             self.field("  break-glass", &scope.break_glass.join(", "));
         }
@@ -482,10 +486,21 @@ mod tests {
             escalate_after_seconds: 600,
             escalate_to: vec!["leads".to_owned()],
             break_glass: vec!["oncall".to_owned()],
+            request_ttl_seconds: 900,
+            patterns: true,
             ..v1::Scope::default()
         });
         let page = whole(&approval);
-        for shown in ["CHG-[0-9]+", "08:00-18:00 UTC", "leads", "oncall", "GLASS BROKEN", "NO: "] {
+        for shown in [
+            "CHG-[0-9]+",
+            "08:00-18:00 UTC",
+            "leads",
+            "oncall",
+            "15m00s",
+            "may be asked for",
+            "GLASS BROKEN",
+            "NO: ",
+        ] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
         assert!(summary(&approval, 0).ends_with("yes:1 no:0 GLASS-BROKEN"));

@@ -147,5 +147,10 @@ fn daemon(config: &Config, report: &StatusReport) -> Vec<Check> {
         (false, true) => Check::ok("server", &server.url),
         (false, false) => Check::failed("server", format!("{}: {}", server.url, server.detail)),
     });
+    let now = crate::server::clock::wall() / 1000;
+    checks.extend(server.certificate(now).map(|held| match held {
+        Ok(held) => Check::ok("server certificate", held),
+        Err(held) => Check::failed("server certificate", held),
+    }));
     checks
 }

@@ -1,6 +1,7 @@
 //! `enforcer server`: run the approval server, and what its machine's root does with it.
 
 use crate::approval::identity::Role;
+use crate::cli::audit;
 use crate::server::config::{Config, STARTER};
 use crate::server::core::Core;
 use crate::server::service::admin::create_token;
@@ -22,7 +23,6 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::{Channel, Endpoint};
 
-mod audit;
 mod member;
 mod session;
 
@@ -128,7 +128,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some(Command::Setup {}) => setup(&config.console.setup_file),
             Some(Command::Session { command }) => session::run(config, command).await,
             Some(Command::Member { command }) => member::run(config, command).await,
-            Some(Command::Audit { command, json }) => audit::run(config, command, json).await,
+            Some(Command::Audit { command, json }) => {
+                audit::run(way(config).await?, command, json).await
+            }
             Some(Command::Init { .. }) => Ok(()),
         }
     });
@@ -187,8 +189,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// The way to the store: through the server when it runs, else directly.
-enum Way {
+pub(in crate::cli) enum Way {
+    /// A server that runs.
     Server(Channel),
+    /// The store of one that does not.
     Store(Arc<Core>),
 }
 

@@ -16,6 +16,7 @@ mod grep;
 pub mod har;
 pub mod json;
 mod list;
+mod ocsf;
 mod replay;
 pub mod show;
 mod sql;

@@ -18,7 +18,7 @@ fn body(data: &[u8]) -> v1::Body {
 }
 
 /// A POST whose answer is not text, and whose peer tries to drive the terminal.
-fn events() -> Vec<(Option<OperationId>, Kind)> {
+pub(super) fn events() -> Vec<(Option<OperationId>, Kind)> {
     let url = "https://api.test/v1/x".to_owned();
     let mut op = Operation::new("api", "api.test", 443, Protocol::Http, "http.post", url);
     op.fact("http.method", "POST");
@@ -315,6 +315,11 @@ async fn what_the_kernel_refused_is_listed_as_denied_and_shown_as_a_flow() {
     assert_eq!(shown[0]["end"]["outcome"], "kernel-refused");
     let (_, stats) = output(&store, &["stats"]);
     assert!(stats.contains("kernel     12 refused"), "{stats}");
+    let (_, events) = output(&store, &["export", "--format", "ocsf"]);
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut classes: Vec<_> = events.map(|event| event["class_uid"].as_u64()).collect();
+    classes.sort_unstable();
+    assert_eq!(classes, [Some(4001), Some(6003)], "the refusal, and the operation");
 }
 
 #[tokio::test]
@@ -343,7 +348,7 @@ async fn a_damaged_store_is_shown_as_far_as_it_goes_and_the_command_fails() {
 }
 
 /// Operations of every kind that a HAR can hold.
-fn kinds() -> Vec<Vec<(Option<OperationId>, Kind)>> {
+pub(super) fn kinds() -> Vec<Vec<(Option<OperationId>, Kind)>> {
     let whole = events();
     let again = |keep: &dyn Fn(&Kind) -> bool, change: &dyn Fn(&mut Kind)| {
         let id = Some(OperationId::new());

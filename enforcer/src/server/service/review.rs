@@ -210,6 +210,31 @@ pub async fn decide(
     whole(core, &record).await
 }
 
+/// Whether a vote would count now; changes nothing.
+///
+/// # Errors
+/// With what the caller would be told.
+pub async fn would_count(
+    core: &Core,
+    caller: &Caller,
+    vote: &v1::DecideRequest,
+) -> Result<(), Status> {
+    core.permit(caller, &DECIDE).await?;
+    reason_fits(&vote.reason)?;
+    let v1::DecideRequest { approve, reason, digest, break_glass, .. } = vote;
+    let record = core.store.get(id(&vote.id)?).await?.ok_or_else(unknown)?;
+    let person = Person { name: caller.subject.name(), groups: &caller.groups };
+    let ballot = Ballot { approve: *approve, reason, digest, break_glass: *break_glass };
+    match record.vote(person, ballot, core.clock.now()) {
+        Ok(next) if next.revision == record.revision => {
+            Err(Status::failed_precondition("your vote on it counts already"))
+        }
+        Ok(_) if *approve => core.may_grant(),
+        Ok(_) => Ok(()),
+        Err(why) => Err(refusal(&why)),
+    }
+}
+
 /// Puts on record that somebody else looked at a broken glass.
 ///
 /// # Errors

@@ -108,7 +108,7 @@ impl TaskReview for Service {
         request: Request<v1::ListTasksRequest>,
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         let core = &self.0;
-        let caller = core.caller(&request, &[Role::Reviewer, Role::Admin]).await?;
+        let caller = core.caller(&request, &Role::PEOPLE).await?;
         let limit = most(request.into_inner().limit);
         let mut tasks = Vec::new();
         for task in core.store.tasks(LOOKED_AT, None).await? {
@@ -120,15 +120,42 @@ impl TaskReview for Service {
     }
 
     async fn show(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Task>, Status> {
-        let core = &self.0;
-        let caller = core.caller(&request, &[Role::Reviewer, Role::Admin]).await?;
-        let task = core.store.task(id(&request.get_ref().id).map_err(|_| unknown())?).await?;
-        let task = task.ok_or_else(unknown)?;
-        if !sees(core, &caller, &task).await? {
-            return Err(unknown());
-        }
-        Ok(Response::new(shown(core, &task, With::Bodies).await?))
+        let caller = self.0.caller(&request, &Role::PEOPLE).await?;
+        show(&self.0, &caller, &request.get_ref().id).await.map(Response::new)
     }
+}
+
+/// One task with everything that its steps' digests cover, for who may see one of its steps.
+///
+/// # Errors
+/// With what the caller is told.
+pub async fn show(core: &Core, caller: &Caller, text: &str) -> Result<v1::Task, Status> {
+    core.permit(caller, &Role::PEOPLE).await?;
+    let task = core.store.task(id(text).map_err(|_| unknown())?).await?;
+    let task = task.ok_or_else(unknown)?;
+    if !sees(core, caller, &task).await? {
+        return Err(unknown());
+    }
+    shown(core, &task, With::Bodies).await
+}
+
+/// The steps of a task that the caller may decide, as far as its groups say; by their numbers.
+///
+/// # Errors
+/// When the store fails.
+pub async fn own_steps(core: &Core, caller: &Caller, task: &v1::Task) -> Result<Vec<u32>, Status> {
+    let now = core.clock.now();
+    let mut own = Vec::new();
+    for (number, step) in (1..).zip(&task.steps) {
+        let Some(approval) = &step.approval else { continue };
+        let record = core.store.get(id(&approval.id)?).await?;
+        if caller.subject.role() == Role::Reviewer
+            && record.is_some_and(|record| visible(caller, &record, now))
+        {
+            own.push(number);
+        }
+    }
+    Ok(own)
 }
 
 fn most(limit: u32) -> usize {
@@ -152,7 +179,7 @@ async fn refused(core: &Core, caller: &Caller, why: Status) -> Result<Status, St
     Ok(why)
 }
 
-/// Whether a person may decide one of its steps, or is an admin.
+/// Whether a person may decide one of its steps, or sees everything.
 async fn sees(core: &Core, caller: &Caller, task: &Declared) -> Result<bool, Status> {
     let now = core.clock.now();
     for step in task.steps.iter().filter(|step| step.asked) {

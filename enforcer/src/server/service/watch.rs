@@ -1,7 +1,7 @@
 //! Streams of news: the present state, a mark, then every change, and a
 //! heartbeat. A listener that fell behind gets the present state again.
 
-use crate::approval::identity::{Role, Subject};
+use crate::approval::identity::Role;
 use crate::server::core::{Caller, Core};
 use crate::server::model::{Millis, Person, Record};
 use crate::server::wire;
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 /// Clients take more than 10 seconds of silence for a loss.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Events that wait for a slow client, beside the hub's own backlog.
 const QUEUE: usize = 64;
@@ -40,7 +40,7 @@ pub(super) fn open(core: Arc<Core>, caller: Caller) -> Stream {
 
 /// Ends with the status to send, or with `None` when the client is gone.
 async fn feed(core: &Core, caller: &Caller, news: &Sender<News>) -> Result<(), Option<Status>> {
-    let mut members = core.hub.watch_members();
+    let mut members = core.hub.watch_member(&caller.subject);
     loop {
         // Listening before looking, so that no change falls between the two.
         let mut changes = match caller.subject.role() {
@@ -65,7 +65,7 @@ async fn follow(
     caller: &Caller,
     news: &Sender<News>,
     changes: &mut Receiver<Arc<Record>>,
-    members: &mut Receiver<Subject>,
+    members: &mut Receiver<()>,
 ) -> Result<(), Option<Status>> {
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
@@ -81,11 +81,8 @@ async fn follow(
                 Err(RecvError::Lagged(_)) => return Ok(()),
                 Err(RecvError::Closed) => return Err(None),
             },
-            changed = members.recv() => match changed {
-                Ok(subject) if subject != caller.subject => {}
-                // This one, or too many at once to know.
-                _ => core.still(caller).await.map_err(Some)?,
-            },
+            // Once or several times: what counts is what it is now.
+            _ = members.recv() => core.still(caller).await.map_err(Some)?,
             _ = beat.tick() => {
                 let now = core.clock.now();
                 if now >= caller.until {

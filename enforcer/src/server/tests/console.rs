@@ -6,7 +6,7 @@ use crate::approval::identity::Subject;
 use crate::server::people::{self, Account, Proven, session, setup};
 use http_body_util::BodyExt as _;
 
-const CONSOLE: &str = "[console]\nlisten = \"127.0.0.1:0\"\n";
+pub(super) const CONSOLE: &str = "[console]\nlisten = \"127.0.0.1:0\"\n";
 
 fn proven(role: Role, name: &str, groups: &[&str]) -> Proven {
     Proven {
@@ -18,7 +18,12 @@ fn proven(role: Role, name: &str, groups: &[&str]) -> Proven {
 }
 
 /// A browser of somebody whom the identity provider vouched for.
-async fn signed_in(harness: &Harness, role: Role, name: &str, groups: &[&str]) -> Browser {
+pub(super) async fn signed_in(
+    harness: &Harness,
+    role: Role,
+    name: &str,
+    groups: &[&str],
+) -> Browser {
     let core = harness.server().core();
     let proven = proven(role, name, groups);
     people::admit(core, &proven).await.unwrap().unwrap();
@@ -37,7 +42,7 @@ async fn waiting(harness: &Harness, path: &str, quorum: u32) -> (v1::Approval, S
     (asked, page)
 }
 
-async fn phase(harness: &Harness, asked: &v1::Approval) -> &'static str {
+pub(super) async fn phase(harness: &Harness, asked: &v1::Approval) -> &'static str {
     let id = asked.id.parse().unwrap();
     harness.server().core().store.get(id).await.unwrap().unwrap().phase.as_str()
 }

@@ -1,7 +1,7 @@
 //! Servers that go away and come back.
 
 use super::*;
-use crate::approval::client::ClientError;
+use crate::approval::client::{Certificate, ClientError};
 use crate::server::model::{Ballot, Person};
 
 /// What a restart must not lose is written with the server's own code on its own store.
@@ -153,6 +153,56 @@ async fn ran_out(harness: &Harness) -> Options {
     drop(harness.join(Role::Daemon, "h1", &[]).await);
     harness.time.store(now, Ordering::Relaxed);
     harness.options("h1")
+}
+
+/// Waits for a word of the client's about its certificate.
+async fn certificate(approvals: &Approvals, wanted: impl Fn(&Certificate) -> bool) -> Certificate {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let held = approvals.certificate().expect("joined");
+        if wanted(&held) {
+            return Certificate::clone(&held);
+        }
+        assert!(tokio::time::Instant::now() < deadline, "still {held:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_renews_itself_and_a_try_that_fails_is_told_and_made_again() {
+    let harness = Harness::start().await;
+    // Of its 24 hours 20 are over, so that it is due.
+    let now = harness.time.load(Ordering::Relaxed);
+    harness.time.store(now - 20 * 3600 * 1000, Ordering::Relaxed);
+    drop(harness.join(Role::Daemon, "h1", &[]).await);
+    harness.time.store(now, Ordering::Relaxed);
+    let options = harness.options("h1");
+    let old = Identity::load(&options.dir).unwrap().unwrap().holder;
+    // The new certificate cannot be kept: what it is written to is taken.
+    let taken = options.dir.join("identity.pem.new");
+    std::fs::create_dir(&taken).unwrap();
+    let client = Client::start(options.clone()).unwrap();
+    ready(&client).await;
+    let approvals = Approvals::Remote(client.clone());
+    let failed = certificate(&approvals, |held| held.not_renewed.is_some()).await;
+    assert_eq!(failed.until, old.not_after);
+    assert!(failed.not_renewed.unwrap().contains("identity.pem"));
+    // Nothing is lost meanwhile.
+    let scopes = vec![scope("s", &["ops"], 1, 1)];
+    let mut ticket = approvals.request(ask("h1", "/1", scopes.clone())).await.unwrap();
+    std::fs::remove_dir(&taken).unwrap();
+    let renewed = certificate(&approvals, |held| held.until > old.not_after).await;
+    assert_eq!(renewed.not_renewed, None);
+    let kept = Identity::load(&options.dir).unwrap().unwrap().holder;
+    assert_eq!((kept.not_after, &kept.subject), (renewed.until, &old.subject));
+    assert!(harness.audited("certificate.renewed").await.len() >= 2);
+    // The stream goes on with the new one: a decision still arrives, and new requests go through.
+    let mut ops = harness.reviewer("ann", &["ops"]).await;
+    let first = ask("h1", "/1", scopes.clone());
+    ops.decide(vote(ticket.id(), first.digest, true)).await.unwrap();
+    assert!(matches!(ticket.changed().await, Ok(State::Approved { .. })));
+    ready(&client).await;
+    assert!(approvals.request(ask("h1", "/2", scopes)).await.is_ok());
 }
 
 async fn ready(client: &Client) {

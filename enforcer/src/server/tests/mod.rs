@@ -31,6 +31,7 @@ mod attacks;
 mod browser;
 mod clock;
 mod console;
+mod console_tasks;
 mod life;
 mod link;
 mod members;
@@ -136,6 +137,7 @@ impl Harness {
             host: host.to_owned(),
             lost_after: Duration::from_millis(200),
             silence: Duration::from_secs(12),
+            renewal_retry: (Duration::from_millis(20), Duration::from_millis(100)),
         }
     }
 

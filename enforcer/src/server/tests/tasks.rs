@@ -6,7 +6,7 @@ use crate::approval::step::{Kind, Pattern, STEPS};
 use enforcer_proto::v1::task_review_client::TaskReviewClient;
 use enforcer_proto::v1::tasks_client::TasksClient;
 
-fn patterned(uses: u32) -> Scope {
+pub(super) fn patterned(uses: u32) -> Scope {
     Scope { patterns: true, ..scope("s", &["ops"], 1, uses) }
 }
 
@@ -34,14 +34,14 @@ fn exact(ask: &Ask) -> v1::step::What {
 }
 
 /// A task of one exact step for each request.
-fn task(asks: &[Ask]) -> v1::SubmitTaskRequest {
+pub(super) fn task(asks: &[Ask]) -> v1::SubmitTaskRequest {
     let of = u32::try_from(asks.len()).unwrap();
     let steps = (1..).zip(asks).map(|(number, ask)| step(ask, (number, of), exact(ask)));
     let steps = steps.map(|step| convert::step_request(step).unwrap()).collect();
     v1::SubmitTaskRequest { objective: "pay the invoices".to_owned(), steps }
 }
 
-fn asks(paths: &[&str]) -> Vec<Ask> {
+pub(super) fn asks(paths: &[&str]) -> Vec<Ask> {
     paths.iter().map(|path| ask("h1", path, vec![patterned(5)])).collect()
 }
 
@@ -60,7 +60,10 @@ fn owner() -> v1::TaskOwner {
 
 impl Harness {
     /// One certificate's clients, for approvals and for tasks.
-    async fn both(&self, host: &str) -> (ApprovalsClient<Channel>, TasksClient<Channel>) {
+    pub(super) async fn both(
+        &self,
+        host: &str,
+    ) -> (ApprovalsClient<Channel>, TasksClient<Channel>) {
         let channel = self.join(Role::Daemon, host, &[]).await;
         (ApprovalsClient::new(channel.clone()), TasksClient::new(channel))
     }

@@ -21,13 +21,13 @@ use std::sync::Arc;
 use tonic::Status;
 
 /// Bytes of a body that the page shows before it is asked for the whole.
-const AT_ONCE: usize = 16 << 10;
+pub(super) const AT_ONCE: usize = 16 << 10;
 
 /// How much of it is wanted.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Wanted {
     #[serde(default)]
-    whole: Option<String>,
+    pub(super) whole: Option<String>,
 }
 
 /// The page.
@@ -47,7 +47,7 @@ pub(super) async fn page(
 }
 
 /// What proves that this session was shown all of it.
-fn seen(signed: &Signed, id: &str, digest: &str) -> String {
+pub(super) fn seen(signed: &Signed, id: &str, digest: &str) -> String {
     derived(&signed.csrf, &format!("seen {id} {digest}"))
 }
 
@@ -147,6 +147,9 @@ fn shown(approval: &v1::Approval, signed: &Signed, whole: bool, now: i64) -> Res
                 span.badges { (state(approval)) (reach(&operation.action)) }
             }
             p.resource.big { (text::line(&what)) }
+            @if !approval.task_id.is_empty() {
+                p { a href={ "/tasks/" (approval.task_id) } { "The whole task, with all of its steps" } }
+            }
             p.times {
                 "asked " (page::when(approval.created_unix_ms)) ", "
                 (page::age(approval.created_unix_ms, now)) " ago"
@@ -158,7 +161,7 @@ fn shown(approval: &v1::Approval, signed: &Signed, whole: bool, now: i64) -> Res
             div.columns {
                 div.reading {
                     (covered(&request, &operation, &checked))
-                    (content(approval, &request.body, all))
+                    (content(&request.body, all, "body", &format!("/approvals/{}", approval.id)))
                 }
                 div.deciding {
                     (decision(approval, &request, checked, all, signed))
@@ -169,7 +172,7 @@ fn shown(approval: &v1::Approval, signed: &Signed, whole: bool, now: i64) -> Res
             }
         }
     };
-    let live = format!("one {} {}", approval.id, approval.revision);
+    let live = format!("read {}:{}", approval.id, approval.revision);
     Page { title: "Approval", here: "", signed: Some(signed), live, body }.response()
 }
 
@@ -177,7 +180,7 @@ pub(super) fn field(name: &str, value: Markup) -> Markup {
     html! { div.field { dt { (name) } dd { (value) } } }
 }
 
-fn covered<T, E: std::fmt::Display>(
+pub(super) fn covered<T, E: std::fmt::Display>(
     request: &v1::ApprovalRequest,
     operation: &v1::OperationAsked,
     checked: &Result<T, E>,
@@ -245,7 +248,8 @@ fn fact(fact: &v1::Fact) -> Markup {
     }
 }
 
-fn content(approval: &v1::Approval, body: &[u8], all: bool) -> Markup {
+/// A body, of a page that shows all of it when it is asked for the whole.
+pub(super) fn content(body: &[u8], all: bool, anchor: &str, page: &str) -> Markup {
     if body.is_empty() {
         return html! { section { h2 { "Body" } p.hint { "The request has none." } } };
     }
@@ -257,7 +261,7 @@ fn content(approval: &v1::Approval, body: &[u8], all: bool) -> Markup {
         None => text::hex(part),
     };
     html! {
-        section #body {
+        section id=(anchor) {
             h2 { "Body" }
             p.hint {
                 (if readable.is_some() { "Text" } else { "Binary" }) ", " (body.len()) " bytes"
@@ -266,7 +270,7 @@ fn content(approval: &v1::Approval, body: &[u8], all: bool) -> Markup {
             @if !all {
                 div.note.warn role="alert" {
                     p { "Only the first " (AT_ONCE) " bytes are shown, so this page cannot approve it." }
-                    a.button href={ "/approvals/" (approval.id) "?whole=1#body" } {
+                    a.button href={ (page) "?whole=1#" (anchor) } {
                         "Show all " (body.len()) " bytes"
                     }
                 }
@@ -390,7 +394,7 @@ fn look(approval: &v1::Approval, signed: &Signed) -> Markup {
     }
 }
 
-fn votes(approval: &v1::Approval) -> Markup {
+pub(super) fn votes(approval: &v1::Approval) -> Markup {
     html! {
         section {
             h2 { "Votes" }
@@ -417,7 +421,7 @@ fn votes(approval: &v1::Approval) -> Markup {
     }
 }
 
-fn rules(request: &v1::ApprovalRequest, approval: &v1::Approval) -> Markup {
+pub(super) fn rules(request: &v1::ApprovalRequest, approval: &v1::Approval) -> Markup {
     let time =
         |seconds: u64| spell(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000));
     html! {

@@ -111,10 +111,15 @@ fn unknown(parts: &Parts) -> Response {
     page::see(&to)
 }
 
-/// A path of ours to lead to: an approval's, else the queue.
+/// A path of ours to lead to: an approval's or a task's, else the queue.
 pub(super) fn local(path: &str) -> String {
-    let id = path.strip_prefix("/approvals/").and_then(|id| uuid::Uuid::try_parse(id).ok());
-    id.map_or_else(|| "/".to_owned(), |id| format!("/approvals/{id}"))
+    for place in ["/approvals/", "/tasks/"] {
+        let id = path.strip_prefix(place).and_then(|id| uuid::Uuid::try_parse(id).ok());
+        if let Some(id) = id {
+            return format!("{place}{id}");
+        }
+    }
+    "/".to_owned()
 }
 
 /// A form that somebody who is signed in sent from a page of theirs.

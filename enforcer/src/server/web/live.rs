@@ -43,7 +43,7 @@ pub(super) async fn stream(State(web): State<Arc<Web>>, Person(signed): Person) 
 async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
     let core = &web.core;
     let mut changes = core.hub.watch();
-    let mut members = core.hub.watch_members();
+    let mut members = core.hub.watch_member(&signed.caller.subject);
     let mut look = tokio::time::interval(LOOK);
     let hello = Event::default().event("hello").data("*");
     if news.send(Ok(hello)).await.is_err() {
@@ -54,11 +54,12 @@ async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
             biased;
             () = news.closed() => return,
             () = core.stop.cancelled() => return,
-            changed = members.recv() => match changed {
-                Ok(subject) if subject != signed.caller.subject => continue,
-                _ if still(web, signed).await => continue,
-                _ => Event::default().event("bye").data("*"),
-            },
+            _ = members.recv() => {
+                if still(web, signed).await {
+                    continue;
+                }
+                Event::default().event("bye").data("*")
+            }
             change = changes.recv() => match change {
                 Ok(record) if visible(&signed.caller, &record, core.clock.now()) => {
                     let text = format!("{} {}", record.id, record.revision);

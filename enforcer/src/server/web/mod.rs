@@ -16,6 +16,7 @@ mod report;
 pub(in crate::server) mod serve;
 mod signin;
 mod step;
+mod task;
 mod text;
 
 pub use serve::{ConsoleError, tls_config};
@@ -68,6 +69,8 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/approvals/{id}/decide", post(approval::decide))
         .route("/approvals/{id}/review", post(approval::review))
         .route("/approvals/{id}/revoke", post(approval::revoke))
+        .route("/tasks/{id}", get(task::page))
+        .route("/tasks/{id}/decide", post(task::decide))
         .route("/history", get(history::page))
         .route("/hosts", get(hosts::page))
         .route("/policy", get(hosts::policy))

@@ -17,8 +17,8 @@ pub(super) struct Page<'a> {
     pub(super) here: &'a str,
     /// Who looks at it.
     pub(super) signed: Option<&'a Signed>,
-    /// What the script does when something changes: `list` shows the page anew, `one ID REVISION`
-    /// says that the approval changed, nothing when empty.
+    /// What the script does when something changes: `list` shows the page anew, `read
+    /// ID:REVISION ...` says that one of these approvals changed, nothing when empty.
     pub(super) live: String,
     /// What it says.
     pub(super) body: Markup,

@@ -151,6 +151,9 @@ fn row(approval: &v1::Approval, now: i64) -> Markup {
                 span.badges {
                     (state(approval))
                     (reach(&operation.action))
+                    @if !approval.task_id.is_empty() {
+                        a.scope href={ "/tasks/" (approval.task_id) } { "whole task" }
+                    }
                     @for scope in &request.scopes {
                         span.scope { (text::short(&scope.name, 30)) }
                     }

@@ -7,11 +7,13 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     /// How long each measurement takes.
     pub(crate) seconds: u32,
+    /// Hosts that are connected to the approval server.
+    pub(crate) hosts: u32,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { rounds: 5, seconds: 4 }
+        Self { rounds: 5, seconds: 4, hosts: 10_000 }
     }
 }
 

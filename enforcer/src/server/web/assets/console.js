@@ -96,7 +96,7 @@
     const bar = document.createElement("div");
     bar.className = "changed";
     bar.setAttribute("role", "status");
-    bar.append("This approval has changed.");
+    bar.append("What is shown here has changed.");
     const again = document.createElement("button");
     again.type = "button";
     again.textContent = "Show it again";
@@ -105,7 +105,8 @@
     document.getElementById("main").prepend(bar);
     for (const button of document.querySelectorAll('.decide button[type="submit"]')) button.disabled = true;
   };
-  const [kind, id, revision] = live.split(" ");
+  const [kind, ...shown] = live.split(" ");
+  const known = new Map(shown.map((one) => one.split(":")));
   const news = new EventSource("/live");
   let opened = false;
   news.addEventListener("hello", () => {
@@ -117,7 +118,7 @@
   news.addEventListener("change", (event) => {
     const [which, now] = event.data.split(" ");
     if (kind === "list") refresh();
-    else if (which === "*" || (which === id && Number(now) > Number(revision))) changed();
+    else if (which === "*" || Number(now) > Number(known.get(which))) changed();
   });
   news.addEventListener("bye", () => { news.close(); location.reload(); });
   news.addEventListener("error", () => tell(false));

@@ -1,0 +1,243 @@
+//! How the screen looks. Without colours: what matters stands in words.
+
+use super::super::{show, text};
+use super::state::{Act, App, Prompt, Reading};
+use crate::approval::convert;
+use enforcer_proto::v1;
+use ratatui::Frame;
+use ratatui::buffer::Buffer;
+use ratatui::style::{Modifier, Style};
+
+/// The smallest screen that anything is shown on. Columns and rows.
+const LEAST: (usize, usize) = (24, 6);
+
+/// Rows of one approval in the queue.
+const ROWS: usize = 2;
+
+const HELP: &[&str] = &[
+    "j k arrows   move, scroll",
+    "space b      a page down, a page up",
+    "g G          to the start, to the end",
+    "Enter        read the whole approval",
+    "a            approve what was read",
+    "d            deny",
+    "r            take a grant back",
+    "q Esc        back; from the queue, leave",
+    "",
+    "All of it has to be shown before it can",
+    "be approved. In an emergency: enforcer",
+    "approvals approve ID --break-glass",
+    "",
+    "Any key goes back.",
+];
+
+/// A screen that is drawn on, row by row.
+struct Canvas<'a> {
+    buffer: &'a mut Buffer,
+    width: usize,
+    height: usize,
+}
+
+impl Canvas<'_> {
+    /// One row of text that is safe to show; what is too long is cut.
+    fn row(&mut self, y: usize, shown: &str, style: Style) {
+        let Ok(y) = u16::try_from(y) else { return };
+        let area = *self.buffer.area();
+        if y < area.height {
+            self.buffer.set_stringn(area.x, area.y + y, shown, self.width, style);
+        }
+    }
+
+    /// A row that is filled to its end.
+    fn bar(&mut self, y: usize, left: &str, right: &str) {
+        let left = cut(left, self.width);
+        let used = text::columns(&left);
+        let room = self.width.saturating_sub(used);
+        let right = if text::columns(right) < room { right } else { "" };
+        let gap = room.saturating_sub(text::columns(right));
+        let style = Style::new().add_modifier(Modifier::REVERSED);
+        self.row(y, &format!("{left}{:gap$}{right}", ""), style);
+    }
+
+    /// The last row but one, and the keys below it.
+    fn foot(&mut self, said: &str, keys: &str) {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        self.row(self.height - 2, &cut(said, self.width), bold);
+        self.bar(self.height - 1, &format!(" {keys}"), "");
+    }
+}
+
+/// Text that is safe to show, in so many columns; a cut one ends in `…`.
+fn cut(shown: &str, width: usize) -> String {
+    // Marks are text by now, and stay what they are.
+    let mut out = String::new();
+    let mut columns = 0;
+    if text::columns(shown) <= width {
+        return shown.to_owned();
+    }
+    for c in shown.chars() {
+        columns += text::columns(c.encode_utf8(&mut [0; 4]));
+        if columns >= width {
+            break;
+        }
+        out.push(c);
+    }
+    out.push('…');
+    out
+}
+
+/// Draws it. Milliseconds since the Unix epoch.
+pub(super) fn screen(frame: &mut Frame<'_>, app: &mut App, now: i64) {
+    let area = frame.area();
+    let (width, height) = (usize::from(area.width), usize::from(area.height));
+    let mut canvas = Canvas { buffer: frame.buffer_mut(), width, height };
+    if width < LEAST.0 || height < LEAST.1 {
+        canvas.row(0, "the window is too small", Style::new());
+        return;
+    }
+    if app.help {
+        canvas.bar(0, " Keys", "");
+        for (at, line) in HELP.iter().enumerate().take(height - 1) {
+            canvas.row(at + 1, &cut(line, width), Style::new());
+        }
+        return;
+    }
+    match &mut app.reading {
+        Some(reading) => {
+            self::reading(&mut canvas, reading, app.prompt.as_ref(), &app.notice, now);
+        }
+        None => queue(&mut canvas, app, now),
+    }
+}
+
+fn queue(canvas: &mut Canvas<'_>, app: &App, now: i64) {
+    let waits = app.queue.iter().filter(|one| one.state() == v1::State::Pending).count();
+    let granted = app.queue.len() - waits;
+    let live = match (app.lost.is_empty(), app.synced) {
+        (true, true) => "live ",
+        (true, false) => "... ",
+        (false, _) => "NOT LIVE ",
+    };
+    canvas.bar(0, &format!(" Enforcer: {waits} waiting, {granted} granted"), live);
+    let room = (canvas.height - 3) / ROWS;
+    let at = app.at();
+    let first = (at + 1).saturating_sub(room.max(1));
+    for (place, approval) in app.queue.iter().enumerate().skip(first).take(room) {
+        let y = 1 + (place - first) * ROWS;
+        let here = place == at;
+        let style = match here {
+            true => Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED),
+            false => Style::new(),
+        };
+        let mark = if here { '>' } else { ' ' };
+        let [above, below] = two_rows(approval, now);
+        canvas.row(y, &cut(&format!("{mark} {above}"), canvas.width), style);
+        canvas.row(y + 1, &cut(&format!("    {below}"), canvas.width), Style::new());
+    }
+    if app.queue.is_empty() && app.synced {
+        canvas.row(2, "  Nothing waits for you.", Style::new());
+    }
+    let said = match app.lost.as_str() {
+        "" => app.notice.clone(),
+        why => format!("{}; trying again", text::line(why)),
+    };
+    canvas.foot(&said, "j k  Enter read  a d r  ? help  q quit");
+}
+
+/// Who and how long, and what.
+fn two_rows(approval: &v1::Approval, now: i64) -> [String; 2] {
+    let request = approval.request.clone().unwrap_or_default();
+    let agent = request.principal.as_ref().map_or("", |principal| &principal.agent);
+    let quorum = request.scopes.iter().map(|scope| scope.quorum).max().unwrap_or(1);
+    let (yes, no) = (convert::voters(approval, true).len(), convert::voters(approval, false).len());
+    let left = text::span(approval.expires_unix_ms.saturating_sub(now));
+    let mut above = match approval.state() {
+        v1::State::Pending => format!("{left} left"),
+        _ => format!("{} {left} left", show::state(approval)),
+    };
+    above += &format!(", {} old", text::span(now.saturating_sub(approval.created_unix_ms)));
+    above += &format!(", {yes}/{quorum} yes");
+    if no > 0 {
+        above += &format!(", {no} no");
+    }
+    if approval.unreviewed {
+        above += ", GLASS BROKEN";
+    }
+    if !approval.escalated.is_empty() {
+        above += ", escalated";
+    }
+    above += &format!("  {}/{}", text::short(&approval.host, 40), text::short(agent, 40));
+    let operation = request.operation.clone().unwrap_or_default();
+    let below = match &request.step {
+        Some(step) => {
+            let words = text::short(&crate::task::words(&request), 300);
+            format!("step {} of {}: {words}", step.number, step.of)
+        }
+        None => {
+            let action = text::short(&operation.action, 40);
+            format!("{action} {}", text::short(&operation.resource, 300))
+        }
+    };
+    [above, below]
+}
+
+fn reading(
+    canvas: &mut Canvas<'_>,
+    reading: &mut Reading,
+    prompt: Option<&Prompt>,
+    notice: &str,
+    now: i64,
+) {
+    let height = canvas.height - 3;
+    reading.lay_out(canvas.width, height);
+    let approval = &reading.approval;
+    let left = match approval.state() {
+        v1::State::Pending | v1::State::Approved => {
+            format!("{} left ", text::span(approval.expires_unix_ms.saturating_sub(now)))
+        }
+        _ => String::new(),
+    };
+    let title = format!(" {} {}", show::state(approval), text::line(&approval.id));
+    canvas.bar(0, &title, &left);
+    for (y, (_, row)) in reading.rows.iter().skip(reading.top).take(height).enumerate() {
+        canvas.row(y + 1, row, Style::new());
+    }
+    if let Some(prompt) = prompt {
+        return asked(canvas, prompt);
+    }
+    let end = (reading.top + height).min(reading.rows.len());
+    let mut said = format!("{}-{end} of {}", reading.top + 1, reading.rows.len());
+    if reading.changed {
+        said = "IT HAS CHANGED meanwhile: Enter shows it anew".to_owned();
+    } else if !notice.is_empty() {
+        notice.clone_into(&mut said);
+    } else if approval.state() == v1::State::Pending {
+        said += match (&reading.digest, reading.shown()) {
+            (Err(_), _) => "; CANNOT BE APPROVED",
+            (Ok(_), false) => "; read to the end to approve",
+            (Ok(_), true) => "; all of it was shown",
+        };
+    }
+    canvas.foot(&said, "space page  a d r  ? help  q back");
+}
+
+fn asked(canvas: &mut Canvas<'_>, prompt: &Prompt) {
+    let what = match prompt.act {
+        Act::Approve => "Approve",
+        Act::Deny => "Deny",
+        Act::Revoke => "Take back",
+    };
+    let (question, typed) = match &prompt.sure {
+        Some(sure) => ("Approve exactly this? Type yes: ".to_owned(), sure.clone()),
+        None => (format!("{what}. Reason: "), text::line(&prompt.reason)),
+    };
+    // Of a long reason the end is seen, where the next letter goes.
+    let room = canvas.width.saturating_sub(text::columns(&question) + 1);
+    let mut shown = typed.as_str();
+    while text::columns(shown) > room {
+        let mut chars = shown.chars();
+        chars.next();
+        shown = chars.as_str();
+    }
+    canvas.foot(&format!("{question}{shown}_"), "Enter goes on  Esc nothing is decided");
+}
