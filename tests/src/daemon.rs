@@ -188,7 +188,12 @@ impl Deployment {
 
     /// Joins a reviewer; its identity is kept under that name.
     pub fn join(&self, name: &str) {
-        let token = self.token("reviewer", name);
+        self.join_as("reviewer", name);
+    }
+
+    /// Joins a person in a role; its identity is kept under that name.
+    pub fn join_as(&self, role: &str, name: &str) {
+        let token = self.token(role, name);
         must(
             self.enforcer()
                 .args([
@@ -365,6 +370,13 @@ impl Deployment {
     /// Where an agent's cgroup is, or will be.
     pub fn agent_cgroup(&self, agent: &str) -> PathBuf {
         cgroup2().join(self.governed.trim_start_matches('/')).join(agent)
+    }
+
+    /// An `enforcer` command of a person who joined.
+    pub fn as_person(&self, who: &str, args: &[&str]) -> Command {
+        let mut command = self.enforcer();
+        command.args(args).arg("--identity").arg(self.dir.join(who));
+        command
     }
 
     /// An `enforcer approvals` command of a reviewer.

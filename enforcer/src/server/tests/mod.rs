@@ -36,6 +36,7 @@ mod link;
 mod members;
 mod notify;
 mod oidc;
+mod policies;
 mod strict;
 mod tasks;
 
