@@ -80,8 +80,8 @@ fn a_pushed_version_is_in_force_at_once_and_a_rollback_too() {
     // A connection that lives long, and an answer that does.
     let mut raw = all
         .deployment
-        .agent("probe", "curl")
-        .args(["-sS", "--http0.9", "-m", "110", "telnet://raw.test:9000"])
+        .agent("probe", "timeout")
+        .args(["110", "bash", "-c", "exec 3<>/dev/tcp/raw.test/9000; cat <&3"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -102,7 +102,10 @@ impl Distributed {
     async fn hear(&mut self, news: v1::PolicyNews, metrics: &Metrics) {
         let heard = match news.news {
             Some(News::Bundle(bundle)) => self.take(bundle).await,
-            Some(News::Confirmed(said)) => self.inbox.confirm(&said, Now::system()),
+            Some(News::Confirmed(said)) => self.inbox.confirm(&said, Now::system()).map(|()| {
+                // What is at hand is the newest: nothing is refused any more.
+                self.refused.clear();
+            }),
             // What is at hand is not confirmed by that, and gets older.
             Some(News::None(v1::NoPolicy {})) | None => Ok(()),
         };
@@ -127,9 +130,7 @@ impl Distributed {
         let verified = verified.await;
         let verified =
             verified.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        self.inbox.take(verified)?;
-        self.refused.clear();
-        Ok(())
+        self.inbox.take(verified).map(|_| ())
     }
 
     /// Until the daemon ends.

@@ -6,7 +6,8 @@ use crate::capture::Capture;
 use crate::completeness::{Completeness, Line};
 use crate::flow::Inputs;
 use crate::run::status::{
-    Check, Counter, LayerStatus, Records, ServerStatus, StatusReport, TranscriptStatus,
+    Check, Counter, LayerStatus, PolicyStatus, Records, ServerStatus, StatusReport,
+    TranscriptStatus,
 };
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -53,6 +54,8 @@ impl Reporter {
             holds: layer.holds,
             detail: layer.detail,
         });
+        // Given back at once: what follows does not wait for whoever puts policy in force.
+        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -69,7 +72,8 @@ impl Reporter {
                 url,
                 connected,
             },
-            policy: self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            checks: self.checks(&policy),
+            policy,
             policy_version: decider.bundle().version().to_owned(),
             flows_open: self.inputs.metrics.flows_open(),
             flows_total: self.inputs.metrics.flows_total(),
@@ -82,14 +86,12 @@ impl Reporter {
             },
             counters: self.counters(),
             records: self.records(),
-            checks: self.checks(),
         }
     }
 
-    fn checks(&self) -> Vec<Check> {
+    fn checks(&self, policy: &PolicyStatus) -> Vec<Check> {
         let mut checks = self.health.checks();
         let bundle = self.inputs.decider.bundle();
-        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
         checks.push(match (bundle.absence(), policy.refused.as_str()) {
             (None, "") => Check::ok("policy", bundle.version()),
             (None, refused) => Check::failed(

@@ -159,7 +159,8 @@ impl Inbox {
     /// Takes a bundle, and keeps it on disk. Gives whether it is another than the one at hand.
     ///
     /// # Errors
-    /// When it is not newer, or cannot be kept.
+    /// When it is not newer; then nothing changed. When it cannot be kept: what forbids must not
+    /// wait for a disk, so that it is at hand all the same.
     pub fn take(&mut self, new: Verified) -> Result<bool, Refused> {
         // A number counts under its key: a host that joined another server starts anew.
         if let Some(held) = self.held.as_ref().filter(|held| held.key == new.key) {
@@ -171,11 +172,12 @@ impl Inbox {
                 return Err(Refused::Older(theirs, ours));
             }
         }
-        let made = identity::private_dir(&self.dir);
-        made.and_then(|()| identity::write(&self.dir.join(BUNDLE), &new.message.encode_to_vec()))?;
+        let stored = new.message.encode_to_vec();
         self.hold(new);
-        // The one on disk is of another statement.
+        // The confirmation on disk is of another statement.
         self.written_ms = 0;
+        identity::private_dir(&self.dir)?;
+        identity::write(&self.dir.join(BUNDLE), &stored)?;
         Ok(true)
     }
 

@@ -130,6 +130,21 @@ fn an_older_statement_that_is_sent_again_is_refused() {
 }
 
 #[test]
+fn a_disk_that_takes_nothing_does_not_keep_a_version_from_being_in_force() {
+    let host = Host::new();
+    let mut inbox = host.inbox(host.at(0));
+    // A file where the directory has to be.
+    std::fs::write(host.dir.path().join("policy"), "").unwrap();
+    let message = bundle(&host.key, 1, "");
+    let signed = message.signed.clone().unwrap();
+    let kept = inbox.take(host.verify(message).unwrap());
+    assert!(matches!(kept, Err(Refused::File(_))), "{kept:?}");
+    let said = host.key.confirm(&signed, host.at(0).unix_ms);
+    assert!(matches!(inbox.confirm(&said, host.at(0)), Err(Refused::File(_))));
+    assert!(inbox.in_force(host.at(0)).is_ok());
+}
+
+#[test]
 fn only_the_pinned_key_counts() {
     let host = Host::new();
     let other = PolicyKey::open(&host.dir.path().join("other.key")).unwrap();
