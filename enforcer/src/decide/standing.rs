@@ -3,7 +3,8 @@
 use super::{Cut, judge};
 use crate::approval::ApprovalId;
 use crate::flow::{Asked, Place};
-use crate::policy::{Bundle, Scope, Target, Verdict};
+use crate::operation::Fact;
+use crate::policy::{Bundle, Postgres, Scope, Target, Verdict, sql};
 use crate::principal::Principal;
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
@@ -112,8 +113,24 @@ impl Standing {
         before.protocol == now.protocol
             && before.grpc == now.grpc
             && before.tls == now.tls
-            && before.postgres == now.postgres
+            && self.signs_in_alike(before.postgres.as_ref(), now.postgres.as_ref())
             && could.iter().all(|net| still.iter().any(|wider| wider.contains(net)))
+    }
+
+    /// Whether a database is reached over the same TLS, as the same role with the same credential,
+    /// under the same names. What else a target says of it is asked for each statement.
+    fn signs_in_alike(&self, before: Option<&Postgres>, now: Option<&Postgres>) -> bool {
+        let (Some(before), Some(now)) = (before, now) else {
+            return before.is_none() && now.is_none();
+        };
+        let role = |postgres: &Postgres| match self.asked.operation.get(sql::USER) {
+            Some(Fact::Text(user)) => postgres.role_of(user).cloned(),
+            _ => None,
+        };
+        before.tls == now.tls
+            && before.databases == now.databases
+            && before.replication <= now.replication
+            && role(before).is_some_and(|role_before| role(now) == Some(role_before))
     }
 }
 

@@ -214,10 +214,10 @@ struct Checked {
 
 impl Checked {
     /// The bundle, when nothing keeps it from being used.
-    fn good(self) -> Result<(Bundle, v1::PushPolicyResponse), v1::PushPolicyResponse> {
+    fn good(self) -> Result<(Bundle, v1::PushPolicyResponse), Box<v1::PushPolicyResponse>> {
         match self.bundle {
             Some(bundle) if self.answer.failures.is_empty() => Ok((bundle, self.answer)),
-            _ => Err(self.answer),
+            _ => Err(Box::new(self.answer)),
         }
     }
 }
@@ -288,7 +288,7 @@ pub async fn push(
                 );
                 core.note(Entry::new(Code::PolicyRefused, actor, "", detail)).await?;
             }
-            return Ok(answer);
+            return Ok(*answer);
         }
     };
     if request.dry_run {
@@ -338,7 +338,7 @@ pub async fn roll_back(
     let checked = checked.map_err(|_| Status::internal("the bundle could not be checked"))?;
     let mut answer = match checked.good() {
         Ok((_, answer)) => answer,
-        Err(answer) => return Ok(answer),
+        Err(answer) => return Ok(*answer),
     };
     let statement = v1::PolicyStatement {
         digest: old.digest,

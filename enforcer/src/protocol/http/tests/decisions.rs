@@ -349,7 +349,7 @@ async fn after(method: &'static str, cut: bool, next: impl FnOnce(u16) -> Bundle
             tokio::time::sleep(Duration::from_millis(20)).await;
             let sent = feed.send(hyper::body::Frame::data("more".into())).await;
             let frame = body.frame().await;
-            if sent.is_err() || !frame.is_some_and(|frame| frame.is_ok()) {
+            if sent.is_err() || frame.is_none_or(|frame| frame.is_err()) {
                 return true;
             }
             alive += 1;
