@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "enforcer/v1/approval.proto",
             "enforcer/v1/people.proto",
+            "enforcer/v1/policy.proto",
             "enforcer/v1/step.proto",
             "enforcer/v1/store.proto",
             "enforcer/v1/task.proto",

@@ -191,7 +191,7 @@ impl Deployment {
         self.join_as("reviewer", name);
     }
 
-    /// Joins a person of that role; its identity is kept under that name.
+    /// Joins a person in a role; its identity is kept under that name.
     pub fn join_as(&self, role: &str, name: &str) {
         let token = self.token(role, name);
         must(
@@ -370,6 +370,13 @@ impl Deployment {
     /// Where an agent's cgroup is, or will be.
     pub fn agent_cgroup(&self, agent: &str) -> PathBuf {
         cgroup2().join(self.governed.trim_start_matches('/')).join(agent)
+    }
+
+    /// An `enforcer` command of a person who joined.
+    pub fn as_person(&self, who: &str, args: &[&str]) -> Command {
+        let mut command = self.enforcer();
+        command.args(args).arg("--identity").arg(self.dir.join(who));
+        command
     }
 
     /// An `enforcer approvals` command of a reviewer.

@@ -116,6 +116,8 @@ impl Host {
             flows_open: 4,
             held: 1,
             uptime_seconds: 4000,
+            policy_number: 0,
+            policy_age_seconds: 0,
         };
         self.runtime.block_on(async {
             let channel = tls::channel(&self.url, &self.identity).expect("a channel");

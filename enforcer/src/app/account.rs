@@ -49,6 +49,8 @@ fn report(status: &StatusReport) -> v1::HostReport {
         flows_open: status.flows_open,
         held: status.held,
         uptime_seconds: status.uptime_s,
+        policy_number: status.policy.number,
+        policy_age_seconds: status.policy.age_s.unwrap_or_default(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! but the command line.
 
 mod account;
+mod distributed;
 mod health;
 mod listen;
 mod manager;
@@ -31,6 +32,7 @@ use crate::record::Recorder;
 use crate::run::control;
 use crate::tls;
 use anyhow::Context;
+use distributed::Distributed;
 use listen::Listeners;
 use std::future::Future;
 use std::io;
@@ -63,10 +65,19 @@ pub async fn run(mut config: Config) -> anyhow::Result<()> {
 async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> anyhow::Result<()> {
     // What is allowed, who decides.
     let mask_key = recorder.derived_key("mask");
-    let bundle =
-        reload::load(&config.policy.dir, &mask_key).await.context("the policy cannot be used")?;
-    info!(policy = bundle.version(), "policy loaded");
+    let (bundle, distributed) = match &config.policy.dir {
+        Some(dir) => {
+            let bundle = reload::load(dir, &mask_key).await.context("the policy cannot be used")?;
+            info!(policy = bundle.version(), "policy loaded");
+            (bundle, None)
+        }
+        None => {
+            let (distributed, none) = Distributed::open(&config, &mask_key).await?;
+            (none, Some(distributed))
+        }
+    };
     let (policy, policy_now) = watch::channel(Arc::new(bundle));
+    let policy = Arc::new(policy);
     let approvals = approvals(&config)?;
     let holds = Holds::new(&config.limits);
 
@@ -126,6 +137,14 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     );
 
     let draining = &inputs.draining;
+    let standing = distributed::Standing::default();
+    if let (Some(mut distributed), Approvals::Remote(client)) = (distributed, approvals.clone()) {
+        // What was kept and is young enough is in force before anybody is served.
+        distributed.look(&policy, &standing, &metrics);
+        let work =
+            distributed.run(client, Arc::clone(&policy), Arc::clone(&standing), metrics.clone());
+        tokio::spawn(until(draining.clone(), work));
+    }
     for listener in listeners.proxy {
         tokio::spawn(accept.listen(listener));
     }
@@ -157,7 +176,7 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     // The kernel half must be what it says before anything is let through.
     health.check().await.context("the kernel half does not hold")?;
     tokio::spawn(until(draining.clone(), health.clone().run()));
-    let reporter = status::Reporter::new(&inputs, &capture, &health, completeness);
+    let reporter = status::Reporter::new(&inputs, &capture, &health, completeness, standing);
     tokio::spawn(until(draining.clone(), account::run(Arc::clone(&inputs), Arc::clone(&reporter))));
     let learn = move |cgroup: &std::path::Path| capture.learn(cgroup);
     let control =
@@ -275,12 +294,14 @@ impl Signals {
         policy: &watch::Sender<Arc<Bundle>>,
         metrics: &Metrics,
     ) {
-        let dir = &config.policy.dir;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload::reload(dir, mask_key, policy, metrics).await,
+                _ = self.hangup.recv() => match &config.policy.dir {
+                    Some(dir) => reload::reload(dir, mask_key, policy, metrics).await,
+                    None => info!("policy comes from the server: there is nothing to reload"),
+                },
             }
         }
     }

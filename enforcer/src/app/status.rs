@@ -1,13 +1,15 @@
 //! The daemon's account of itself, for `enforcer status` and `enforcer doctor`.
 
+use super::distributed::Standing;
 use super::health::Health;
 use crate::capture::Capture;
 use crate::completeness::{Completeness, Line};
 use crate::flow::Inputs;
 use crate::run::status::{
-    Counter, LayerStatus, Records, ServerStatus, StatusReport, TranscriptStatus,
+    Check, Counter, LayerStatus, PolicyStatus, Records, ServerStatus, StatusReport,
+    TranscriptStatus,
 };
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// Makes the account.
@@ -16,6 +18,7 @@ pub(super) struct Reporter {
     capture: Arc<Capture>,
     health: Health,
     completeness: Arc<Completeness>,
+    policy: Standing,
     since: Instant,
 }
 
@@ -27,12 +30,14 @@ impl Reporter {
         capture: &Arc<Capture>,
         health: &Health,
         completeness: Arc<Completeness>,
+        policy: Standing,
     ) -> Arc<dyn Fn() -> StatusReport + Send + Sync> {
         let reporter = Self {
             inputs: Arc::clone(inputs),
             capture: Arc::clone(capture),
             health: health.clone(),
             completeness,
+            policy,
             since: Instant::now(),
         };
         Arc::new(move || reporter.report())
@@ -50,6 +55,8 @@ impl Reporter {
             holds: layer.holds,
             detail: layer.detail,
         });
+        // Given back at once: what follows does not wait for whoever puts policy in force.
+        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -70,6 +77,8 @@ impl Reporter {
                     .and_then(|held| held.not_renewed.clone())
                     .unwrap_or_default(),
             },
+            checks: self.checks(&policy),
+            policy,
             policy_version: decider.bundle().version().to_owned(),
             flows_open: self.inputs.metrics.flows_open(),
             flows_total: self.inputs.metrics.flows_total(),
@@ -82,8 +91,25 @@ impl Reporter {
             },
             counters: self.counters(),
             records: self.records(),
-            checks: self.health.checks(),
         }
+    }
+
+    fn checks(&self, policy: &PolicyStatus) -> Vec<Check> {
+        let mut checks = self.health.checks();
+        let bundle = self.inputs.decider.bundle();
+        checks.push(match (bundle.absence(), policy.refused.as_str()) {
+            (None, "") => Check::ok("policy", bundle.version()),
+            (None, refused) => Check::failed(
+                "policy",
+                format!(
+                    "the newest of the server was not taken, {} stays: {refused}",
+                    bundle.version()
+                ),
+            ),
+            (Some(why), "") => Check::failed("policy", why.detail()),
+            (Some(why), refused) => Check::failed("policy", format!("{}: {refused}", why.detail())),
+        });
+        checks
     }
 
     fn counters(&self) -> Vec<Counter> {

@@ -1,9 +1,10 @@
 //! Who a certificate says its holder is, and the directory that keeps one.
 //!
 //! `identity.pem` (certificate and key in one file, mode 0600, replaced
-//! atomically so that the two always fit), `ca.pem`, `server.url`. Names are in
-//! the certificate's URI: `spiffe://enforcer/<role>/<name>`.
+//! atomically so that the two always fit), `ca.pem`, `server.url`, and the pinned
+//! `policy.pub`. Names are in the certificate's URI: `spiffe://enforcer/<role>/<name>`.
 
+use crate::policy::signed::PublicKey;
 use enforcer_proto::v1;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// The file with the pinned policy key.
+const POLICY_KEY: &str = "policy.pub";
 
 const URI_PREFIX: &str = "spiffe://enforcer/";
 
@@ -32,7 +36,7 @@ pub enum Role {
     Admin,
     /// A person who looks at everything and changes nothing.
     Viewer,
-    /// A person who looks after policy: as a viewer, and at how people decide.
+    /// A person who looks after policy: as a viewer, and puts versions of it in force.
     #[serde(rename = "policy-admin")]
     PolicyAdmin,
 }
@@ -244,8 +248,7 @@ impl Identity {
         key_pem: &str,
         ca_pem: &str,
     ) -> Result<(), IdentityError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|cause| IdentityError::File { path: dir.to_owned(), cause })?;
+        private_dir(dir)?;
         write(&dir.join("ca.pem"), ca_pem.as_bytes())?;
         write(&dir.join("server.url"), format!("{url}\n").as_bytes())?;
         // Last: with it, the directory counts as joined.
@@ -253,8 +256,42 @@ impl Identity {
     }
 }
 
+/// The server's policy key, as it was pinned in the directory when the holder joined; `None` when
+/// it joined before there was one.
+///
+/// # Errors
+/// When the file cannot be read, or holds no key.
+pub fn policy_key(dir: &Path) -> Result<Option<PublicKey>, IdentityError> {
+    let path = dir.join(POLICY_KEY);
+    match fs::read_to_string(&path) {
+        Ok(text) => PublicKey::parse(&text)
+            .map(Some)
+            .ok_or(IdentityError::Content { path, what: "no policy key" }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(IdentityError::File { path, cause }),
+    }
+}
+
+/// Pins the server's policy key.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn pin_policy_key(dir: &Path, key: PublicKey) -> Result<(), IdentityError> {
+    private_dir(dir)?;
+    write(&dir.join(POLICY_KEY), format!("{}\n", key.to_hex()).as_bytes())
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     fs::read(path).map_err(|cause| IdentityError::File { path: path.to_owned(), cause })
+}
+
+/// Makes a directory of mode 0700, if it is not there.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn private_dir(dir: &Path) -> Result<(), IdentityError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|cause| IdentityError::File { path: dir.to_owned(), cause })
 }
 
 /// Replaces a file with one of mode 0600, durably.

@@ -3,9 +3,10 @@
 //! The key is made here and never leaves. The CA is pinned by the token before
 //! anything is trusted or sent.
 
-use super::identity::{Holder, Identity, IdentityError, Role};
+use super::identity::{self, Holder, Identity, IdentityError, Role};
 use super::tls::{self, TlsError};
 use super::token::Token;
+use crate::policy::signed::PublicKey;
 use enforcer_proto::v1;
 use enforcer_proto::v1::enrollment_client::EnrollmentClient;
 use rustls_pki_types::CertificateDer;
@@ -70,6 +71,10 @@ pub async fn join(url: &str, token: &Token, dir: &Path) -> Result<Identity, Join
     if tls::fingerprint(&ca) != token.ca {
         return Err(JoinError::Answer("another CA than the token names"));
     }
+    // Whoever joins anew trusts the server anew, whatever key was there before.
+    if let Some(key) = policy_key(&answer)? {
+        identity::pin_policy_key(dir, key)?;
+    }
     store(url, dir, &answer, &key_pem)
 }
 
@@ -97,6 +102,15 @@ pub async fn renew(
     if ca.ok().as_ref() != Some(&current.ca) {
         return Err(JoinError::Answer("another CA than the one joined"));
     }
+    match (policy_key(&answer)?, identity::policy_key(dir)?) {
+        (Some(key), None) => identity::pin_policy_key(dir, key)?,
+        (Some(key), Some(pinned)) if key != pinned => tracing::error!(
+            target: "audit",
+            "the server has another policy key than the one that was pinned when this host joined; \
+             what it signs is not taken: join again with a new token if that was meant"
+        ),
+        _ => {}
+    }
     store(url, dir, &answer, &key_pem)
 }
 
@@ -105,6 +119,17 @@ fn key_and_request() -> Result<(String, String), rcgen::Error> {
     // The server takes the public key only: names come from the token.
     let request = rcgen::CertificateParams::default().serialize_request(&key)?;
     Ok((key.serialize_pem(), request.pem()?))
+}
+
+/// The policy key of an answer; servers of before have none.
+fn policy_key(answer: &v1::JoinResponse) -> Result<Option<PublicKey>, JoinError> {
+    match answer.policy_key.as_slice() {
+        [] => Ok(None),
+        key => match key.try_into() {
+            Ok(key) => Ok(Some(PublicKey(key))),
+            Err(_) => Err(JoinError::Answer("a policy key that is none")),
+        },
+    }
 }
 
 fn store(

@@ -198,6 +198,31 @@ pub(super) fn pins(dir: &Path) -> Result<Vec<String>, String> {
     }
 }
 
+/// The version, and where policy comes from the server its number and age.
+fn policy(report: &StatusReport) -> String {
+    let policy = &report.policy;
+    let mut shown = match report.policy_version.as_str() {
+        "" => "NONE: everything is denied".to_owned(),
+        version => version.to_owned(),
+    };
+    if policy.from_server {
+        let age = match policy.age_s {
+            Some(age) => format!("confirmed {} ago", duration(age)),
+            None => "never confirmed".to_owned(),
+        };
+        let _ = write!(
+            shown,
+            ", version {} of the server, {age} (at most {})",
+            policy.number,
+            duration(policy.max_age_s)
+        );
+    }
+    if !policy.refused.is_empty() {
+        let _ = write!(shown, "; the newest was NOT taken: {}", policy.refused.replace('\n', " "));
+    }
+    shown
+}
+
 fn text(report: &StatusReport) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
@@ -224,12 +249,7 @@ fn text(report: &StatusReport) -> String {
     if let Some(Ok(held) | Err(held)) = server.certificate(now) {
         line("certificate", &held);
     }
-    let policy = if report.policy_version.is_empty() {
-        "NONE: everything is denied"
-    } else {
-        &report.policy_version
-    };
-    line("policy", policy);
+    line("policy", &policy(report));
     line(
         "flows",
         &format!(

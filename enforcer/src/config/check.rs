@@ -1,6 +1,6 @@
 //! Values that read, but cannot work: each with what would be right.
 
-use super::{Config, Kernel, Limits, Resolver, Server};
+use super::{Config, Kernel, Limits, PolicySource, Resolver, Server};
 use crate::capture::names;
 use crate::protocol::dns::names::Name;
 use enforcer_common::names::MAX_UNIX_NAMES;
@@ -12,6 +12,9 @@ use std::path::{Component, Path};
 const LAYERS: [&str; 2] = ["unix", "lsm"];
 /// No wait is longer (an hour), so that a slip of units is found.
 const MAX_MS: u64 = 3_600_000;
+
+/// How long policy of the server may stay unconfirmed: a minute to a month.
+const MAX_AGE: RangeInclusive<u64> = 60..=30 * 86_400;
 
 /// A step of the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +101,7 @@ pub(super) fn check(config: &Config, ephemeral: &RangeInclusive<u16>) -> Vec<Fin
     if let Some(server) = &config.server {
         approval_server(server, &mut found);
     }
-    found.path("policy.dir", Some(&config.policy.dir));
+    policy(config, &mut found);
     found.path("transcript.dir", config.transcript.dir.as_deref());
     found.at_least("transcript.quota_bytes", config.transcript.quota_bytes, 1);
     if !(1..=100).contains(&config.transcript.agent_share) {
@@ -354,6 +357,37 @@ fn approval_server(server: &Server, found: &mut Findings) {
     }
     found.path("server.token_file", server.token_file.as_deref());
     found.path("server.identity_dir", server.identity_dir.as_deref());
+}
+
+fn policy(config: &Config, found: &mut Findings) {
+    let policy = &config.policy;
+    found.path("policy.dir", policy.dir.as_deref());
+    if !MAX_AGE.contains(&policy.max_age_seconds) {
+        found.add(
+            "policy.max_age_seconds",
+            format!(
+                "is {}, must be {} to {} (seconds)",
+                policy.max_age_seconds,
+                MAX_AGE.start(),
+                MAX_AGE.end()
+            ),
+        );
+    }
+    match (policy.source, &policy.dir) {
+        (PolicySource::Local, None) => found.add(
+            "policy.dir",
+            "is missing; name the bundle's directory, or write `source = \"server\"`",
+        ),
+        (PolicySource::Server, Some(_)) => found.add(
+            "policy.dir",
+            "is set beside `source = \"server\"`; only one can be the policy: remove one of them",
+        ),
+        _ => {}
+    }
+    if policy.source == PolicySource::Server && config.server.is_none() {
+        found
+            .add("policy.source", "is \"server\", but there is no [server]; add it with its `url`");
+    }
 }
 
 fn limits(limits: &Limits, found: &mut Findings) {

@@ -1,6 +1,8 @@
 //! What a key is when the file leaves it out.
 
-use super::{AtQuota, Kernel, Limits, Proxy, Resolver, Run, Sync, Tls, Transcript};
+use super::{
+    AtQuota, Kernel, Limits, Policy, PolicySource, Proxy, Resolver, Run, Sync, Tls, Transcript,
+};
 use std::path::PathBuf;
 
 pub(super) fn data_dir() -> PathBuf {
@@ -55,6 +57,12 @@ impl Default for Resolver {
 impl Default for Tls {
     fn default() -> Self {
         Self { ca_dir: None, extra_roots: Vec::new(), system_roots: true }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { source: PolicySource::Local, dir: None, max_age_seconds: 86_400 }
     }
 }
 

@@ -150,12 +150,29 @@ pub struct Server {
     pub identity_dir: Option<PathBuf>,
 }
 
+/// Where policy comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicySource {
+    /// A directory of this host.
+    #[default]
+    Local,
+    /// The approval server, which signs and distributes it.
+    Server,
+}
+
 /// The policy bundle.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// The bundle's directory (`targets.toml`, `rules.cedar`, `scopes.toml`, `masks.toml`).
-    pub dir: PathBuf,
+    /// `local`, or `server`.
+    pub source: PolicySource,
+    /// With `local`: the bundle's directory (`targets.toml`, `rules.cedar`, `scopes.toml`,
+    /// `masks.toml`).
+    pub dir: Option<PathBuf>,
+    /// With `server`: everything is denied when the server has not confirmed the policy for that
+    /// long. Seconds.
+    pub max_age_seconds: u64,
 }
 
 /// When a transcript is flushed to disk.
@@ -276,6 +293,11 @@ impl Config {
             .as_ref()
             .and_then(|server| server.identity_dir.clone())
             .unwrap_or_else(|| self.host.data_dir.join("server"))
+    }
+
+    /// Where policy of the server is kept.
+    pub fn policy_cache(&self) -> PathBuf {
+        self.host.data_dir.join("policy")
     }
 
     /// Where the table of synthetic addresses outlives the daemon.

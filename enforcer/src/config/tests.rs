@@ -33,6 +33,7 @@ fn the_least_configuration_is_complete() {
 #[case("[proxy]\nprot = 1", 8, "proxy.prot", "unknown field `prot`, expected `port` or `dns_port`")]
 #[case("[transcript]\nagent_share = 0", 8, "transcript.agent_share", "1 to 100")]
 #[case("[transcript]\nagent_share = 101", 8, "transcript.agent_share", "1 to 100")]
+#[case("[server]\nurl = \"https://a.example:1\"\n[policy]", 9, "", "duplicate key")]
 #[case("[proxies]", 7, "proxies", "unknown field `proxies`")]
 #[case("[proxy]\nport = \"x\"", 8, "proxy.port", "invalid type: string")]
 #[case("[proxy]\nport = 70000", 8, "proxy.port", "expected u16")]
@@ -151,6 +152,35 @@ fn an_error_reads_as_file_line_key_and_what() {
     assert!(Config::load(&path).is_err());
     std::fs::write(&path, "#".repeat(2 << 20)).unwrap();
     assert!(Config::load(&path).unwrap_err().to_string().contains("larger"));
+}
+
+#[test]
+fn policy_comes_from_one_place() {
+    let least = LEAST.split("[policy]").next().unwrap();
+    let server = "[server]\nurl = \"https://approve.example:9443\"\n";
+    let cases = [
+        ("[policy]\ndir = \"/p\"\n", None),
+        ("[policy]\nsource = \"local\"\ndir = \"/p\"\n", None),
+        ("[policy]\nsource = \"server\"\n", None),
+        ("[policy]\nsource = \"server\"\nmax_age_seconds = 60\n", None),
+        ("[policy]\nsource = \"server\"\nmax_age_seconds = 59\n", Some("60 to 2592000")),
+        ("[policy]\nsource = \"server\"\nmax_age_seconds = 2592001\n", Some("60 to 2592000")),
+        ("[policy]\nsource = \"server\"\ndir = \"/p\"\n", Some("remove one of them")),
+        ("[policy]\n", Some("name the bundle's directory")),
+        ("[policy]\nsource = \"local\"\n", Some("name the bundle's directory")),
+        ("[policy]\nsource = \"git\"\n", Some("`local`")),
+    ];
+    for (policy, wrong) in cases {
+        let found = problems(&format!("{least}{server}{policy}"));
+        match wrong {
+            None => assert!(found.is_empty(), "{policy}: {found:#?}"),
+            Some(what) => {
+                assert!(found.iter().any(|(.., w)| w.contains(what)), "{policy}: {found:#?}")
+            }
+        }
+    }
+    let found = problems(&format!("{least}[policy]\nsource = \"server\"\n"));
+    assert!(found[0].2.contains("there is no [server]"), "{found:#?}");
 }
 
 #[test]

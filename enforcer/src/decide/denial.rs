@@ -7,7 +7,7 @@
 use super::Permit;
 use crate::approval::{ApprovalError, ApprovalId};
 use crate::flow::Place;
-use crate::policy::{Bundle, Judgement};
+use crate::policy::{Absence, Bundle, Judgement};
 use crate::record::RecordError;
 use enforcer_proto::v1;
 use std::time::Duration;
@@ -127,6 +127,10 @@ impl Denial {
         }
     }
 
+    pub(super) fn absent(why: Absence) -> Self {
+        Self::new(why.code(), why.detail())
+    }
+
     pub(super) fn no_policy() -> Self {
         Self::new("no-policy", "the daemon is stopping")
     }
@@ -197,7 +201,7 @@ impl Denial {
             rules: permit.judgement.rules.clone(),
             trace: permit.judgement.trace.clone(),
             policy: permit.bundle.version().to_owned(),
-            scope: permit.standing.scopes.join(","),
+            scope: permit.standing.scope_names(),
             held: permit.held,
             ..Self::new(code, detail)
         }

@@ -208,6 +208,9 @@ impl Decider {
         let mut claimed: Option<Claimed> = None;
         loop {
             let bundle = Arc::clone(&policy.borrow_and_update());
+            if let Some(why) = bundle.absence() {
+                return Err(Denial::absent(why));
+            }
             let Some(target) = place.target(&bundle).cloned() else {
                 return Err(Denial::unknown_target(place, &bundle));
             };
@@ -223,7 +226,8 @@ impl Decider {
                     principal: Arc::clone(principal),
                     place: place.clone(),
                     asked: Arc::clone(asked),
-                    scopes: scopes.iter().map(|scope| scope.name.clone()).collect(),
+                    bundle: Arc::clone(&bundle),
+                    scopes: scopes.clone(),
                     grant: None,
                 },
                 bundle,

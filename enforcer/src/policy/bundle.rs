@@ -36,7 +36,9 @@ const MAX_FILE: u64 = 4 << 20;
 
 /// One policy, ready to judge. Immutable; a change is another bundle.
 pub struct Bundle {
+    digest: [u8; 32],
     version: String,
+    absence: Option<Absence>,
     targets: Vec<Target>,
     index: Index,
     positions: HashMap<String, usize>,
@@ -44,8 +46,39 @@ pub struct Bundle {
     engine: Engine,
     plans: Vec<Arc<MaskPlan>>,
     masks: Vec<Vec<String>>,
+    /// What each target's masks say, whole.
+    mask_texts: Vec<Vec<String>>,
     cases: Vec<Case>,
     warnings: Problems,
+}
+
+/// Why there is no policy, and everything is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The server has not sent one yet.
+    Missing,
+    /// The server has not confirmed it for longer than it may be used.
+    Expired,
+}
+
+impl Absence {
+    /// The stable code of what is denied for it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "policy-missing",
+            Self::Expired => "policy-expired",
+        }
+    }
+
+    /// The reason, in a sentence.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Missing => "this host has no policy from its server yet, so nothing is allowed",
+            Self::Expired => {
+                "the server has not confirmed this host's policy for too long, so nothing is allowed"
+            }
+        }
+    }
 }
 
 impl Bundle {
@@ -60,6 +93,31 @@ impl Bundle {
             return Err(problems);
         }
         Self::build(&files, problems)
+    }
+
+    /// The files of the bundle in a directory, to be sent to who checks them.
+    ///
+    /// # Errors
+    /// Files that cannot be read or do not belong there.
+    pub fn read(dir: &Path) -> Result<Files, Problems> {
+        let mut problems = Problems::default();
+        let files = read_files(dir, &mut problems);
+        if problems.has_errors() { Err(problems) } else { Ok(files) }
+    }
+
+    /// A bundle that allows nothing, in place of one that is not there.
+    ///
+    /// # Errors
+    /// When the program itself is at fault.
+    pub fn absent(why: Absence) -> Result<Self, Problems> {
+        let files = REQUIRED.map(|file| (file.to_owned(), String::new())).into();
+        let bundle = Self::build(&files, Problems::default())?;
+        Ok(Self { absence: Some(why), version: String::new(), ..bundle })
+    }
+
+    /// Why this stands for no policy at all.
+    pub fn absence(&self) -> Option<Absence> {
+        self.absence
     }
 
     /// Makes a bundle of files that are in memory.
@@ -146,8 +204,11 @@ impl Bundle {
         }
         let engine =
             Engine::new(rules, &targets, types, schemas.all()).map_err(|e| fault(e.to_string()))?;
+        let digest = digest(files);
         Ok(Self {
-            version: version(files),
+            version: version(&digest),
+            digest,
+            absence: None,
             index: Index::new(&targets),
             positions: targets
                 .iter()
@@ -161,6 +222,13 @@ impl Bundle {
                     chosen.map(|mask| mask.name.clone()).collect()
                 })
                 .collect(),
+            mask_texts: targets
+                .iter()
+                .map(|target| {
+                    let chosen = masks.iter().filter(|mask| mask.selects(target));
+                    chosen.map(mask::MaskSelector::text).collect()
+                })
+                .collect(),
             targets,
             scopes,
             engine,
@@ -170,7 +238,12 @@ impl Bundle {
         })
     }
 
-    /// `sha256:` and the first 12 hex digits of the hash over all files.
+    /// SHA-256 over all files, their names and lengths.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// `sha256:` and the first 12 hex digits of [`Bundle::digest`]; empty when there is none.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -223,6 +296,15 @@ impl Bundle {
             .iter()
             .filter_map(|at| self.targets.get(*at))
             .find(|target| port.is_none_or(|port| target.has_port(port)))
+    }
+
+    /// The target that an operation's name, or address, and port mean.
+    pub fn target_of(&self, op: &Operation) -> Option<&Target> {
+        match op.name.parse::<IpAddr>() {
+            Ok(ip) => self.target_for_addr(ip, op.port),
+            // A look-up has no port.
+            Err(_) => self.target_for_name(&op.name, (op.port != 0).then_some(op.port)),
+        }
     }
 
     /// Judges an operation on a target. No clock and no I/O: the same always comes to the same.
@@ -279,6 +361,14 @@ impl Bundle {
             .map_or_else(|| Arc::new(MaskPlan::none()), Arc::clone)
     }
 
+    /// Whether the masks of a target are those that another bundle has for a target of its own.
+    pub fn masks_alike(&self, target: &Target, other: &Self, theirs: &Target) -> bool {
+        let texts = |bundle: &Self, target| {
+            bundle.located(target).and_then(|(at, _)| bundle.mask_texts.get(at).cloned())
+        };
+        texts(self, target) == texts(other, theirs)
+    }
+
     /// The same bundle with the key under which its masks hash values (`replace = "hash"`).
     ///
     /// # Errors
@@ -312,7 +402,7 @@ impl std::fmt::Debug for Bundle {
     }
 }
 
-fn version(files: &Files) -> String {
+fn digest(files: &Files) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix(DOMAIN);
     for (file, text) in files {
         for part in [file, text] {
@@ -320,8 +410,18 @@ fn version(files: &Files) -> String {
             hash.update(part.as_bytes());
         }
     }
-    let digest = hex::encode(hash.finalize());
-    format!("sha256:{}", &digest[..12])
+    hash.finalize().into()
+}
+
+fn version(digest: &[u8; 32]) -> String {
+    format!("sha256:{}", hex::encode(&digest[..6]))
+}
+
+/// Whether a file of that name is part of a bundle.
+pub fn belongs(path: &str) -> bool {
+    let case = |name: &str| !name.starts_with('.') && !name.contains('/') && name.len() <= 255;
+    REQUIRED.contains(&path)
+        || (is_case_file(path) && path.strip_prefix("tests/").is_some_and(case))
 }
 
 /// Reports characters that change the direction of text, and so let a file read otherwise than

@@ -35,6 +35,11 @@ impl MaskSelector {
         (self.targets.is_empty() && self.tags.is_empty()) || self.names(target)
     }
 
+    /// What it says, apart from what it applies to.
+    pub(super) fn text(&self) -> String {
+        self.rule.to_string()
+    }
+
     /// Whether something of it can be found in what targets of a protocol answer.
     fn concerns(&self, protocol: Protocol) -> bool {
         let keys: &[&str] = match protocol {

@@ -24,6 +24,8 @@ pub struct StatusReport {
     pub server: ServerStatus,
     /// The policy bundle in force; empty when none is, and everything is denied.
     pub policy_version: String,
+    /// Where it comes from.
+    pub policy: PolicyStatus,
     /// Flows open now.
     pub flows_open: u64,
     /// Flows since the start.
@@ -50,6 +52,22 @@ pub struct LayerStatus {
     pub holds: bool,
     /// What stays open without it, or how it holds.
     pub detail: String,
+}
+
+/// Where policy comes from, and how fresh it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyStatus {
+    /// Whether the server distributes it; a local directory otherwise, and all else is empty.
+    pub from_server: bool,
+    /// The version's number; 0: none came yet.
+    pub number: u64,
+    /// Seconds since the server last confirmed it; none before the first time.
+    pub age_s: Option<u64>,
+    /// Seconds after which everything is denied.
+    pub max_age_s: u64,
+    /// Why the newest that came was not taken; empty when it was.
+    pub refused: String,
 }
 
 /// The connection to the approval server.

@@ -46,6 +46,14 @@ pub enum Code {
     GrantRevoked,
     /// A grant ran out.
     GrantExpired,
+    /// A grant ended because a new policy version does not bear it.
+    GrantVoided,
+    /// A policy version was put in force.
+    PolicyPushed,
+    /// The files of an earlier policy version were put in force again.
+    PolicyRolledBack,
+    /// A bundle was not taken: it has errors, or its tests fail.
+    PolicyRefused,
     /// A caller asked for something that it may not.
     AccessRefused,
     /// A member's right was taken away.
@@ -129,6 +137,10 @@ impl Code {
             Self::ClaimRefused => "claim.refused",
             Self::GrantRevoked => "grant.revoked",
             Self::GrantExpired => "grant.expired",
+            Self::GrantVoided => "grant.voided",
+            Self::PolicyPushed => "policy.pushed",
+            Self::PolicyRolledBack => "policy.rolled-back",
+            Self::PolicyRefused => "policy.refused",
             Self::AccessRefused => "access.refused",
             Self::MemberRemoved => "member.removed",
             Self::MemberRestored => "member.restored",

@@ -201,6 +201,11 @@ impl Config {
         self.ca.dir.clone().unwrap_or_else(|| self.data_dir.join("ca"))
     }
 
+    /// Where the key that signs policy is.
+    pub fn policy_key(&self) -> PathBuf {
+        self.ca_dir().join("policy.key")
+    }
+
     /// The store.
     pub fn store_dir(&self) -> PathBuf {
         self.data_dir.join("store")

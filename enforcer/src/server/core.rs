@@ -10,8 +10,10 @@ use super::limits::Rate;
 use super::metrics::Metrics;
 use super::model::{Millis, Record};
 use super::notify::Notifier;
+use super::policies::Policies;
 use super::store::{Store, StoreError};
 use crate::approval::identity::{Holder, Role, Subject};
+use crate::policy::signed::PolicyKey;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -42,6 +44,8 @@ pub struct Core {
     pub config: Config,
     /// The CA.
     pub ca: Ca,
+    /// The policy that hosts get from here.
+    pub policies: Policies,
     /// The counters.
     pub metrics: Metrics,
     /// The end.
@@ -103,7 +107,13 @@ impl From<StoreError> for Status {
 
 impl Core {
     /// Puts the parts together.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, config: Config, ca: Ca) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        config: Config,
+        ca: Ca,
+        policy_key: PolicyKey,
+    ) -> Self {
         let limits = config.limits;
         Self {
             store,
@@ -112,6 +122,7 @@ impl Core {
             notifier: Notifier::new(&config.notify),
             clock,
             ca,
+            policies: Policies::new(policy_key),
             metrics: Metrics::default(),
             stop: CancellationToken::new(),
             reissue: Notify::new(),

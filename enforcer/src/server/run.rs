@@ -6,17 +6,20 @@ use super::config::Config;
 use super::core::Core;
 use super::notify::{self, Endpoint, EndpointError};
 use super::people::oidc::{Oidc, OidcError};
+use super::policies::{self, void};
 use super::service::{admin, approvals, enrollment, hosts, people, review, tasks};
 use super::store::rocks::Rocks;
 use super::store::{Store as _, StoreError};
 use super::web::{self, ConsoleError, Web};
-use super::{expiry, listen, members, metrics};
+use super::{expiry, listen, members, metrics, service};
+use crate::policy::signed::{self, KeyError, PolicyKey};
 use arc_swap::ArcSwap;
 use enforcer_proto::v1::admin_server::AdminServer;
 use enforcer_proto::v1::approvals_server::ApprovalsServer;
 use enforcer_proto::v1::enrollment_server::EnrollmentServer;
 use enforcer_proto::v1::hosts_server::HostsServer;
 use enforcer_proto::v1::people_server::PeopleServer;
+use enforcer_proto::v1::policies_server::PoliciesServer;
 use enforcer_proto::v1::review_server::ReviewServer;
 use enforcer_proto::v1::task_review_server::TaskReviewServer;
 use enforcer_proto::v1::tasks_server::TasksServer;
@@ -49,6 +52,9 @@ pub enum StartError {
     /// The CA.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// The policy key.
+    #[error(transparent)]
+    PolicyKey(#[from] KeyError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,8 +105,9 @@ pub(super) fn open_at(config: Config, clock: Option<Clock>) -> Result<Arc<Core>,
     made.map_err(at(dir.display()))?;
     let store = Rocks::open(&config.store_dir())?;
     let ca = Ca::open(&config.ca_dir())?;
+    let policy_key = PolicyKey::open(&config.policy_key())?;
     let clock = clock.unwrap_or_else(|| Clock::system(store.last_time()));
-    Ok(Arc::new(Core::new(Arc::new(store), clock, config, ca)))
+    Ok(Arc::new(Core::new(Arc::new(store), clock, config, ca, policy_key)))
 }
 
 /// A server that runs.
@@ -129,6 +136,15 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
     members::settle(&core, "server")
         .await
         .map_err(|status| StartError::Store(StoreError::Failed(status.message().to_owned())))?;
+    let loaded = policies::load(&core).await;
+    let failed =
+        |status: Status| StartError::Store(StoreError::Failed(status.message().to_owned()));
+    match loaded {
+        // Had the server died between a version and what it voids.
+        Ok(()) => drop(void::settle(&core, "server").await.map_err(failed)?),
+        // Approvals go on; hosts that take their policy from here use the one they have.
+        Err(status) => tracing::error!(error = status.message(), "no policy is distributed"),
+    }
     for record in core.store.live(None).await? {
         core.expiry.schedule(&record);
     }
@@ -157,6 +173,7 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
         tasks.spawn(console);
     }
     tasks.spawn(expiry::run(Arc::clone(&core), stop.clone()));
+    tasks.spawn(policies::follow(Arc::clone(&core)));
     tasks.spawn(renew_own(Arc::clone(&core), current));
     tasks.spawn(notify::run(Arc::clone(&core), endpoints, stop.clone()));
     tasks.spawn(serve_admin(Arc::clone(&core), admin_listener));
@@ -227,6 +244,11 @@ async fn serve(
         .add_service(InterceptedService::new(
             PeopleServer::new(people::Service(Arc::clone(&core)))
                 .max_decoding_message_size(64 << 10),
+            certified,
+        ))
+        .add_service(InterceptedService::new(
+            PoliciesServer::new(service::policies::Service(Arc::clone(&core)))
+                .max_decoding_message_size(signed::MAX_MESSAGE),
             certified,
         ))
         .add_service(InterceptedService::new(

@@ -24,6 +24,7 @@ use tonic::{Code, Status};
 
 mod enrol;
 mod link;
+mod policy;
 mod tasks;
 
 /// Time for one call.

@@ -16,6 +16,8 @@ pub(super) fn json(answer: &v1::ListHostsResponse) -> String {
             "reported": host.report.is_some(),
             "version": report.version,
             "policy": report.policy,
+            "policy_number": (report.policy_number > 0).then_some(report.policy_number),
+            "policy_age_seconds": (report.policy_number > 0).then_some(report.policy_age_seconds),
             "layers": report.layers.iter().map(check).collect::<Vec<_>>(),
             "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
             "recording": report.recording,
@@ -42,7 +44,12 @@ pub(super) fn text(answer: &v1::ListHostsResponse, now: i64) -> String {
         let word = if bad.is_empty() && report.recording { "holds" } else { "LOOK AT IT" };
         let age = text::span(now - host.seen_unix_ms);
         let policy = if report.policy.is_empty() { "none" } else { &report.policy };
-        let _ = writeln!(out, "{name}  {word}  {age} ago  policy {}", text::line(policy));
+        let number = match report.policy_number {
+            0 => String::new(),
+            number => format!(" (version {number} of the server)"),
+        };
+        let policy = text::line(policy);
+        let _ = writeln!(out, "{name}  {word}  {age} ago  policy {policy}{number}");
         if !report.recording {
             let _ = writeln!(out, "    transcripts: not recording");
         }
@@ -71,6 +78,7 @@ mod tests {
             Some(v1::HostReport {
                 layers: vec![check(ok)],
                 recording: true,
+                policy_number: if ok { 3 } else { 0 },
                 ..v1::HostReport::default()
             })
         };
@@ -78,7 +86,7 @@ mod tests {
         let shown = text(&v1::ListHostsResponse { hosts }, 6000);
         assert_eq!(
             shown,
-            "a  holds  5s ago  policy none\nb  LOOK AT IT  5s ago  policy none\n    lsm: \
+            "a  holds  5s ago  policy none (version 3 of the server)\nb  LOOK AT IT  5s ago  policy none\n    lsm: \
              off‹U+000A›\nc  no report yet\n"
         );
     }

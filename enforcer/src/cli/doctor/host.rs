@@ -128,11 +128,15 @@ fn daemon(config: &Config, report: &StatusReport) -> Vec<Check> {
             format!("{OPEN}no Landlock scopes before 6.12: abstract sockets, signals to own user"),
         )
     });
-    checks.push(if report.policy_version.is_empty() {
-        Check::failed("policy", "none is in force, everything is denied: `enforcer policy check`")
-    } else {
-        Check::ok("policy", &report.policy_version)
-    });
+    // A daemon that says more about its policy says it below, with its other checks.
+    if !report.checks.iter().any(|check| check.name == "policy") {
+        checks.push(if report.policy_version.is_empty() {
+            let none = "none is in force, everything is denied: `enforcer policy check`";
+            Check::failed("policy", none)
+        } else {
+            Check::ok("policy", &report.policy_version)
+        });
+    }
     checks.push(if report.transcripts.writable {
         Check::ok("transcript store", format!("{} bytes", report.transcripts.bytes))
     } else {

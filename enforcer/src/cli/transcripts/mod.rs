@@ -48,7 +48,7 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-struct StoreArgs {
+pub(super) struct StoreArgs {
     /// The store's directory (also a copy)
     #[arg(long, global = true, value_name = "DIR")]
     store: Option<PathBuf>,
@@ -87,7 +87,7 @@ const OUTCOMES: [&str; 8] =
 
 /// Which flows; shared by the listing commands.
 #[derive(Debug, clap::Args)]
-struct FilterArgs {
+pub(super) struct FilterArgs {
     /// Only flows of this agent
     #[arg(long)]
     agent: Option<String>,
@@ -109,7 +109,7 @@ struct FilterArgs {
 }
 
 impl FilterArgs {
-    fn filter(&self) -> Filter {
+    pub(super) fn filter(&self) -> Filter {
         Filter {
             agent: self.agent.clone(),
             target: self.target.clone(),
@@ -177,13 +177,20 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The two keys of the configuration that say where the store is. The rest is not looked at: an
+/// The keys of the configuration that say where the store and the bundle are. The rest is not looked at: an
 /// analyst may have the file and not what it names.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Places {
     host: HostPlaces,
     transcript: TranscriptPlaces,
+    policy: PolicyPlaces,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PolicyPlaces {
+    dir: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -199,14 +206,26 @@ struct TranscriptPlaces {
 }
 
 impl StoreArgs {
-    fn dir(&self) -> anyhow::Result<PathBuf> {
+    /// The policy bundle's directory.
+    pub(super) fn policy(&self) -> anyhow::Result<PathBuf> {
+        let hint = "name a bundle with --policy DIR";
+        let dir = self.places(hint)?.policy.dir;
+        dir.with_context(|| format!("{hint}: {} has no policy.dir", self.config.display()))
+    }
+
+    fn places(&self, hint: &str) -> anyhow::Result<Places> {
+        let path = &self.config;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("{hint}: {}", path.display()))?;
+        toml::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    /// The store's directory.
+    pub(super) fn dir(&self) -> anyhow::Result<PathBuf> {
         if let Some(dir) = &self.store {
             return Ok(dir.clone());
         }
-        let path = &self.config;
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("name a store with --store DIR: {}", path.display()))?;
-        let places: Places = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let places = self.places("name a store with --store DIR")?;
         let data_dir = places.host.data_dir;
         let data_dir = data_dir.unwrap_or_else(|| "/var/lib/enforcer".into());
         let cfg = crate::config::Transcript {

@@ -53,6 +53,39 @@ pub struct Scope {
     pub patterns: bool,
 }
 
+impl Scope {
+    /// Whether what was decided under this scope would do under another: it asked for as much of
+    /// as few people, and gave no more. What cannot be compared does not.
+    pub fn is_as_strict_as(&self, other: &Self) -> bool {
+        let among = |mine: &[String], theirs: &[String]| mine.iter().all(|g| theirs.contains(g));
+        // No groups are all groups.
+        let reviewers = other.reviewers.is_empty()
+            || (!self.reviewers.is_empty() && among(&self.reviewers, &other.reviewers));
+        let escalates = self.escalate_to.is_empty()
+            || (among(&self.escalate_to, &other.escalate_to)
+                && self.escalate_after >= other.escalate_after);
+        let same = |hours: &[Hours]| {
+            let mut hours: Vec<String> = hours.iter().map(ToString::to_string).collect();
+            hours.sort();
+            hours.dedup();
+            hours
+        };
+        self.name == other.name
+            && reviewers
+            && escalates
+            && among(&self.break_glass, &other.break_glass)
+            && self.quorum >= other.quorum
+            && self.deny_threshold <= other.deny_threshold
+            && self.request_ttl <= other.request_ttl
+            && self.grant_ttl <= other.grant_ttl
+            && self.uses <= other.uses
+            && self.reason_required >= other.reason_required
+            && (other.reason_pattern.is_none() || self.reason_pattern == other.reason_pattern)
+            && (other.hours.is_empty() || same(&self.hours) == same(&other.hours))
+            && self.patterns <= other.patterns
+    }
+}
+
 /// Bytes of a pattern for reasons.
 const PATTERN: usize = 256;
 

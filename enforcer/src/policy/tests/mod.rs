@@ -150,3 +150,66 @@ fn a_directory_is_read_whole_or_not_at_all() {
         assert!(problems.contains(part), "{part:?} is not in:\n{problems}");
     }
 }
+
+#[test]
+fn a_bundle_that_is_not_there_allows_nothing_and_says_so() {
+    let none = Bundle::absent(Absence::Expired).unwrap();
+    assert_eq!((none.absence(), none.version()), (Some(Absence::Expired), ""));
+    assert!(none.targets().is_empty() && none.rules().next().is_none());
+    assert_eq!(Bundle::from_files(&files("", "", "", "")).unwrap().absence(), None);
+}
+
+#[test]
+fn a_decision_under_a_scope_does_for_one_that_asks_for_no_more() {
+    let one = || {
+        let bundle = bundle(
+            "[[target]]\nname = \"t\"\nnames = [\"t.test\"]\n",
+            "@id(\"r\") @approval(\"s\") permit (principal, action, resource);",
+            "[[scope]]\nname = \"s\"\nreviewers = [\"a\", \"b\"]\nquorum = 2\ndeny_threshold = 2\n\
+             request_ttl = \"10m\"\ngrant_ttl = \"5m\"\nuses = 3\nreason = \"required\"\n\
+             reason_pattern = \"X-[0-9]+\"\nhours = [\"Mon-Fri 08:00-18:00 UTC\"]\n\
+             escalate_after = \"5m\"\nescalate_to = [\"c\"]\nbreak_glass = [\"d\"]\n",
+        );
+        bundle.scope("s").unwrap().clone()
+    };
+    assert!(one().is_as_strict_as(&one()));
+    type Change = fn(&mut Scope);
+    // What the other asks for: more, and the decision does not do; less, and it does.
+    let changes: [(&str, Change, Change); 13] = [
+        ("quorum", |s| s.quorum = 3, |s| s.quorum = 1),
+        ("deny", |s| s.deny_threshold = 1, |s| s.deny_threshold = 3),
+        ("request_ttl", |s| s.request_ttl /= 2, |s| s.request_ttl *= 2),
+        ("grant_ttl", |s| s.grant_ttl /= 2, |s| s.grant_ttl *= 2),
+        ("uses", |s| s.uses = 2, |s| s.uses = 4),
+        ("reviewers", |s| s.reviewers = vec!["a".into()], |s| s.reviewers.push("e".into())),
+        ("all reviewers", |s| s.reviewers = vec!["x".into()], |s| s.reviewers.clear()),
+        ("pattern", |s| s.reason_pattern = Some("Y".into()), |s| s.reason_pattern = None),
+        ("hours", |s| s.hours = vec!["Mon 08:00-18:00 UTC".parse().unwrap()], |s| s.hours.clear()),
+        ("to", |s| s.escalate_to.clear(), |s| s.escalate_to.push("e".into())),
+        (
+            "after",
+            |s| s.escalate_after = Some(Duration::from_secs(400)),
+            |s| s.escalate_after = Some(Duration::from_secs(60)),
+        ),
+        ("glass", |s| s.break_glass.clear(), |s| s.break_glass.push("e".into())),
+        ("name", |s| s.name = "z".into(), |_| ()),
+    ];
+    for (what, more, less) in changes {
+        let (mut stricter, mut looser) = (one(), one());
+        more(&mut stricter);
+        less(&mut looser);
+        assert!(!one().is_as_strict_as(&stricter), "{what}");
+        assert!(one().is_as_strict_as(&looser), "{what}");
+    }
+    let (mut open, mut reasons) = (one(), one());
+    open.reviewers.clear();
+    assert!(!open.is_as_strict_as(&one()), "no groups are all groups");
+    reasons.reason_required = false;
+    reasons.reason_pattern = None;
+    let mut asks = reasons.clone();
+    asks.reason_required = true;
+    assert!(!reasons.is_as_strict_as(&asks) && asks.is_as_strict_as(&reasons));
+    let mut patterns = one();
+    patterns.patterns = true;
+    assert!(!patterns.is_as_strict_as(&one()) && one().is_as_strict_as(&patterns));
+}

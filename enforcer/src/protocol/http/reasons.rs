@@ -58,6 +58,11 @@ pub(super) const REASONS: &[(&str, &str)] = &[
     ("path-encoding", "the path encodes what needs no encoding, or encodes it wrongly"),
     ("path-form", "the path must begin with `/`, and `*` is for OPTIONS"),
     ("policy", "no rule allows this, or a rule forbids it; do something else"),
+    (
+        "policy-expired",
+        "this host's policy was not confirmed by its server for too long; tell its operator",
+    ),
+    ("policy-missing", "this host has no policy from its server yet; send it again later"),
     ("port-mismatch", "Host names another port than the connection was made to"),
     ("record-failed", "the operation could not be recorded on this host; send it again later"),
     ("resolve-failed", "allowed, but the name could not be resolved"),
@@ -91,11 +96,12 @@ mod tests {
     use std::path::Path;
 
     /// Where codes of refusals over HTTP are made.
-    const SOURCES: [&str; 11] = [
+    const SOURCES: [&str; 12] = [
         "approval/mod.rs",
         "decide/denial.rs",
         "forward/dial/mod.rs",
         "forward/resolve/mod.rs",
+        "policy/bundle.rs",
         "protocol/http/authority.rs",
         "protocol/http/body.rs",
         "protocol/http/deliver.rs",

@@ -1,9 +1,10 @@
 //! A new request: its rules, its times, and whether one that is there answers it.
 
 use super::{Millis, Phase, Record};
-use crate::policy::{Hours, open_until};
+use crate::policy::{Hours, Scope, open_until};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A scope's rule, as it was asked under.
@@ -41,6 +42,28 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// The scope as policy has it; `None` when its hours cannot be read.
+    pub fn as_scope(&self) -> Option<Scope> {
+        let hours: Result<Vec<Hours>, _> = self.hours.iter().map(|text| text.parse()).collect();
+        let time = |ms: Millis| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        Some(Scope {
+            name: self.scope.clone(),
+            reviewers: self.reviewers.clone(),
+            quorum: self.quorum,
+            deny_threshold: self.deny_threshold,
+            request_ttl: time(self.request_ttl),
+            grant_ttl: time(self.grant_ttl),
+            uses: self.uses,
+            reason_required: self.reason_required,
+            reason_pattern: Some(self.reason_pattern.clone()).filter(|text| !text.is_empty()),
+            hours: hours.ok()?,
+            escalate_after: Some(time(self.escalate_after)).filter(|after| !after.is_zero()),
+            escalate_to: self.escalate_to.clone(),
+            break_glass: self.break_glass.clone(),
+            patterns: self.patterns,
+        })
+    }
+
     /// Until when it may be approved at that time; `None` when it may not be. Hours that cannot
     /// be read are never.
     pub fn open_until(&self, now: Millis) -> Option<Millis> {

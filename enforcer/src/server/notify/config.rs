@@ -22,7 +22,7 @@ const EVENTS: [Code; 6] = [
 ];
 
 /// What can be told: what happens to an approval.
-const TOLD: [Code; 11] = [
+const TOLD: [Code; 12] = [
     Code::ApprovalRequested,
     Code::ApprovalEscalated,
     Code::ApprovalVoted,
@@ -34,6 +34,7 @@ const TOLD: [Code; 11] = [
     Code::GlassReviewed,
     Code::GrantClaimed,
     Code::GrantRevoked,
+    Code::GrantVoided,
 ];
 
 /// The shortest key of a signature. Bytes.

@@ -168,6 +168,7 @@ fn sentence(code: Code) -> &'static str {
         Code::GlassReviewed => "A broken glass was reviewed",
         Code::GrantClaimed => "A grant was used",
         Code::GrantRevoked => "A grant was taken back",
+        Code::GrantVoided => "A grant ended with a new policy",
         _ => code.as_str(),
     }
 }

@@ -6,7 +6,8 @@ use crate::approval::convert::{self, ConvertError};
 use crate::approval::identity::Role;
 use crate::server::audit::{Code, Entry};
 use crate::server::core::{Caller, Core, id, removed, unknown};
-use crate::server::model::{Claimed, Record, Using, fold_key};
+use crate::server::model::{Claimed, Record, Rule, Using, fold_key};
+use crate::server::policies::void;
 use crate::server::store::{Ask, Asked};
 use crate::server::{validate, wire};
 use enforcer_proto::v1;
@@ -31,9 +32,16 @@ impl Approvals for Service {
         if let Some(step) = tasks::step_for(&self.0, &caller, &checked).await? {
             return Ok(Response::new(step));
         }
-        let ask = self.ask(&caller, checked);
         let core = &self.0;
-        match core.store.ask(ask, core.clock.now()).await? {
+        let version = core.policies.watch();
+        borne(core, &checked.rules, &checked.request)?;
+        let ask = self.ask(&caller, checked);
+        let asked = core.store.ask(ask, core.clock.now()).await?;
+        if version.has_changed().unwrap_or(true) {
+            // What was kept just now was perhaps not looked at with the rest.
+            void::settle(core, "server").await?;
+        }
+        match asked {
             Asked::New(record) => {
                 core.metrics.event(Code::ApprovalRequested);
                 core.notifier.tell(Code::ApprovalRequested, &record);
@@ -114,6 +122,18 @@ impl Approvals for Service {
         let record = record.ok_or_else(unknown)?;
         own(&caller, &record)?;
         Ok(Response::new(wire::brief(&record.at(self.0.clock.now()))))
+    }
+}
+
+/// Whether the policy version in force bears what a host asks under one that was in force before.
+pub(super) fn borne(
+    core: &Core,
+    rules: &[Rule],
+    request: &v1::ApprovalRequest,
+) -> Result<(), Status> {
+    match void::against(core, rules, request) {
+        None => Ok(()),
+        Some(why) => Err(Status::failed_precondition(format!("policy changed: {why}"))),
     }
 }
 

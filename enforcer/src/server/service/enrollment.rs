@@ -134,6 +134,7 @@ impl Service {
             certificate_pem: issued.pem,
             ca_pem: self.0.ca.pem().to_owned(),
             not_after_unix: issued.not_after,
+            policy_key: self.0.policies.key().public().0.to_vec(),
         }
     }
 }

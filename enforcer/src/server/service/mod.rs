@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod enrollment;
 pub mod hosts;
 pub mod people;
+pub mod policies;
 pub mod review;
 pub mod tasks;
 pub(in crate::server) mod watch;

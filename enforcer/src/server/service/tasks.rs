@@ -1,6 +1,7 @@
 //! Tasks: daemons declare them for their agents, people look at them whole. Each step that needs
 //! people is an approval like any other, decided, claimed and taken back as one.
 
+use super::approvals::borne;
 use super::watch::visible;
 use crate::approval::convert;
 use crate::approval::identity::Role;
@@ -8,6 +9,7 @@ use crate::approval::step::STEPS;
 use crate::server::audit::{Code, Entry};
 use crate::server::core::{Caller, Core, id, removed};
 use crate::server::model::{Record, StepOf, Using, choose};
+use crate::server::policies::void;
 use crate::server::store::{Declared, DeclaredStep, Owner, Submission, Submitted};
 use crate::server::validate::{self, CheckedStep};
 use crate::server::wire;
@@ -42,12 +44,18 @@ impl Tasks for Service {
     ) -> Result<Response<v1::Task>, Status> {
         let core = &self.0;
         let caller = core.caller(&request, &[Role::Daemon]).await?;
+        let version = core.policies.watch();
         let submission = match submission(core, &caller, request.into_inner()) {
             Ok(submission) => submission,
             Err(why) => return Err(refused(core, &caller, why).await?),
         };
         let (task, records) = (submission.task.clone(), submission.records.clone());
-        let found = match core.store.submit(submission, core.clock.now()).await? {
+        let submitted = core.store.submit(submission, core.clock.now()).await?;
+        if version.has_changed().unwrap_or(true) {
+            // What was kept just now was perhaps not looked at with the rest.
+            void::settle(core, "server").await?;
+        }
+        let found = match submitted {
             Submitted::New => {
                 core.metrics.event(Code::TaskDeclared);
                 for record in records {
@@ -253,6 +261,7 @@ fn submission(
     for (at, step) in steps.into_iter().enumerate() {
         let step =
             validate::step(step, host).map_err(|error| bad(format!("step {}: {error}", at + 1)))?;
+        borne(core, &step.rules, &step.request)?;
         let said = step.request.step.clone().unwrap_or_default();
         let in_place = said.number as usize == at + 1 && said.of as usize == of;
         if said.objective != objective || !in_place {

@@ -12,6 +12,10 @@ pub enum Kind {
     Used,
     /// What a host last said about itself, by its name.
     Host,
+    /// A policy version, signed, by its number.
+    Policy,
+    /// The files of a bundle, by their digest.
+    PolicyFiles,
 }
 
 impl Kind {
@@ -22,6 +26,8 @@ impl Kind {
             Self::Account => "account",
             Self::Used => "used",
             Self::Host => "host",
+            Self::Policy => "policy",
+            Self::PolicyFiles => "policy-files",
         }
     }
 }

@@ -37,6 +37,7 @@ mod link;
 mod members;
 mod notify;
 mod oidc;
+mod policies;
 mod strict;
 mod tasks;
 

@@ -115,12 +115,21 @@ pub(super) async fn policy(State(web): State<Arc<Web>>, Person(signed): Person) 
         let version = host.report.as_ref().map(|r| r.policy.clone()).unwrap_or_default();
         versions.entry(version).or_default().push(host);
     }
+    let distributed = web.core.policies.current();
     let known = versions.keys().filter(|version| !version.is_empty()).count();
     let body = html! {
         div #live {
             div.headline { h1 { "Policy in force" } span.count { (known) } }
             @if known > 1 {
                 p.note.warn { "The hosts do not all have the same policy." }
+            }
+            @if let Some(current) = &distributed {
+                p.hint {
+                    "Distributed from here: version " (current.statement.number) ", "
+                    span.digest { (text::line(&current.statement.version)) } ", by "
+                    (text::line(&current.statement.actor)) " "
+                    (page::when(current.statement.unix_ms))
+                }
             }
             @if versions.is_empty() { p.empty { "No host has joined." } }
             @for (version, hosts) in &versions {

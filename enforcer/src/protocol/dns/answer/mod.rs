@@ -6,6 +6,7 @@
 
 use super::codec::{Answer, ExtendedError, Question};
 use super::names::{BadName, Family, INTERNAL_NAME, Lookup, Name, Names, TTL};
+use crate::policy::Absence;
 use crate::principal::AgentName;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
@@ -37,6 +38,8 @@ pub enum Ruling {
     Known,
     /// No target has the name.
     Unknown,
+    /// There is no policy to ask.
+    NoPolicy(Absence),
     /// These rules forbid the look-up; none: no rule permits it.
     Denied(Vec<String>),
     /// The only rules that permit it ask for an approval, for which no look-up can wait.
@@ -129,6 +132,9 @@ pub fn plan(
                 rules.join(", ")
             ),
         ),
+        (_, Ruling::NoPolicy(why)) => {
+            refuse(why.code(), PROHIBITED, format!("enforcer: {}", why.detail()))
+        }
         (_, Ruling::Unknown) => refuse(
             "unknown-target",
             BLOCKED,

@@ -74,6 +74,11 @@ fn unknown_and_forbidden_names_say_why() {
     let error = plan.answer.error.unwrap();
     assert_eq!(error.code, 15);
     assert!(error.text.contains("no target in policy"));
+    for why in [Absence::Missing, Absence::Expired] {
+        let plan = decide(&asked, &Ruling::NoPolicy(why));
+        assert_eq!((plan.allowed, plan.reason), (false, why.code()));
+        assert_eq!(plan.answer.code, ResponseCode::Refused);
+    }
     for (ruling, says) in [
         (Ruling::Denied(vec!["no-dns".to_owned()]), "no-dns"),
         (Ruling::Denied(vec![]), "no rule permits dns.query"),

@@ -118,7 +118,10 @@ fn decide(
             (operation::operation(question, subject, ""), Ruling::Unknown)
         }
         Subject::Name(name) => match bundle.target_for_name(name.as_str(), None) {
-            None => (operation::operation(question, subject, ""), Ruling::Unknown),
+            None => {
+                let ruling = bundle.absence().map_or(Ruling::Unknown, Ruling::NoPolicy);
+                (operation::operation(question, subject, ""), ruling)
+            }
             Some(target) => {
                 let operation = operation::operation(question, subject, &target.name);
                 let judgement = bundle.evaluate(&captured.principal, target, &operation);

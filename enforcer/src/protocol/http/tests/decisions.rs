@@ -1,5 +1,6 @@
 use super::{NAME, PATIENCE, Plan, RULES, SCOPES, World, full, refusal, text};
 use crate::approval::State;
+use crate::policy::Bundle;
 use crate::principal::AgentName;
 use enforcer_proto::v1::event::Kind;
 use std::sync::Arc;
@@ -333,6 +334,88 @@ async fn a_policy_that_forbids_cuts_what_runs_and_one_that_does_not_lets_it() {
     world.reload("@id(\"no\") forbid (principal, action, resource);");
     let next = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap();
     assert!(next.is_some_and(|frame| frame.is_err()));
+}
+
+/// Whether an answer that runs is cut by the next bundle: waits for that, or sees it go on.
+async fn after(method: &'static str, cut: bool, next: impl FnOnce(u16) -> Bundle) {
+    use http_body_util::BodyExt;
+    let world = World::new().await;
+    let (feed, mut body) = streaming(&world, method).await;
+    world.policy.send_replace(Arc::new(next(world.upstream.addr.port())));
+    let mut alive = 0;
+    let ended = async {
+        // Bytes may be faster than the news; what goes on is seen for a while.
+        while cut || alive < 5 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let sent = feed.send(hyper::body::Frame::data("more".into())).await;
+            let frame = body.frame().await;
+            if sent.is_err() || frame.is_none_or(|frame| frame.is_err()) {
+                return true;
+            }
+            alive += 1;
+        }
+        false
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, ended).await.unwrap(), cut);
+    if cut {
+        drop((feed, body));
+        let story = world.story().await;
+        assert!(story.contains(&"end cut".to_owned()), "{story:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_stays_only_under_what_it_was_given_under() {
+    let masks = "[[mask]]\nname = \"m\"\ntargets = [\"api\"]\nheaders = [\"x-a\"]\n";
+    let with = |port, masks, scopes: &str| {
+        super::bundle_with(port, &Plan { masks, ..Plan::default() }, RULES, scopes)
+    };
+    let two = SCOPES.replace("quorum = 1", "quorum = 2");
+    let more = SCOPES.replace("uses = 1", "uses = 9");
+    after("GET", false, |port| with(port, "# nothing\n", SCOPES)).await;
+    // It was not masked.
+    after("GET", true, |port| with(port, masks, SCOPES)).await;
+    after("POST", false, |port| with(port, "", &more)).await;
+    // One person decided.
+    after("POST", true, |port| with(port, "", &two)).await;
+    let moved = |port| {
+        let files = [
+            (
+                "targets.toml",
+                format!(
+                    "[[target]]\nname = \"api\"\nnames = [\"{NAME}\"]\naddresses = [\"127.0.0.9\"]\n\
+                     ports = [{port}]\nprotocol = \"grpc\"\n"
+                ),
+            ),
+            (
+                "rules.cedar",
+                "@id(\"all\") permit (principal, action in Action::\"http.read\", resource);"
+                    .to_owned(),
+            ),
+            ("scopes.toml", String::new()),
+            ("masks.toml", String::new()),
+        ];
+        let files = files.map(|(file, text)| (file.to_owned(), text)).into();
+        Bundle::from_files(&files).unwrap_or_else(|problems| panic!("{problems}"))
+    };
+    // It goes where the target is no more.
+    after("GET", true, moved).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_policy_nothing_runs_and_each_refusal_says_why() {
+    use crate::policy::Absence;
+    for why in [Absence::Missing, Absence::Expired] {
+        after("GET", true, |_| Bundle::absent(why).unwrap()).await;
+        let world = World::new().await;
+        let mut client = world.http1().await;
+        assert_eq!(client.get("/").await.status(), 200);
+        world.policy.send_replace(Arc::new(Bundle::absent(why).unwrap()));
+        let response = client.get("/").await;
+        assert_eq!(response.status(), 403);
+        assert_eq!(refusal(response).await["reason"], why.code());
+        assert_eq!(world.upstream.seen().len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

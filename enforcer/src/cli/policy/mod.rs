@@ -1,4 +1,5 @@
-//! `enforcer policy`: checks, tests and explains a bundle without a daemon.
+//! `enforcer policy`: checks, tests and explains a bundle without a daemon, says what it would
+//! change, and puts it in force through the server.
 
 use super::REFUSED;
 use crate::policy::{
@@ -12,9 +13,12 @@ use std::process::ExitCode;
 /// Prints a line; see [`say`].
 macro_rules! sayln {
     ($($part:tt)*) => {
-        say(&(format!($($part)*) + "\n"))
+        $crate::cli::policy::say(&(format!($($part)*) + "\n"))
     };
 }
+
+mod push;
+mod simulate;
 
 /// Arguments of `enforcer policy`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +35,14 @@ enum Command {
     Test(On),
     /// Say what becomes of one operation, and why
     Explain(Box<Explain>),
+    /// Judge recorded operations under a bundle, and print what would change
+    Simulate(simulate::Args),
+    /// Check a bundle, run its tests and put it in force through the server (policy admins)
+    Push(push::Push),
+    /// The versions that the server put in force, newest first
+    Versions(push::Versions),
+    /// Put the files of an earlier version in force again (policy admins)
+    Rollback(push::Rollback),
     /// Print what rules can speak about (Cedar's schema notation)
     Schema {
         /// Print Cedar's JSON notation instead
@@ -140,6 +152,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Check(on) => Ok(check(&on)),
         Command::Test(on) => Ok(test(&on)),
         Command::Explain(explain) => self::explain(*explain),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Push(args) => push::push(args),
+        Command::Versions(args) => push::versions(args),
+        Command::Rollback(args) => push::roll_back(args),
         Command::Schema { json: false } => {
             say(SCHEMA);
             Ok(ExitCode::SUCCESS)

@@ -1,0 +1,58 @@
+//! The server's news about policy, as they come; whoever takes them checks them.
+
+use super::link::jittered;
+use super::{Client, Shared};
+use crate::policy::signed;
+use enforcer_proto::v1;
+use enforcer_proto::v1::policies_client::PoliciesClient;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Pause before the stream is opened again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The server says something every 5 seconds; without a word for that long it is lost.
+const SILENCE: Duration = Duration::from_secs(20);
+
+impl Client {
+    /// Passes the news on until nobody takes them. `has` says what names the statement that the
+    /// host has, so that its files are not sent again.
+    pub async fn follow_policy(&self, has: impl Fn() -> Vec<u8>, news: Sender<v1::PolicyNews>) {
+        let shared = &self.0.shared;
+        let mut said = String::new();
+        while !news.is_closed() {
+            shared.table.ready().await;
+            if let Err(status) = follow(shared, has(), &news).await {
+                let why = status.message().to_owned();
+                if why != said {
+                    tracing::warn!(%why, "the server tells nothing about policy");
+                    said = why;
+                }
+            }
+            sleep(jittered(AGAIN)).await;
+        }
+    }
+}
+
+async fn follow(
+    shared: &Shared,
+    has: Vec<u8>,
+    news: &Sender<v1::PolicyNews>,
+) -> Result<(), Status> {
+    let channel = shared.channel.load_full();
+    let channel = channel.ok_or_else(|| Status::unavailable("the server is not reached"))?;
+    let mut api = PoliciesClient::new(Channel::clone(&channel))
+        .max_decoding_message_size(signed::MAX_MESSAGE);
+    let silent = |_| Status::unavailable("nothing was heard for too long");
+    let opened = api.watch(v1::WatchPolicyRequest { statement_sha256: has });
+    let mut stream = timeout(SILENCE, opened).await.map_err(silent)??.into_inner();
+    while let Some(item) = timeout(SILENCE, stream.message()).await.map_err(silent)?? {
+        if news.send(item).await.is_err() {
+            return Ok(());
+        }
+    }
+    Err(Status::unavailable("the server ended the stream"))
+}
