@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod notify;
 pub mod people;
+pub mod replicas;
 pub mod report;
 pub mod room;
 mod run;

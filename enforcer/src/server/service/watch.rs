@@ -3,6 +3,7 @@
 
 use crate::approval::identity::{Role, Subject};
 use crate::server::core::{Caller, Core};
+use crate::server::hub::Change;
 use crate::server::model::{Millis, Person, Record};
 use crate::server::wire;
 use enforcer_proto::v1;
@@ -64,8 +65,8 @@ async fn follow(
     core: &Core,
     caller: &Caller,
     news: &Sender<News>,
-    changes: &mut Receiver<Arc<Record>>,
-    members: &mut Receiver<Subject>,
+    changes: &mut Receiver<Change>,
+    members: &mut Receiver<Option<Subject>>,
 ) -> Result<(), Option<Status>> {
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
@@ -77,12 +78,12 @@ async fn follow(
                 return Err(Some(Status::unavailable("the server stops")));
             }
             change = changes.recv() => match change {
-                Ok(record) => show(core, caller, news, &record).await?,
-                Err(RecvError::Lagged(_)) => return Ok(()),
+                Ok(Change::Record(record)) => show(core, caller, news, &record).await?,
+                Ok(Change::Missed) | Err(RecvError::Lagged(_)) => return Ok(()),
                 Err(RecvError::Closed) => return Err(None),
             },
             changed = members.recv() => match changed {
-                Ok(subject) if subject != caller.subject => {}
+                Ok(Some(subject)) if subject != caller.subject => {}
                 // This one, or too many at once to know.
                 _ => core.still(caller).await.map_err(Some)?,
             },

@@ -3,6 +3,7 @@
 
 use super::guard::Person;
 use super::{Web, page};
+use crate::server::hub::Change;
 use crate::server::people::session::{self, Signed};
 use crate::server::service::watch::visible;
 use axum::extract::State;
@@ -55,18 +56,18 @@ async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
             () = news.closed() => return,
             () = core.stop.cancelled() => return,
             changed = members.recv() => match changed {
-                Ok(subject) if subject != signed.caller.subject => continue,
+                Ok(Some(subject)) if subject != signed.caller.subject => continue,
                 _ if still(web, signed).await => continue,
                 _ => Event::default().event("bye").data("*"),
             },
             change = changes.recv() => match change {
-                Ok(record) if visible(&signed.caller, &record, core.clock.now()) => {
+                Ok(Change::Record(record)) if visible(&signed.caller, &record, core.clock.now()) => {
                     let text = format!("{} {}", record.id, record.revision);
                     Event::default().event("change").data(text)
                 }
-                Ok(_) => continue,
+                Ok(Change::Record(_)) => continue,
                 // Some were missed: anything may have changed.
-                Err(RecvError::Lagged(_)) => Event::default().event("change").data("*"),
+                Ok(Change::Missed) | Err(RecvError::Lagged(_)) => Event::default().event("change").data("*"),
                 Err(RecvError::Closed) => return,
             },
             _ = look.tick() => {
