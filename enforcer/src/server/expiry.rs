@@ -19,7 +19,7 @@ use uuid::Uuid;
 const LONGEST: Millis = 1_000;
 
 /// The pause before what could not be put on record is tried again.
-const AGAIN: Millis = 1_000;
+const AGAIN: Millis = 5_000;
 
 /// What is due when.
 #[derive(Debug, Default)]

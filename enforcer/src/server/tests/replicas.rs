@@ -237,5 +237,26 @@ async fn without_its_database_it_denies_and_with_it_goes_on_by_itself() {
     })
     .await;
     assert_eq!(all[1].audited("grant.claimed").await.len(), 1);
+
+    // What runs out meanwhile is put on record afterwards, and once.
+    daemon.request(wire("h1", "/late")).await.unwrap();
+    let mut server = server;
+    server.stop();
+    all[0].pass(Duration::from_secs(61));
+    all[1].server().core().expiry.look();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let server = tokio::task::spawn_blocking(move || {
+        server.run();
+        server
+    });
+    let server = server.await.unwrap();
+    soon("what waited ran out", || async {
+        let waits = all[0].server().core().store.live(None).await.ok()?;
+        // By a clock that only the test moves, so this is what trying again waits for.
+        all[0].pass(Duration::from_secs(1));
+        waits.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(all[1].audited("approval.expired").await.len(), 1);
     drop(server);
 }

@@ -323,7 +323,7 @@ fn of_ten_thousand_interleavings_none_spends_twice_or_loses_a_decision(
     // The cases reach what they are about.
     let cases = u64::from(cases);
     assert!(
-        world.spent > cases / 10 && world.reopened > cases / 100,
+        world.spent > cases / 20 && world.reopened > cases / 200,
         "{} {}",
         world.spent,
         world.reopened

@@ -20,8 +20,7 @@ pub(super) const CONNECT: Duration = Duration::from_secs(3);
 /// What each connection sets for itself: nothing waits for long, a replica that stops in the
 /// middle of a change soon holds up nobody any more, and no name means something else.
 const SETTINGS: &str = "-c statement_timeout=5s -c lock_timeout=5s \
-    -c idle_in_transaction_session_timeout=5s -c search_path=pg_catalog \
-    -c default_transaction_read_only=off";
+    -c idle_in_transaction_session_timeout=5s -c search_path=pg_catalog";
 
 /// Where the database is, and how its name is verified.
 #[derive(Clone)]

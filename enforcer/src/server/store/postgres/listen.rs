@@ -105,8 +105,11 @@ async fn beat(
     ahead: &AtomicI64,
     news: &Sender<News>,
 ) -> StoreError {
-    if let Err(error) = client.batch_execute(&format!("LISTEN {CHANNEL}")).await {
-        return failed(error);
+    let listen = format!("LISTEN {CHANNEL}");
+    match tokio::time::timeout(CALL, client.batch_execute(&listen)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return failed(error),
+        Err(_) => return timed_out(),
     }
     // Only from here on nothing is missed.
     if news.send(News::Missed).await.is_err() {

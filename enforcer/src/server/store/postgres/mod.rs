@@ -141,7 +141,7 @@ impl Postgres {
         );
         let mut found = Vec::new();
         // Greater than any id.
-        let mut before = vec![0xff; 17];
+        let mut before = vec![0xff_u8; 17];
         while found.len() < limit {
             let rows = self.query(&sql, &[&before, &PAGE]).await?;
             let Some(last) = rows.last() else { break };

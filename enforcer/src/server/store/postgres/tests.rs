@@ -93,6 +93,7 @@ async fn connections_that_are_cut_lose_nothing_that_was_answered() {
     let url = database();
     let store = Arc::new(open(&url).await.unwrap());
     let other = open(&url).await.unwrap();
+    // Until some calls failed of it, so that no machine is too slow to get anything done.
     let stop = tokio_util::sync::CancellationToken::new();
     let cutter = {
         let stop = stop.clone();
@@ -110,7 +111,7 @@ async fn connections_that_are_cut_lose_nothing_that_was_answered() {
     let mut kept = Vec::new();
     let (mut said, mut failed) = (0, 0);
     let deadline = Instant::now() + PATIENCE;
-    while said < 200 || failed == 0 {
+    while said < 50 || failed < 20 {
         assert!(Instant::now() < deadline, "{said} {failed}");
         let id = Uuid::new_v4();
         let mut asked = ask(record(id.as_u128(), &id.to_string(), "a", "d"));
@@ -120,11 +121,15 @@ async fn connections_that_are_cut_lose_nothing_that_was_answered() {
                 said += 1;
                 kept.push(id);
             }
-            Err(StoreError::Failed(_)) => failed += 1,
+            Err(StoreError::Failed(_)) => {
+                failed += 1;
+                if failed == 20 {
+                    stop.cancel();
+                }
+            }
             Err(other) => panic!("{other:?}"),
         }
     }
-    stop.cancel();
     assert!(cutter.await.unwrap() > 0);
     let store = open(&url).await.unwrap();
     verify(&store).await;
@@ -179,6 +184,27 @@ async fn a_frozen_replica_holds_nobody_up_for_long() {
     }
     assert!(frozen.batch_execute("COMMIT").await.is_err(), "it is out");
     assert_eq!(verify(&store).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_clock_far_from_the_databases_nothing_is_granted() {
+    use crate::server::clock::{BOUND, Clock, wall};
+    let store = Arc::new(open(&database()).await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let config = "listen = \"127.0.0.1:0\"\nnames = [\"localhost\"]\n";
+    let config = config::Config::parse(config, &dir.path().join("server.toml")).unwrap();
+    let ca = crate::server::ca::Ca::open(dir.path()).unwrap();
+    let clock = Clock::Manual(Arc::new(AtomicI64::new(wall())));
+    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+    let core = crate::server::core::Core::new(shared, clock, config, ca);
+    assert!(core.may_grant().is_ok(), "not known yet");
+    for ahead in [BOUND + 1, -BOUND - 1] {
+        store.ahead.store(ahead, Ordering::Relaxed);
+        let refused = core.may_grant().unwrap_err();
+        assert!(refused.message().contains("two minutes apart"), "{refused}");
+    }
+    store.ahead.store(-BOUND, Ordering::Relaxed);
+    assert!(core.may_grant().is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
