@@ -79,7 +79,7 @@ impl<'a, R: Rows> Batch<'a, R> {
     pub(in crate::server::store) async fn apply(&mut self, job: &Job) -> Result<Done, StoreError> {
         let now = job.now;
         match job.command.clone() {
-            Command::Ask(ask) => self.ask(*ask, now).await.map(Done::Asked),
+            Command::Ask(ask) => self.ask(*ask, now).await.map(Box::new).map(Done::Asked),
             Command::Submit(task) => self.submit(*task, now).await.map(Done::Submitted),
             Command::Update { next, revision, by, audit } => {
                 let done = self.update(&next, revision, by.as_ref(), audit, now).await;

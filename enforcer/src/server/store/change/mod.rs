@@ -112,7 +112,7 @@ pub(super) enum Command {
 /// What became of a command.
 #[derive(Clone, Debug)]
 pub(super) enum Done {
-    Asked(Asked),
+    Asked(Box<Asked>),
     Submitted(Submitted),
     /// Whether it was done.
     Whether(bool),
@@ -189,7 +189,7 @@ impl Jobs {
 
     pub(super) async fn ask(&self, ask: Ask, now: Millis) -> Result<Asked, StoreError> {
         match self.run(Command::Ask(Box::new(ask)), now).await? {
-            Done::Asked(asked) => Ok(asked),
+            Done::Asked(asked) => Ok(*asked),
             other => Err(mixed_up(&other)),
         }
     }

@@ -299,6 +299,9 @@ impl Rows for Present<'_> {
     }
 }
 
+/// A column of many rows.
+type Column<'a> = Vec<&'a [u8]>;
+
 /// Everything that the group changed, and the news of it, which the database gives the other
 /// replicas when it is committed.
 async fn write(
@@ -306,8 +309,8 @@ async fn write(
     origin: &str,
     changes: &Changes,
 ) -> Result<(), Failure> {
-    let mut put: HashMap<Table, (Vec<&[u8]>, Vec<&[u8]>)> = HashMap::new();
-    let mut delete: HashMap<Table, Vec<&[u8]>> = HashMap::new();
+    let mut put: HashMap<Table, (Column<'_>, Column<'_>)> = HashMap::new();
+    let mut delete: HashMap<Table, Column<'_>> = HashMap::new();
     for ((table, key), value) in &changes.rows {
         match value {
             Some(value) => {
@@ -359,8 +362,8 @@ async fn write(
 }
 
 async fn wait(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), Failure> {
-    let mut waits: (Vec<&[u8]>, Vec<&[u8]>, Vec<&[u8]>) = Default::default();
-    let mut over: Vec<&[u8]> = Vec::new();
+    let mut waits: (Column<'_>, Column<'_>, Column<'_>) = Default::default();
+    let mut over: Column<'_> = Vec::new();
     for (id, who) in &changes.waits {
         match who {
             Some((host, agent)) => {
