@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Where the approval server listens: on the host's end, outside every governed cgroup.
 const SERVER_PORT: u16 = 7443;
 
+/// Where another one over the same store does.
+const REPLICA_PORT: u16 = 7444;
+
 /// The program under test: what was built beside the running test or demo binary, at a path
 /// that every user can reach.
 pub fn enforcer() -> PathBuf {
@@ -99,6 +102,8 @@ pub struct Plan<'a> {
     pub extra_roots: &'a [&'a Path],
     /// More lines at the end of `enforcer.toml`.
     pub config: &'a str,
+    /// More lines at the end of `server.toml`.
+    pub server: &'a str,
 }
 
 impl Deployment {
@@ -130,8 +135,10 @@ impl Deployment {
         fs::write(
             &server_toml,
             format!(
-                "listen = \"{HOST_V4}:{SERVER_PORT}\"\nnames = [\"{HOST_V4}\"]\ndata_dir = {:?}\n",
-                all.dir.join("server")
+                "listen = \"{HOST_V4}:{SERVER_PORT}\"\nnames = [\"{HOST_V4}\"]\n\
+                 data_dir = {:?}\n{}",
+                all.dir.join("server"),
+                plan.server
             ),
         )
         .expect("written");
@@ -216,6 +223,27 @@ impl Deployment {
         command.args(["server", "--config"]).arg(self.dir.join("server.toml"));
         self.server =
             Some(Server::start_in(&world.host, command, log, &format!("{HOST_V4}:{SERVER_PORT}")));
+    }
+
+    /// Starts another approval server over the same store, with the same CA, and gives it and its
+    /// URL.
+    pub fn start_replica(&self, world: &World) -> (Server, String) {
+        let data = self.dir.join("replica");
+        fs::create_dir_all(data.join("ca")).expect("made");
+        for file in ["ca/ca.pem", "ca/ca.key"] {
+            fs::copy(self.dir.join("server").join(file), data.join(file)).expect("copied");
+        }
+        let first = fs::read_to_string(self.dir.join("server.toml")).expect("readable");
+        let port = format!("{HOST_V4}:{REPLICA_PORT}");
+        let toml = first
+            .replace(&format!("{HOST_V4}:{SERVER_PORT}"), &port)
+            .replace(&format!("{:?}", self.dir.join("server")), &format!("{data:?}"));
+        let config = self.dir.join("replica.toml");
+        fs::write(&config, toml).expect("written");
+        let mut command = world.host.command(enforcer());
+        command.args(["server", "--config"]).arg(&config);
+        let log = self.dir.join("replica.log");
+        (Server::start_in(&world.host, command, log, &port), format!("https://{port}"))
     }
 
     /// `kill -9` on the approval server.

@@ -109,8 +109,13 @@ impl Fixture {
     /// The same, with more lines at the end of `enforcer.toml`.
     pub fn start_with(config: &str) -> Self {
         let world = World::new();
-        world.far_address("10.78.0.2/32");
         let pki = Pki::new(world.dir());
+        Self::start_in(world, pki, config, "")
+    }
+
+    /// The same in a world that is there, with more lines at the end of `server.toml` too.
+    pub fn start_in(world: World, pki: Pki, config: &str, server: &str) -> Self {
+        world.far_address("10.78.0.2/32");
         let origin = Origin::start(&world, &pki, &["api.test", "plain.test", "twin.test"]);
         let far: &[&str] = &[FAR_V4, FAR_V6];
         let deployment = Deployment::start(
@@ -130,6 +135,7 @@ impl Fixture {
                 ],
                 extra_roots: &[&pki.ca],
                 config,
+                server,
             },
         );
         Self { deployment, origin, pki, world }

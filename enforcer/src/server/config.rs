@@ -58,6 +58,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Names and addresses that the server's certificate is good for: those in the clients' URLs.
     pub names: Vec<String>,
+    /// Where requests and decisions are kept.
+    #[serde(default)]
+    pub store: Store,
     /// The server's own CA.
     #[serde(default)]
     pub ca: Ca,
@@ -79,6 +82,21 @@ pub struct Config {
     /// Prometheus metrics.
     #[serde(default)]
     pub metrics: Metrics,
+}
+
+/// Where requests and decisions are kept: in the data directory, or in a PostgreSQL that several
+/// servers share.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// `postgres://user@host/database`; the embedded store when left out.
+    pub postgres: Option<String>,
+    /// The file with its password.
+    pub password_file: Option<PathBuf>,
+    /// The CAs that its certificate may be of, PEM; the system's when left out.
+    pub ca_file: Option<PathBuf>,
+    /// Connections for reading at once; two more are for changes and for news.
+    pub connections: usize,
 }
 
 /// The server's own CA.
@@ -150,6 +168,27 @@ impl Default for Certificates {
     }
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        Self { postgres: None, password_file: None, ca_file: None, connections: 8 }
+    }
+}
+
+impl Store {
+    fn problem(&self) -> Option<(&'static str, String, &'static str)> {
+        let files =
+            [("store.password_file", &self.password_file), ("store.ca_file", &self.ca_file)];
+        for (key, file) in files {
+            if let (None, Some(file)) = (&self.postgres, file) {
+                return Some((key, file.display().to_string(), "only with store.postgres"));
+            }
+        }
+        let connections = self.connections;
+        let some = (1..=256).contains(&connections);
+        (!some).then(|| ("store.connections", connections.to_string(), "1 to 256"))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -190,6 +229,10 @@ impl Config {
         }
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         config.data_dir = base.join(&config.data_dir);
+        let store = &mut config.store;
+        for file in [&mut store.password_file, &mut store.ca_file].into_iter().flatten() {
+            *file = base.join(&*file);
+        }
         config.ca.dir = config.ca.dir.map(|dir| base.join(dir));
         config.console.based(base);
         config.notify.iter_mut().for_each(|notify| notify.based(base));
@@ -206,7 +249,7 @@ impl Config {
         self.ca_dir().join("policy.key")
     }
 
-    /// The store.
+    /// The embedded store.
     pub fn store_dir(&self) -> PathBuf {
         self.data_dir.join("store")
     }
@@ -270,6 +313,9 @@ impl Config {
         if !(64 << 10..=16 << 20).contains(&message_bytes) {
             return Some(("limits.message_bytes", message_bytes.to_string(), "65536 to 16777216"));
         }
+        if let Some(problem) = self.store.problem() {
+            return Some(problem);
+        }
         if let Some(problem) = self.notify.iter().find_map(Notify::problem) {
             return Some(problem);
         }
@@ -332,6 +378,7 @@ mod tests {
         assert_eq!(format!("{:?}", starter.limits), format!("{:?}", least.limits));
         assert_eq!(format!("{:?}", starter.certificates), format!("{:?}", least.certificates));
         assert_eq!(starter.data_dir, least.data_dir);
+        assert_eq!(format!("{:?}", starter.store), format!("{:?}", least.store));
         assert_eq!(format!("{:?}", starter.console), format!("{:?}", least.console));
         assert!(starter.owners.is_empty());
     }
@@ -345,6 +392,8 @@ mod tests {
             (format!("{LEAST}[limits]\nconnections = 0\n"), "limits.connections = 0"),
             (LEAST.replace("localhost", "a b"), "names = \"a b\""),
             (LEAST.replace("\"localhost\"", ""), "names = []"),
+            (format!("{LEAST}[store]\nconnections = 0\n"), "store.connections = 0"),
+            (format!("{LEAST}[store]\npassword_file = \"p\"\n"), "store.password_file"),
             (format!("{LEAST}[certificates]\ndaemon_hours = 0\n"), "daemon_hours"),
             (
                 format!("{LEAST}[[owner]]\nhost = \"*\"\nagent = \"*\"\npeople = [\"Al\"]\n"),

@@ -2,7 +2,7 @@
 
 use super::audit::{Code, Entry};
 use super::ca::Ca;
-use super::clock::Clock;
+use super::clock::{BOUND, Clock};
 use super::config::Config;
 use super::expiry::Expiry;
 use super::hub::Hub;
@@ -204,6 +204,13 @@ impl Core {
     /// # Errors
     /// While the server's clock is in doubt.
     pub fn may_grant(&self) -> Result<(), Status> {
+        let apart = self.store.ahead().is_some_and(|ahead| ahead.saturating_abs() > BOUND);
+        if apart {
+            return Err(Status::failed_precondition(
+                "this approval server's clock and its database's are more than two minutes apart, \
+                 so it grants nothing until they agree",
+            ));
+        }
         match self.clock.doubt() {
             None => Ok(()),
             Some(_) => Err(Status::failed_precondition(

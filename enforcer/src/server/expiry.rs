@@ -7,7 +7,7 @@ use super::audit::{Code, Entry};
 use super::clock::News;
 use super::core::Core;
 use super::model::{Millis, Phase, Record};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 /// The longest sleep: the wall clock may jump forwards.
 const LONGEST: Millis = 1_000;
+
+/// The pause before what could not be put on record is tried again.
+const AGAIN: Millis = 5_000;
 
 /// What is due when.
 #[derive(Debug, Default)]
@@ -35,6 +38,10 @@ impl Expiry {
             drop(due);
             self.sooner.notify_one();
         }
+    }
+
+    fn again(&self, id: Uuid, at: Millis) {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).insert((at, id));
     }
 
     /// Looks at the time again (a test moved it).
@@ -116,14 +123,19 @@ pub(super) fn escalated(record: &Record, scopes: &[String]) -> Vec<Entry> {
 
 /// Runs until the server stops.
 pub async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let mut steps: VecDeque<News> = VecDeque::new();
     loop {
-        for news in core.clock.news() {
-            if let Err(status) = clock(&core, news).await {
+        steps.extend(core.clock.news());
+        while let Some(news) = steps.front() {
+            // A database that is away is back some time, and then it is done.
+            if let Err(status) = clock(&core, *news).await {
                 tracing::error!(
                     status = status.message(),
-                    "the clock's step was not put on record"
+                    "the clock's step was not put on record; trying again"
                 );
+                break;
             }
+            steps.pop_front();
         }
         for id in core.expiry.take(core.clock.now()) {
             let over = core.transition(id, None, |record, now| {
@@ -143,6 +155,9 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) {
             });
             if let Err(status) = over.await {
                 tracing::error!(approval = %id, status = status.message(), "its end was not put on record");
+                if status.code() != tonic::Code::NotFound {
+                    core.expiry.again(id, core.clock.now().saturating_add(AGAIN));
+                }
             }
         }
         tokio::select! {

@@ -13,13 +13,22 @@ const BACKLOG: usize = 256;
 /// Changes of one member that a listener may fall behind by.
 const MEMBERS: usize = 8;
 
+/// What a listener hears.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A record as it is now.
+    Record(Arc<Record>),
+    /// Some changes were missed, made by another replica.
+    Missed,
+}
+
 /// Passes changes on.
 #[derive(Debug)]
 pub struct Hub {
-    all: Sender<Arc<Record>>,
+    all: Sender<Change>,
     // One for each: a host that joins wakes its own streams, and not those of all the others.
     members: Mutex<HashMap<Subject, Sender<()>>>,
-    hosts: Mutex<HashMap<String, Sender<Arc<Record>>>>,
+    hosts: Mutex<HashMap<String, Sender<Change>>>,
 }
 
 impl Default for Hub {
@@ -29,7 +38,7 @@ impl Default for Hub {
 }
 
 impl Hub {
-    /// Each time that this member is removed, or joins again.
+    /// Each time that this member is removed, or joins again, or may have.
     pub fn watch_member(&self, subject: &Subject) -> Receiver<()> {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.entry(subject.clone()).or_insert_with(|| Sender::new(MEMBERS)).subscribe()
@@ -48,12 +57,12 @@ impl Hub {
     }
 
     /// Every change.
-    pub fn watch(&self) -> Receiver<Arc<Record>> {
+    pub fn watch(&self) -> Receiver<Change> {
         self.all.subscribe()
     }
 
     /// Every change of one host's approvals.
-    pub fn watch_host(&self, host: &str) -> Receiver<Arc<Record>> {
+    pub fn watch_host(&self, host: &str) -> Receiver<Change> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = hosts.entry(host.to_owned()).or_insert_with(|| Sender::new(BACKLOG));
         sender.subscribe()
@@ -61,15 +70,25 @@ impl Hub {
 
     /// Passes a change on.
     pub fn publish(&self, record: &Arc<Record>) {
-        let _ = self.all.send(Arc::clone(record));
+        let _ = self.all.send(Change::Record(Arc::clone(record)));
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = match hosts.get(&record.host) {
-            Some(sender) => sender.send(Arc::clone(record)).is_ok(),
+            Some(sender) => sender.send(Change::Record(Arc::clone(record))).is_ok(),
             None => true,
         };
         if !heard {
             hosts.remove(&record.host);
         }
+    }
+
+    /// Makes everybody look at the present state again.
+    pub fn missed(&self) {
+        let _ = self.all.send(Change::Missed);
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|_, sender| sender.send(Change::Missed).is_ok());
+        drop(hosts);
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|_, sender| sender.send(()).is_ok());
     }
 }
 

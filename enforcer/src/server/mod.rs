@@ -19,6 +19,7 @@ pub mod model;
 pub mod notify;
 pub mod people;
 pub mod policies;
+pub mod replicas;
 pub mod report;
 pub mod room;
 mod run;

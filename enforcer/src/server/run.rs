@@ -8,10 +8,11 @@ use super::notify::{self, Endpoint, EndpointError};
 use super::people::oidc::{Oidc, OidcError};
 use super::policies::{self, void};
 use super::service::{admin, approvals, enrollment, hosts, people, review, tasks};
+use super::store::postgres::{Postgres, Shared};
 use super::store::rocks::Rocks;
-use super::store::{Store as _, StoreError};
+use super::store::{Store, StoreError};
 use super::web::{self, ConsoleError, Web};
-use super::{expiry, listen, members, metrics, service};
+use super::{expiry, listen, members, metrics, replicas, service};
 use crate::policy::signed::{self, KeyError, PolicyKey};
 use arc_swap::ArcSwap;
 use enforcer_proto::v1::admin_server::AdminServer;
@@ -23,6 +24,7 @@ use enforcer_proto::v1::policies_server::PoliciesServer;
 use enforcer_proto::v1::review_server::ReviewServer;
 use enforcer_proto::v1::task_review_server::TaskReviewServer;
 use enforcer_proto::v1::tasks_server::TasksServer;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -58,6 +60,23 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The CA is another than the other replicas'.
+    #[error(
+        "the {key} in {dir} is not the one of the servers that share this database ({shared}): copy {files} from one of them"
+    )]
+    OtherKey {
+        /// Which one.
+        key: Shared,
+        /// The files it is in.
+        files: &'static str,
+        /// Where they are, or should be.
+        dir: PathBuf,
+        /// What names the right one, hex.
+        shared: String,
+    },
+    /// Another server runs in the data directory.
+    #[error("another server runs on {0}: give each its own `data_dir`")]
+    Taken(PathBuf),
     /// An endpoint for news.
     #[error(transparent)]
     Notify(#[from] EndpointError),
@@ -95,19 +114,75 @@ fn at(what: impl ToString) -> impl FnOnce(io::Error) -> StartError {
 ///
 /// # Errors
 /// When one of them cannot be opened; [`StoreError::Locked`] while a server runs on it.
-pub fn open(config: Config) -> Result<Arc<Core>, StartError> {
-    open_at(config, None)
+pub async fn open(config: Config) -> Result<Arc<Core>, StartError> {
+    open_at(config, None).await
 }
 
-pub(super) fn open_at(config: Config, clock: Option<Clock>) -> Result<Arc<Core>, StartError> {
+pub(super) async fn open_at(config: Config, clock: Option<Clock>) -> Result<Arc<Core>, StartError> {
     let dir = &config.data_dir;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(at(dir.display()))?;
-    let store = Rocks::open(&config.store_dir())?;
-    let ca = Ca::open(&config.ca_dir())?;
-    let policy_key = PolicyKey::open(&config.policy_key())?;
+    let (store, ca, policy_key) = match &config.store.postgres {
+        None => {
+            let store: Arc<dyn Store> = Arc::new(Rocks::open(&config.store_dir())?);
+            (store, Ca::open(&config.ca_dir())?, PolicyKey::open(&config.policy_key())?)
+        }
+        Some(url) => {
+            let store = Postgres::open(url, &config.store).await?;
+            let dir = config.ca_dir();
+            let ca = alike(&store, Shared::Ca, &dir, "ca.pem", || {
+                let ca = Ca::open(&dir)?;
+                Ok((ca.fingerprint().to_vec(), ca))
+            });
+            let ca = ca.await?;
+            let path = config.policy_key();
+            let key = alike(&store, Shared::Policy, &dir, "policy.key", || {
+                let key = PolicyKey::open(&path)?;
+                Ok((key.public().0.to_vec(), key))
+            });
+            let key = key.await?;
+            (Arc::new(store) as _, ca, key)
+        }
+    };
     let clock = clock.unwrap_or_else(|| Clock::system(store.last_time()));
-    Ok(Arc::new(Core::new(Arc::new(store), clock, config, ca, policy_key)))
+    Ok(Arc::new(Core::new(store, clock, config, ca, policy_key)))
+}
+
+/// A key of all replicas, made by the first one that starts; every other one must have the same.
+async fn alike<T>(
+    store: &Postgres,
+    key: Shared,
+    dir: &Path,
+    file: &str,
+    open: impl FnOnce() -> Result<(Vec<u8>, T), StartError>,
+) -> Result<T, StartError> {
+    let other = |named: Vec<u8>| StartError::OtherKey {
+        key,
+        files: key.files(),
+        dir: dir.to_owned(),
+        shared: hex::encode(named),
+    };
+    // What is not there is not made anew beside the one that all others have.
+    if let Some(shared) = store.shared(key).await?
+        && !dir.join(file).exists()
+    {
+        return Err(other(shared));
+    }
+    let (named, opened) = open()?;
+    let shared = store.share(key, &named).await?;
+    if shared == named { Ok(opened) } else { Err(other(shared)) }
+}
+
+/// Keeps the data directory for one server. The embedded store has a lock of its own.
+fn taken(data_dir: &Path) -> Result<File, StartError> {
+    let path = data_dir.join("lock");
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(at(path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Taken(data_dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(at(path.display())(error)),
+    }
 }
 
 /// A server that runs.
@@ -120,6 +195,8 @@ pub struct Running {
     core: Arc<Core>,
     tasks: JoinSet<()>,
     socket: PathBuf,
+    /// Held while the server runs.
+    _data_dir: File,
 }
 
 /// Starts serving.
@@ -131,8 +208,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Running, StartError> {
-    let core = open_at(config, clock)?;
+    let core = open_at(config, clock).await?;
     let config = core.config.clone();
+    let data_dir = taken(&config.data_dir)?;
     members::settle(&core, "server")
         .await
         .map_err(|status| StartError::Store(StoreError::Failed(status.message().to_owned())))?;
@@ -169,6 +247,9 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
 
     let stop = core.stop.clone();
     let mut tasks = JoinSet::new();
+    if let Some(news) = core.store.news() {
+        tasks.spawn(replicas::run(Arc::clone(&core), news));
+    }
     if let Some((console, _)) = console {
         tasks.spawn(console);
     }
@@ -183,7 +264,7 @@ pub(super) async fn start_at(config: Config, clock: Option<Clock>) -> Result<Run
     let incoming = listen::incoming(listener, tls, config.limits.connections, stop);
     tasks.spawn(serve(Arc::clone(&core), incoming));
     tracing::info!(%address, "the approval server runs");
-    Ok(Running { address, console: console_address, core, tasks, socket })
+    Ok(Running { address, console: console_address, core, tasks, socket, _data_dir: data_dir })
 }
 
 /// The console, bound and ready to be served; `None` when none is configured.
@@ -283,7 +364,7 @@ async fn serve_admin(core: Arc<Core>, listener: UnixListener) {
     }
 }
 
-/// A socket of mode 0600 in a directory of mode 0700. The store's lock says that no other
+/// A socket of mode 0600 in a directory of mode 0700. The directory's lock says that no other
 /// server is here, so a socket that is there is left over.
 fn bind_private(path: &Path) -> Result<UnixListener, StartError> {
     match std::fs::remove_file(path) {

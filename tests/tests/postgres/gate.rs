@@ -130,6 +130,7 @@ impl Gate {
                 ],
                 extra_roots: &[&pki.ca],
                 config: "",
+                server: "",
             },
         );
         Self { deployment, postgres, pki, world }

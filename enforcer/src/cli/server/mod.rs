@@ -209,7 +209,7 @@ async fn way(config: Config) -> anyhow::Result<Way> {
         }
         Err(_) => {
             own(&config.data_dir)?;
-            store(config, &socket)
+            store(config, &socket).await
         }
     }
 }
@@ -228,8 +228,8 @@ fn own(data_dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn store(config: Config, socket: &Path) -> anyhow::Result<Way> {
-    match server::open(config) {
+async fn store(config: Config, socket: &Path) -> anyhow::Result<Way> {
+    match server::open(config).await {
         Ok(core) => Ok(Way::Store(core)),
         Err(StartError::Store(StoreError::Locked(_))) => {
             bail!("the server runs but does not answer at {}", socket.display())

@@ -141,9 +141,23 @@ pub async fn follow(core: Arc<Core>) {
             () = core.stop.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        if let Err(status) = refresh(&core).await {
-            tracing::error!(error = status.message(), "policy versions could not be looked for");
+        catch_up(&core).await;
+    }
+}
+
+/// Puts what another server on the same store made in force here. What was asked here in the
+/// meantime, under a version that is not in force any more, is looked at again.
+pub async fn catch_up(core: &Core) {
+    let before = core.policies.number();
+    let done = async {
+        refresh(core).await?;
+        if core.policies.number() != before {
+            void::settle(core, "server").await?;
         }
+        Ok::<_, Status>(())
+    };
+    if let Err(status) = done.await {
+        tracing::error!(error = status.message(), "policy versions could not be looked for");
     }
 }
 

@@ -98,7 +98,7 @@ async fn feed(
     news: &Sender<Result<v1::PolicyNews, Status>>,
 ) -> Result<(), Option<Status>> {
     let mut current = core.policies.watch();
-    let mut members = core.hub.watch_members();
+    let mut members = core.hub.watch_member(&caller.subject);
     loop {
         core.still(caller).await.map_err(Some)?;
         let now = core.clock.now();
@@ -119,22 +119,14 @@ async fn feed(
                 }
             }
         }
-        let again = async {
-            loop {
-                match members.recv().await {
-                    Ok(subject) if subject != caller.subject => {}
-                    // This one, or too many at once to know.
-                    _ => return,
-                }
-            }
-        };
         tokio::select! {
             () = news.closed() => return Err(None),
             () = core.stop.cancelled() => {
                 return Err(Some(Status::unavailable("the server stops")));
             }
             changed = current.changed() => changed.map_err(|_| None)?,
-            () = again => {}
+            // Once or several times: what counts is what it is now.
+            _ = members.recv() => {}
             () = tokio::time::sleep(CONFIRM) => {}
         }
     }

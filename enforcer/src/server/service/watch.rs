@@ -3,6 +3,7 @@
 
 use crate::approval::identity::Role;
 use crate::server::core::{Caller, Core};
+use crate::server::hub::Change;
 use crate::server::model::{Millis, Person, Record};
 use crate::server::wire;
 use enforcer_proto::v1;
@@ -64,7 +65,7 @@ async fn follow(
     core: &Core,
     caller: &Caller,
     news: &Sender<News>,
-    changes: &mut Receiver<Arc<Record>>,
+    changes: &mut Receiver<Change>,
     members: &mut Receiver<()>,
 ) -> Result<(), Option<Status>> {
     let mut beat = tokio::time::interval(HEARTBEAT);
@@ -77,8 +78,8 @@ async fn follow(
                 return Err(Some(Status::unavailable("the server stops")));
             }
             change = changes.recv() => match change {
-                Ok(record) => show(core, caller, news, &record).await?,
-                Err(RecvError::Lagged(_)) => return Ok(()),
+                Ok(Change::Record(record)) => show(core, caller, news, &record).await?,
+                Ok(Change::Missed) | Err(RecvError::Lagged(_)) => return Ok(()),
                 Err(RecvError::Closed) => return Err(None),
             },
             // Once or several times: what counts is what it is now.

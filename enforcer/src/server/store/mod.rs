@@ -1,7 +1,8 @@
 //! What the server keeps. One trait, so that another store can stand behind it.
 //!
 //! Every change is compare-and-set and is on disk, with its audit records,
-//! before it is answered. A store that failed once answers nothing any more.
+//! before it is answered. The embedded store answers nothing any more once it
+//! failed; PostgreSQL fails call by call, and is back when the database is.
 
 use super::audit::Entry;
 use super::model::{Millis, Record};
@@ -9,9 +10,14 @@ use crate::approval::identity::{Role, Subject};
 use bytes::Bytes;
 use enforcer_proto::v1;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
+mod change;
+#[cfg(test)]
+pub(in crate::server) mod conformance;
 mod kept;
+pub mod postgres;
 pub mod rocks;
 mod task;
 
@@ -33,6 +39,19 @@ pub enum StoreError {
     /// It was written by another version.
     #[error("the store has format {0}; this version reads format 1")]
     Format(String),
+}
+
+/// What another replica changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A record.
+    Record(Uuid),
+    /// A member's right.
+    Member(Subject),
+    /// A policy version that came to be.
+    Policy,
+    /// Anything: some of it was missed.
+    Missed,
 }
 
 /// A host or person that joined.
@@ -234,4 +253,16 @@ pub trait Store: Send + Sync {
 
     /// The time of the last audit record; 0 when there is none.
     fn last_time(&self) -> Millis;
+
+    /// What other replicas change, from now on, beginning with [`News::Missed`]; `None` where
+    /// there are no others. It ends when it is dropped.
+    fn news(&self) -> Option<mpsc::Receiver<News>> {
+        None
+    }
+
+    /// How far this machine's wall clock is ahead of the store's own, when it has one and that
+    /// is known. Milliseconds.
+    fn ahead(&self) -> Option<Millis> {
+        None
+    }
 }

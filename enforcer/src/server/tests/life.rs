@@ -1,6 +1,7 @@
 //! One approval from the request to its end.
 
 use super::*;
+use crate::server::hub::Change;
 
 #[tokio::test]
 async fn asked_approved_claimed_once() {
@@ -165,7 +166,8 @@ async fn identical_requests_are_one_and_the_last_to_leave_withdraws() {
     second.cancel_on_drop(true);
     let mut watching = harness.server().core().hub.watch_host("h1");
     drop(second);
-    assert_eq!(watching.recv().await.unwrap().phase.as_str(), "cancelled");
+    let Change::Record(record) = watching.recv().await.unwrap() else { panic!("missed") };
+    assert_eq!(record.phase.as_str(), "cancelled");
     assert_eq!(approvals.status(&id).await.unwrap().state, State::Cancelled);
 }
 

@@ -5,19 +5,17 @@ use crate::approval::client::{Certificate, ClientError};
 use crate::server::model::{Ballot, Person};
 
 /// What a restart must not lose is written with the server's own code on its own store.
-fn decide_offline(harness: &Harness, id: ApprovalId) -> impl Future<Output = ()> {
-    let core = open_at(harness.config.clone(), Some(harness.clock())).unwrap();
-    async move {
-        let groups = vec!["ops".to_owned()];
-        let person = Person { name: "ann", groups: &groups };
-        let voted = core.transition(id.0, None, |record, now| {
-            let digest = &record.digest;
-            let ballot = Ballot { approve: true, reason: "r", digest, break_glass: false };
-            let next = record.vote(person, ballot, now).unwrap();
-            Ok((Some((next, Vec::new())), ()))
-        });
-        voted.await.unwrap();
-    }
+async fn decide_offline(harness: &Harness, id: ApprovalId) {
+    let core = open_at(harness.config.clone(), Some(harness.clock())).await.unwrap();
+    let groups = vec!["ops".to_owned()];
+    let person = Person { name: "ann", groups: &groups };
+    let voted = core.transition(id.0, None, |record, now| {
+        let digest = &record.digest;
+        let ballot = Ballot { approve: true, reason: "r", digest, break_glass: false };
+        let next = record.vote(person, ballot, now).unwrap();
+        Ok((Some((next, Vec::new())), ()))
+    });
+    voted.await.unwrap();
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ mod members;
 mod notify;
 mod oidc;
 mod policies;
+mod replicas;
 mod strict;
 mod tasks;
 
@@ -55,15 +56,19 @@ impl Harness {
     }
 
     async fn start_with(more: &str) -> Self {
+        let mut harness = Self::made(more);
+        harness.run().await;
+        harness
+    }
+
+    /// All but the running server.
+    fn made(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
             "listen = \"127.0.0.1:0\"\nnames = [\"localhost\", \"127.0.0.1\"]\ndata_dir = \"data\"\n{more}"
         );
         let config = Config::parse(&text, &dir.path().join("server.toml")).unwrap();
-        let mut harness =
-            Self { dir, config, time: Arc::new(AtomicI64::new(wall())), running: None };
-        harness.run().await;
-        harness
+        Self { dir, config, time: Arc::new(AtomicI64::new(wall())), running: None }
     }
 
     fn clock(&self) -> Clock {

@@ -8,16 +8,16 @@ use enforcer_proto::v1::policy_news::News;
 use tonic::Streaming;
 
 const TARGETS: &str = "[[target]]\nname = \"api\"\nnames = [\"api.example\"]\nports = [443]\n";
-const RULES: &str = "@id(\"look-up\")\npermit (principal, action == Action::\"dns.query\", resource);\n\
+pub(super) const RULES: &str = "@id(\"look-up\")\npermit (principal, action == Action::\"dns.query\", resource);\n\
                      @id(\"post\")\n@approval(\"s\")\n\
                      permit (principal, action == Action::\"http.post\", resource);\n";
-const SCOPES: &str = "[[scope]]\nname = \"s\"\nreviewers = [\"ops\"]\nrequest_ttl = \"60s\"\n\
+pub(super) const SCOPES: &str = "[[scope]]\nname = \"s\"\nreviewers = [\"ops\"]\nrequest_ttl = \"60s\"\n\
                       grant_ttl = \"30s\"\nuses = 2\n";
 /// What forbids a path beside the rules.
-const FORBID: &str = "@id(\"not-that\")\nforbid (principal, action == Action::\"http.post\", resource)\n\
+pub(super) const FORBID: &str = "@id(\"not-that\")\nforbid (principal, action == Action::\"http.post\", resource)\n\
                       when { context.path == \"/2\" };\n";
 
-fn files(rules: &str, scopes: &str) -> Vec<v1::PolicyFile> {
+pub(super) fn files(rules: &str, scopes: &str) -> Vec<v1::PolicyFile> {
     let file = |path: &str, text: &str| v1::PolicyFile { path: path.into(), text: text.into() };
     vec![
         file("targets.toml", TARGETS),
@@ -35,12 +35,12 @@ fn back(number: u64) -> v1::RollBackPolicyRequest {
     v1::RollBackPolicyRequest { number, note: String::new() }
 }
 
-async fn policies(harness: &Harness, role: Role, name: &str) -> PoliciesClient<Channel> {
+pub(super) async fn policies(harness: &Harness, role: Role, name: &str) -> PoliciesClient<Channel> {
     PoliciesClient::new(harness.join(role, name, &[]).await)
         .max_decoding_message_size(crate::policy::signed::MAX_MESSAGE)
 }
 
-async fn put(
+pub(super) async fn put(
     maker: &mut PoliciesClient<Channel>,
     files: Vec<v1::PolicyFile>,
 ) -> v1::PushPolicyResponse {
@@ -48,7 +48,7 @@ async fn put(
 }
 
 /// A request under a policy version, as a host would ask it.
-fn under(policy: &str, path: &str, quorum: u32) -> v1::ApprovalRequest {
+pub(super) fn under(policy: &str, path: &str, quorum: u32) -> v1::ApprovalRequest {
     let mut scope = scope("s", &["ops"], quorum, 2);
     scope.request_ttl = Duration::from_secs(60);
     let mut ask = ask("h1", path, vec![scope]);
@@ -62,7 +62,7 @@ fn under(policy: &str, path: &str, quorum: u32) -> v1::ApprovalRequest {
     convert::request(ask)
 }
 
-async fn next(news: &mut Streaming<v1::PolicyNews>) -> News {
+pub(super) async fn next(news: &mut Streaming<v1::PolicyNews>) -> News {
     let waited = tokio::time::timeout(Duration::from_secs(60), news.message()).await;
     waited.unwrap().unwrap().unwrap().news.unwrap()
 }

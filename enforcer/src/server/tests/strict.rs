@@ -1,6 +1,7 @@
 //! Rules beyond who and how many: reasons, hours, escalation, and the broken glass.
 
 use super::*;
+use crate::server::hub::Change;
 
 #[tokio::test]
 async fn a_reason_and_hours_are_asked_of_a_vote() {
@@ -59,7 +60,8 @@ async fn a_request_that_waits_comes_before_more_people() {
 
     let mut news = harness.server().core().hub.watch();
     harness.pass(Duration::from_secs(20));
-    assert_eq!(news.recv().await.unwrap().escalated, ["s"]);
+    let Change::Record(record) = news.recv().await.unwrap() else { panic!("missed") };
+    assert_eq!(record.escalated, ["s"]);
     let audited = harness.audited("approval.escalated").await;
     assert_eq!((audited.len(), audited[0].detail.as_str()), (1, "scope=s to=leads"));
     assert_eq!(lea.show(get(ticket.id())).await.unwrap().into_inner().escalated, ["s"]);

@@ -3,6 +3,7 @@
 
 use super::guard::Person;
 use super::{Web, page};
+use crate::server::hub::Change;
 use crate::server::people::session::{self, Signed};
 use crate::server::service::watch::visible;
 use axum::extract::State;
@@ -61,13 +62,13 @@ async fn follow(web: &Web, signed: &Signed, news: &Sender<News>) {
                 Event::default().event("bye").data("*")
             }
             change = changes.recv() => match change {
-                Ok(record) if visible(&signed.caller, &record, core.clock.now()) => {
+                Ok(Change::Record(record)) if visible(&signed.caller, &record, core.clock.now()) => {
                     let text = format!("{} {}", record.id, record.revision);
                     Event::default().event("change").data(text)
                 }
-                Ok(_) => continue,
+                Ok(Change::Record(_)) => continue,
                 // Some were missed: anything may have changed.
-                Err(RecvError::Lagged(_)) => Event::default().event("change").data("*"),
+                Ok(Change::Missed) | Err(RecvError::Lagged(_)) => Event::default().event("change").data("*"),
                 Err(RecvError::Closed) => return,
             },
             _ = look.tick() => {

@@ -205,7 +205,7 @@ async fn start(dir: &Path, hosts: usize) -> anyhow::Result<Site> {
 /// Has everybody join, by the server's own code on its own store: over the wire one address gets
 /// one certificate a second.
 async fn joined(path: &Path, url: &str, hosts: usize) -> anyhow::Result<(Identity, Vec<Identity>)> {
-    let core = server::open(Config::load(path)?)?;
+    let core = server::open(Config::load(path)?).await?;
     let join = async |role: Role, name: String, groups: &[&str]| {
         let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
         let now = core.clock.now();

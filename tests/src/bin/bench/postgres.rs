@@ -199,6 +199,7 @@ impl Bench {
                 hosts: &[("db.test", &[FAR_V4]), ("plain.test", &[PLAIN_V4])],
                 extra_roots: &[&pki.ca],
                 config: "",
+                server: "",
             },
         );
         let logs = world.path("latencies");

@@ -58,6 +58,7 @@ impl Stage {
                 ],
                 extra_roots: &[&pki.ca],
                 config: "",
+                server: "",
             },
         );
         Self {

@@ -5,6 +5,7 @@
 //! (fold key -> id), `tokens`, `members`, `kept` (kind, 0, key -> bytes), `audit` (number ->
 //! record), `tasks` (id -> task), `steps` (owner's key and id of each live step).
 
+use super::change::{Command, Jobs, Table, kept_key, parse};
 use super::{
     Ask, Asked, Declared, JoinToken, Keep, Kind, Member, Owner, Store, StoreError, Submission,
     Submitted, Wanted,
@@ -12,6 +13,7 @@ use super::{
 use crate::approval::identity::Subject;
 use crate::server::audit::{Entry, Head};
 use crate::server::model::{Millis, Record};
+use bytes::Bytes;
 use enforcer_proto::v1;
 use prost::Message as _;
 use rocksdb::{ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode, Options};
@@ -19,39 +21,21 @@ use serde::de::DeserializeOwned;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 mod writer;
 
-use writer::{Command, Job, Writer};
+use writer::Writer;
 
 const FORMAT: &[u8] = b"1";
 
-/// Commands that may wait for the writer; past it callers wait.
-const QUEUE: usize = 1024;
-
 const META: &str = "meta";
-const APPROVALS: &str = "approvals";
-const REQUESTS: &str = "requests";
-const BODIES: &str = "bodies";
-const LIVE: &str = "live";
-const FOLD: &str = "fold";
-const TOKENS: &str = "tokens";
-const MEMBERS: &str = "members";
-const KEPT: &str = "kept";
 const AUDIT: &str = "audit";
-const TASKS: &str = "tasks";
-const STEPS: &str = "steps";
-const FAMILIES: [&str; 12] =
-    [META, APPROVALS, REQUESTS, BODIES, LIVE, FOLD, TOKENS, MEMBERS, KEPT, AUDIT, TASKS, STEPS];
 
 /// The embedded store.
 pub struct Rocks {
     db: Arc<Db>,
-    jobs: Option<mpsc::Sender<Job>>,
-    last_time: AtomicI64,
+    jobs: Option<Jobs>,
     writer: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -69,40 +53,21 @@ impl Rocks {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let db = Arc::new(Db::open(dir)?);
         let head = db.head()?;
-        let last_time = AtomicI64::new(head.time);
+        let (jobs, mut queue) = Jobs::new(head.time);
         let mut writer = Writer::new(Arc::clone(&db), head)?;
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                while let Some(first) = queue.blocking_recv() {
-                    let mut group = vec![first];
-                    while let Ok(job) = queue.try_recv() {
-                        group.push(job);
-                        if group.len() == writer::GROUP {
-                            break;
-                        }
-                    }
+                while let Some(group) = queue.blocking_group() {
                     writer.commit(group);
                 }
             })
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Self { db, jobs: Some(jobs), last_time, writer: Some(thread) })
+        Ok(Self { db, jobs: Some(jobs), writer: Some(thread) })
     }
 
-    async fn run<T>(
-        &self,
-        now: Millis,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
-    ) -> Result<T, StoreError> {
-        let gone = || StoreError::Failed("its writer has stopped".to_owned());
-        let (reply, answer) = oneshot::channel();
-        let job = Job { command: command(reply), now };
-        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.send(job).await.map_err(|_| gone())?;
-        let done = answer.await.map_err(|_| gone())??;
-        self.last_time.fetch_max(now, Ordering::Relaxed);
-        Ok(done)
+    fn jobs(&self) -> Result<&Jobs, StoreError> {
+        self.jobs.as_ref().ok_or_else(|| StoreError::Failed("it is closed".to_owned()))
     }
 
     async fn scan<T: Send + 'static>(
@@ -129,11 +94,11 @@ impl Drop for Rocks {
 #[tonic::async_trait]
 impl Store for Rocks {
     async fn ask(&self, ask: Ask, now: Millis) -> Result<Asked, StoreError> {
-        self.run(now, |reply| Command::Ask(Box::new(ask), reply)).await
+        self.jobs()?.ask(ask, now).await
     }
 
     async fn get(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
-        self.db.json(APPROVALS, id.as_bytes())
+        self.db.json(Table::Approvals, id.as_bytes())
     }
 
     async fn request(
@@ -141,13 +106,14 @@ impl Store for Rocks {
         id: Uuid,
         body: bool,
     ) -> Result<Option<v1::ApprovalRequest>, StoreError> {
-        let Some(stored) = self.db.get(REQUESTS, id.as_bytes())? else {
+        let Some(stored) = self.db.get(Table::Requests.name(), id.as_bytes())? else {
             return Ok(None);
         };
         let mut request = v1::ApprovalRequest::decode(&stored[..])
             .map_err(|_| StoreError::Corrupt(format!("request {id}")))?;
         if body {
-            request.body = self.db.get(BODIES, id.as_bytes())?.unwrap_or_default().into();
+            request.body =
+                self.db.get(Table::Bodies.name(), id.as_bytes())?.unwrap_or_default().into();
         }
         Ok(Some(request))
     }
@@ -161,7 +127,7 @@ impl Store for Rocks {
         now: Millis,
     ) -> Result<bool, StoreError> {
         let next = Box::new(next);
-        self.run(now, |reply| Command::Update { next, revision, by, audit, reply }).await
+        self.jobs()?.whether(Command::Update { next, revision, by, audit }, now).await
     }
 
     async fn live(&self, host: Option<&str>) -> Result<Vec<Record>, StoreError> {
@@ -174,11 +140,11 @@ impl Store for Rocks {
     }
 
     async fn submit(&self, submission: Submission, now: Millis) -> Result<Submitted, StoreError> {
-        self.run(now, |reply| Command::Submit(Box::new(submission), reply)).await
+        self.jobs()?.submit(submission, now).await
     }
 
     async fn task(&self, id: Uuid) -> Result<Option<Declared>, StoreError> {
-        self.db.json(TASKS, id.as_bytes())
+        self.db.json(Table::Tasks, id.as_bytes())
     }
 
     async fn tasks(&self, limit: usize, of: Option<Owner>) -> Result<Vec<Declared>, StoreError> {
@@ -195,15 +161,15 @@ impl Store for Rocks {
         audit: Entry,
         now: Millis,
     ) -> Result<(), StoreError> {
-        self.run(now, |reply| Command::AddToken { token, audit, reply }).await
+        self.jobs()?.just(Command::AddToken { token, audit }, now).await
     }
 
     async fn token(&self, id: &str) -> Result<Option<JoinToken>, StoreError> {
-        self.db.json(TOKENS, id.as_bytes())
+        self.db.json(Table::Tokens, id.as_bytes())
     }
 
     async fn forget_tokens(&self, audit: Entry, now: Millis) -> Result<(), StoreError> {
-        self.run(now, |reply| Command::ForgetTokens { audit, reply }).await
+        self.jobs()?.just(Command::ForgetTokens { audit }, now).await
     }
 
     async fn redeem(
@@ -214,7 +180,7 @@ impl Store for Rocks {
         now: Millis,
     ) -> Result<bool, StoreError> {
         let id = id.to_owned();
-        self.run(now, |reply| Command::Redeem { id, member, audit, reply }).await
+        self.jobs()?.whether(Command::Redeem { id, member, audit }, now).await
     }
 
     async fn remove(
@@ -223,16 +189,15 @@ impl Store for Rocks {
         audit: Entry,
         now: Millis,
     ) -> Result<Option<u32>, StoreError> {
-        let subject = subject.clone();
-        self.run(now, |reply| Command::Remove { subject, audit, reply }).await
+        self.jobs()?.remove(subject, audit, now).await
     }
 
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        self.scan(|db| db.all(MEMBERS)).await
+        self.scan(|db| db.all(Table::Members)).await
     }
 
     async fn member(&self, subject: &Subject) -> Result<Option<Member>, StoreError> {
-        self.db.json(MEMBERS, subject.to_string().as_bytes())
+        self.db.json(Table::Members, subject.to_string().as_bytes())
     }
 
     async fn admit(
@@ -242,11 +207,11 @@ impl Store for Rocks {
         audit: Entry,
         now: Millis,
     ) -> Result<bool, StoreError> {
-        self.run(now, |reply| Command::Admit { member, restores, audit, reply }).await
+        self.jobs()?.whether(Command::Admit { member, restores, audit }, now).await
     }
 
     async fn kept(&self, kind: Kind, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get(KEPT, &kept_key(kind, key))
+        self.db.get(Table::Kept.name(), &kept_key(kind, key))
     }
 
     async fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
@@ -259,11 +224,11 @@ impl Store for Rocks {
         audit: Option<Entry>,
         now: Millis,
     ) -> Result<bool, StoreError> {
-        self.run(now, |reply| Command::Keep { change, audit, reply }).await
+        self.jobs()?.whether(Command::Keep { change, audit }, now).await
     }
 
     async fn note(&self, audit: Entry, now: Millis) -> Result<(), StoreError> {
-        self.run(now, |reply| Command::Note { audit, reply }).await
+        self.jobs()?.just(Command::Note { audit }, now).await
     }
 
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<v1::AuditRecord>, StoreError> {
@@ -271,7 +236,7 @@ impl Store for Rocks {
     }
 
     fn last_time(&self) -> Millis {
-        self.last_time.load(Ordering::Relaxed)
+        self.jobs.as_ref().map_or(0, Jobs::last_time)
     }
 }
 
@@ -289,7 +254,8 @@ impl Db {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_keep_log_file_num(4);
-        let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+        let families = Table::ALL.map(Table::name).into_iter().chain([META, AUDIT]);
+        let families = families.map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
         let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| {
             let text = error.to_string();
             match error.kind() {
@@ -319,8 +285,8 @@ impl Db {
         self.0.get_cf(self.family(family)?, key).map_err(failed)
     }
 
-    fn json<T: DeserializeOwned>(&self, family: &str, key: &[u8]) -> Result<Option<T>, StoreError> {
-        self.get(family, key)?.map(|stored| parse(family, key, &stored)).transpose()
+    fn json<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.get(table.name(), key)?.map(|stored| parse(table, key, &stored)).transpose()
     }
 
     fn head(&self) -> Result<Head, StoreError> {
@@ -334,10 +300,10 @@ impl Db {
 
     fn live(&self, host: Option<&str>) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
-        for entry in self.0.iterator_cf(self.family(LIVE)?, IteratorMode::Start) {
+        for entry in self.0.iterator_cf(self.family(Table::Live.name())?, IteratorMode::Start) {
             let (id, of) = entry.map_err(failed)?;
             if host.is_none_or(|host| host.as_bytes() == &of[..]) {
-                let record = self.json(APPROVALS, &id)?;
+                let record = self.json(Table::Approvals, &id)?;
                 let missing = || StoreError::Corrupt(format!("approval {}", hex::encode(&id)));
                 records.push(record.ok_or_else(missing)?);
             }
@@ -347,12 +313,12 @@ impl Db {
 
     fn list(&self, limit: usize, wanted: &Wanted) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
-        for entry in self.0.iterator_cf(self.family(APPROVALS)?, IteratorMode::End) {
+        for entry in self.0.iterator_cf(self.family(Table::Approvals.name())?, IteratorMode::End) {
             if records.len() >= limit {
                 break;
             }
             let (id, stored) = entry.map_err(failed)?;
-            let record: Record = parse(APPROVALS, &id, &stored)?;
+            let record: Record = parse(Table::Approvals, &id, &stored)?;
             if wanted(&record) {
                 records.push(record);
             }
@@ -362,12 +328,12 @@ impl Db {
 
     fn tasks(&self, limit: usize, of: Option<&Owner>) -> Result<Vec<Declared>, StoreError> {
         let mut tasks = Vec::new();
-        for entry in self.0.iterator_cf(self.family(TASKS)?, IteratorMode::End) {
+        for entry in self.0.iterator_cf(self.family(Table::Tasks.name())?, IteratorMode::End) {
             if tasks.len() >= limit {
                 break;
             }
             let (id, stored) = entry.map_err(failed)?;
-            let task: Declared = parse(TASKS, &id, &stored)?;
+            let task: Declared = parse(Table::Tasks, &id, &stored)?;
             if of.is_none_or(|owner| *owner == task.owner) {
                 tasks.push(task);
             }
@@ -379,32 +345,33 @@ impl Db {
         let prefix = of.key();
         let mut steps = Vec::new();
         let from = IteratorMode::From(&prefix, Direction::Forward);
-        for entry in self.0.iterator_cf(self.family(STEPS)?, from) {
+        for entry in self.0.iterator_cf(self.family(Table::Steps.name())?, from) {
             let (key, _) = entry.map_err(failed)?;
             let Some(id) = key.strip_prefix(&prefix[..]) else {
                 break;
             };
             let missing = || StoreError::Corrupt(format!("step {}", hex::encode(id)));
-            steps.push(self.json(APPROVALS, id)?.ok_or_else(missing)?);
+            steps.push(self.json(Table::Approvals, id)?.ok_or_else(missing)?);
         }
         Ok(steps)
     }
 
-    fn all<T: DeserializeOwned>(&self, family: &str) -> Result<Vec<T>, StoreError> {
+    fn rows(&self, table: Table) -> Result<Vec<(Vec<u8>, Bytes)>, StoreError> {
         self.0
-            .iterator_cf(self.family(family)?, IteratorMode::Start)
-            .map(|entry| {
-                let (key, stored) = entry.map_err(failed)?;
-                parse(family, &key, &stored)
-            })
+            .iterator_cf(self.family(table.name())?, IteratorMode::Start)
+            .map(|entry| entry.map(|(key, value)| (key.into_vec(), value.into())).map_err(failed))
             .collect()
+    }
+
+    fn all<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<T>, StoreError> {
+        self.rows(table)?.into_iter().map(|(key, stored)| parse(table, &key, &stored)).collect()
     }
 
     fn all_kept(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let prefix = kept_key(kind, "");
         let mode = IteratorMode::From(&prefix, Direction::Forward);
         let mut all = Vec::new();
-        for entry in self.0.iterator_cf(self.family(KEPT)?, mode) {
+        for entry in self.0.iterator_cf(self.family(Table::Kept.name())?, mode) {
             let (key, stored) = entry.map_err(failed)?;
             let Some(name) = key.strip_prefix(&prefix[..]) else { break };
             let name = String::from_utf8(name.to_vec())
@@ -429,18 +396,8 @@ impl Db {
     }
 }
 
-/// The kinds' words have no zero byte, so that no kind's keys are among another's.
-fn kept_key(kind: Kind, key: &str) -> Vec<u8> {
-    [kind.as_str().as_bytes(), &[0], key.as_bytes()].concat()
-}
-
 fn failed(error: rocksdb::Error) -> StoreError {
     StoreError::Failed(error.to_string())
-}
-
-fn parse<T: DeserializeOwned>(family: &str, key: &[u8], stored: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(stored)
-        .map_err(|error| StoreError::Corrupt(format!("{family} {}: {error}", hex::encode(key))))
 }
 
 #[cfg(test)]

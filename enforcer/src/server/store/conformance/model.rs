@@ -7,24 +7,15 @@ use crate::server::model::Claimed;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, Write as _};
-use std::process::{Command as Process, Stdio};
-use tempfile::TempDir;
+use std::collections::BTreeMap;
 use tokio::runtime::Runtime;
 
-const DIGEST: &str = "d";
+pub(super) const DIGEST: &str = "d";
 const GRANT: Millis = 50;
-
-/// In memory where there is such a place: a killed process loses nothing that it has written, on
-/// a disk or not.
-fn place() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
 
 /// What somebody does. Person 0 owns the agent that asks.
 #[derive(Clone, Debug)]
-enum Act {
+pub(super) enum Act {
     Ask,
     Vote { person: u8, approve: bool },
     Claim { op: u8 },
@@ -40,7 +31,7 @@ enum Turn {
     Race(Vec<Act>),
     /// Time passes. Milliseconds.
     Wait(u8),
-    /// The store is closed and opened again.
+    /// A store is closed and opened again.
     Reopen,
 }
 
@@ -65,7 +56,7 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 /// What was answered.
 #[derive(Clone, Debug)]
-enum Told {
+pub(super) enum Told {
     Voted { person: u8, approve: bool },
     Claimed { op: u8, claim: Uuid },
     Ended(Phase),
@@ -83,7 +74,7 @@ struct Seen {
 
 /// Changes a record as the server does: looks, steps, and tries again when another came first.
 async fn change<T>(
-    store: &Rocks,
+    store: &dyn Store,
     id: Uuid,
     now: Millis,
     step: impl Fn(&Record) -> Option<(Record, T)>,
@@ -98,13 +89,13 @@ async fn change<T>(
     }
 }
 
-async fn play(store: Arc<Rocks>, id: Uuid, act: Act, now: Millis) -> Told {
+pub(super) async fn play(store: Arc<dyn Store>, id: Uuid, act: Act, now: Millis) -> Told {
     let ended = |phase: Phase| move |next: Record| Some((next, Told::Ended(phase)));
     let told = match act {
         Act::Ask => None,
         Act::Vote { person, approve } => {
             let name = format!("p{person}");
-            change(&store, id, now, |record| {
+            change(&*store, id, now, |record| {
                 let person_of = Person { name: &name, groups: &[] };
                 let ballot = Ballot { approve, reason: "r", digest: DIGEST, break_glass: false };
                 let next = record.vote(person_of, ballot, now).ok()?;
@@ -114,7 +105,7 @@ async fn play(store: Arc<Rocks>, id: Uuid, act: Act, now: Millis) -> Told {
         }
         Act::Claim { op } => {
             let claim = Uuid::now_v7();
-            change(&store, id, now, |record| {
+            change(&*store, id, now, |record| {
                 let operation = Uuid::from_u128(u128::from(op) + 1);
                 match record.claim(operation, DIGEST, claim, now) {
                     Claimed::New(next, claim) => Some((*next, Told::Claimed { op, claim })),
@@ -124,16 +115,16 @@ async fn play(store: Arc<Rocks>, id: Uuid, act: Act, now: Millis) -> Told {
             .await
         }
         Act::Revoke => {
-            change(&store, id, now, |r| {
+            change(&*store, id, now, |r| {
                 r.revoke("a", "r", now).ok().and_then(ended(Phase::Revoked))
             })
             .await
         }
         Act::Cancel => {
-            change(&store, id, now, |r| r.cancel(now).ok().and_then(ended(Phase::Cancelled))).await
+            change(&*store, id, now, |r| r.cancel(now).ok().and_then(ended(Phase::Cancelled))).await
         }
         Act::Expire => {
-            change(&store, id, now, |record| {
+            change(&*store, id, now, |record| {
                 let next = record.at(now);
                 (next.revision > record.revision).then_some((next, Told::Ended(Phase::Expired)))
             })
@@ -145,9 +136,10 @@ async fn play(store: Arc<Rocks>, id: Uuid, act: Act, now: Millis) -> Told {
 
 /// The store through all interleavings, and what was counted.
 struct World {
-    dir: TempDir,
+    place: Place,
     runtime: Runtime,
-    store: Option<Arc<Rocks>>,
+    /// One, or several replicas.
+    stores: Vec<Arc<dyn Store>>,
     next: u128,
     asked: u64,
     changed: u64,
@@ -156,22 +148,25 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        let dir = place();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build();
-        let store = Some(Arc::new(Rocks::open(dir.path()).unwrap()));
-        let runtime = runtime.unwrap();
-        Self { dir, runtime, store, next: 0, asked: 0, changed: 0, reopened: 0, spent: 0 }
+    fn new(which: Which) -> Self {
+        let place = Place::new(which);
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+        let replicas = if which == Which::Postgres { 3 } else { 1 };
+        let stores = (0..replicas).map(|_| runtime.block_on(place.open())).collect();
+        Self { place, runtime, stores, next: 0, asked: 0, changed: 0, reopened: 0, spent: 0 }
     }
 
-    fn store(&self) -> &Arc<Rocks> {
-        self.store.as_ref().unwrap()
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.stores[0]
     }
 
+    /// The one that was opened first goes, and a new one comes.
     fn reopen(&mut self) {
-        let store = Arc::into_inner(self.store.take().unwrap()).expect("nothing uses it");
+        let store = self.stores.remove(0);
+        assert_eq!(Arc::strong_count(&store), 1, "nothing uses it");
         drop(store);
-        self.store = Some(Arc::new(Rocks::open(self.dir.path()).unwrap()));
+        self.stores.push(self.runtime.block_on(self.place.open()));
         self.reopened += 1;
     }
 
@@ -208,11 +203,11 @@ impl World {
                     if acts.iter().any(|act| matches!(act, Act::Ask)) {
                         id = self.ask(&host, (quorum, uses), now);
                     }
-                    let store = Arc::clone(self.store());
+                    let stores = self.stores.clone();
                     let told = self.runtime.block_on(async move {
                         let mut racers = tokio::task::JoinSet::new();
-                        for act in acts {
-                            racers.spawn(play(Arc::clone(&store), id, act, now));
+                        for (act, store) in acts.into_iter().zip(stores.into_iter().cycle()) {
+                            racers.spawn(play(store, id, act, now));
                         }
                         racers.join_all().await
                     });
@@ -297,110 +292,40 @@ impl Seen {
     }
 }
 
-#[test]
-fn of_ten_thousand_interleavings_none_spends_twice_or_loses_a_decision() {
-    let world = RefCell::new(World::new());
-    let config = Config { cases: 10_000, failure_persistence: None, ..Config::default() };
-    let cases = (1u32..3, 1u32..4, prop::collection::vec(turn(), 1..8));
+/// How many interleavings are tried: in RocksDB always all, in PostgreSQL, where one takes a
+/// tenth of a second, as many as this says.
+const CASES: &str = "ENFORCER_INTERLEAVINGS";
+
+#[rstest]
+fn of_ten_thousand_interleavings_none_spends_twice_or_loses_a_decision(
+    #[values(Which::Rocks, Which::Postgres)] which: Which,
+) {
+    let asked = std::env::var(CASES).ok().and_then(|cases| cases.parse().ok());
+    let cases = match which {
+        Which::Rocks => 10_000,
+        Which::Postgres => asked.unwrap_or(100),
+    };
+    let world = RefCell::new(World::new(which));
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let interleavings = (1u32..3, 1u32..4, prop::collection::vec(turn(), 1..8));
     TestRunner::new(config)
-        .run(&cases, |(quorum, uses, turns)| world.borrow_mut().case(quorum, uses, turns))
+        .run(&interleavings, |(quorum, uses, turns)| world.borrow_mut().case(quorum, uses, turns))
         .unwrap();
     let mut world = world.into_inner();
     world.reopen();
     // Each change that was answered, and each request, has its record in the chain.
-    let records = world.runtime.block_on(verify(world.store())) as u64;
+    let records = world.runtime.block_on(verify(&**world.store())) as u64;
     assert_eq!(records, world.asked + world.changed);
+    println!(
+        "{which:?}: {cases} interleavings, {} requests, {} changes, {} uses spent, {} reopened",
+        world.asked, world.changed, world.spent, world.reopened
+    );
     // The cases reach what they are about.
-    assert!(world.spent > 1_000 && world.reopened > 100, "{} {}", world.spent, world.reopened);
-}
-
-/// Where the child below works.
-const STORE: &str = "ENFORCER_TEST_STORE";
-
-/// Asks, votes and claims until it is killed, and says what was answered; run by the test below.
-#[test]
-fn child_that_is_killed() {
-    let Some(dir) = std::env::var_os(STORE) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let store = Arc::new(Rocks::open(dir.as_ref()).unwrap());
-    let tell = |line: String| {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "ack {line}").unwrap();
-        out.flush().unwrap();
-    };
-    loop {
-        let id = Uuid::now_v7();
-        runtime.block_on(async {
-            let asked = record(id.as_u128(), &id.to_string(), "a", DIGEST);
-            store.ask(ask(asked), 0).await.unwrap();
-            tell(format!("asked {id}"));
-            let vote = Act::Vote { person: 1, approve: true };
-            if let Told::Voted { .. } = play(Arc::clone(&store), id, vote, 1).await {
-                tell(format!("voted {id}"));
-            }
-            let mut racers = tokio::task::JoinSet::new();
-            for op in 0..8 {
-                racers.spawn(play(Arc::clone(&store), id, Act::Claim { op }, 2));
-            }
-            while let Some(told) = racers.join_next().await {
-                if let Told::Claimed { claim, .. } = told.unwrap() {
-                    tell(format!("claimed {id} {claim}"));
-                }
-            }
-        });
-    }
-}
-
-#[test]
-fn a_killed_process_loses_nothing_that_it_answered() {
-    let dir = place();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut lines: Vec<String> = Vec::new();
-    for round in 0..12u64 {
-        let mut child = Process::new(std::env::current_exe().unwrap())
-            .args(["--exact", "server::store::rocks::tests::model::child_that_is_killed"])
-            .arg("--nocapture")
-            .env(STORE, dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-        let before = lines.len();
-        let mut line = String::new();
-        // Killed in the middle of its work, at another place each time.
-        while out.read_line(&mut line).unwrap() > 0 {
-            // What is cut was not told whole, and counts as not told.
-            if line.ends_with('\n') && line.contains("ack ") {
-                lines.push(line.trim().to_owned());
-            }
-            line.clear();
-            if lines.len() == before + 20 + 7 * usize::try_from(round).unwrap() {
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        assert!(lines.len() > before, "the child did something");
-
-        let store = Rocks::open(dir.path()).unwrap();
-        runtime.block_on(async {
-            verify(&store).await;
-            let mut claims = BTreeSet::new();
-            for line in &lines {
-                let words: Vec<&str> = line.split(' ').skip_while(|w| *w != "ack").collect();
-                let id: Uuid = words[2].parse().unwrap();
-                let kept = store.get(id).await.unwrap().expect("what was asked is kept");
-                assert!(kept.uses.len() <= 1, "one use, spent {} times", kept.uses.len());
-                match words[1] {
-                    "asked" => {}
-                    "voted" => assert_eq!(kept.votes.len(), 1, "a decision was lost"),
-                    _ => {
-                        assert!(claims.insert(id), "two claims of one use were granted");
-                        assert_eq!(kept.uses[0].claim.to_string(), words[3], "another's use");
-                    }
-                }
-            }
-            assert!(!claims.is_empty());
-        });
-    }
+    let cases = u64::from(cases);
+    assert!(
+        world.spent > cases / 20 && world.reopened > cases / 200,
+        "{} {}",
+        world.spent,
+        world.reopened
+    );
 }
