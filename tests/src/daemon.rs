@@ -230,7 +230,7 @@ impl Deployment {
     pub fn start_replica(&self, world: &World) -> (Server, String) {
         let data = self.dir.join("replica");
         fs::create_dir_all(data.join("ca")).expect("made");
-        for file in ["ca/ca.pem", "ca/ca.key"] {
+        for file in ["ca/ca.pem", "ca/ca.key", "ca/policy.key"] {
             fs::copy(self.dir.join("server").join(file), data.join(file)).expect("copied");
         }
         let first = fs::read_to_string(self.dir.join("server.toml")).expect("readable");

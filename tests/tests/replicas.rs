@@ -32,7 +32,8 @@ fn what_is_decided_at_one_server_goes_on_at_the_other() {
         let asked = all.deployment.pending("/payments");
         let id = asked["id"].as_str().expect("an id");
         let paid = all.origin.seen().len();
-        let args = [verb, id, "--reason", reason, "--yes", "--server", &url];
+        let mut args = vec![verb, id, "--reason", reason, "--server", &url];
+        args.extend((verb == "approve").then_some("--yes"));
         let out = all.deployment.review("alice", &args);
         assert!(out.status.success(), "{}", text(&out));
         let out = text(&held.wait_with_output().expect("ends"));

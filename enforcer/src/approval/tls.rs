@@ -12,11 +12,12 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -128,10 +129,35 @@ impl Connector {
         })
     }
 
+    /// Each address of the name in turn: behind one may be a server that takes connections and
+    /// does not answer. Each has its share of the time.
     async fn connect(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
-        let tcp = TcpStream::connect((self.address.0.as_str(), self.address.1)).await?;
+        let (host, port) = &self.address;
+        let found: Vec<SocketAddr> = lookup_host((host.as_str(), *port)).await?.collect();
+        self.reach_one(found).await
+    }
+
+    async fn reach_one(&self, found: Vec<SocketAddr>) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+        let share = CONNECT / u32::try_from(found.len() + 1).unwrap_or(u32::MAX);
+        let share = if found.len() < 2 { CONNECT } else { share };
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in found {
+            match tokio::time::timeout(share, self.reach(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failed = error,
+                Err(_) => {
+                    let what = format!("{address} does not answer");
+                    failed = io::Error::new(io::ErrorKind::TimedOut, what);
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    async fn reach(&self, address: SocketAddr) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+        let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
-        Ok(TokioIo::new(self.tls.connect(self.name, tcp).await?))
+        Ok(TokioIo::new(self.tls.connect(self.name.clone(), tcp).await?))
     }
 }
 
@@ -207,6 +233,41 @@ impl ServerCertVerifier for PinnedCa {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_does_not_keep_it_from_the_next() {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let server = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.unwrap())
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = Connector::new("https://a.example", client).unwrap();
+
+        // Its kernel takes connections; nobody answers.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let both = vec![silent.local_addr().unwrap(), good.local_addr().unwrap()];
+        let serving = async {
+            let (stream, _) = good.accept().await.unwrap();
+            tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(stream).await.unwrap()
+        };
+        let (reached, _served) = tokio::join!(connector.reach_one(both), serving);
+        assert!(reached.is_ok(), "{:?}", reached.err());
+        let alone = vec![silent.local_addr().unwrap()];
+        let never = connector.reach_one(alone).await.map(drop).unwrap_err();
+        assert_eq!(never.kind(), io::ErrorKind::TimedOut);
+    }
 
     #[test]
     fn addresses() {

@@ -121,6 +121,15 @@ impl Clock {
         }
     }
 
+    /// How far the time that goes on is ahead of the wall clock. Milliseconds.
+    pub fn off(&self) -> Millis {
+        match self {
+            Self::System(system) => system
+                .look(|keeper, steady| keeper.time(steady).saturating_sub(system.source.read().1)),
+            Self::Manual(_) => 0,
+        }
+    }
+
     /// What happened to the wall clock since the last call.
     pub fn news(&self) -> Vec<News> {
         match self {
@@ -275,6 +284,7 @@ mod tests {
         let clocks = Arc::new([AtomicI64::new(0), AtomicI64::new(T)]);
         let clock = Clock::test(Arc::clone(&clocks), T + HOUR);
         assert_eq!((clock.now(), clock.doubt()), (T + HOUR, Some(-HOUR)));
+        assert_eq!(clock.off(), HOUR);
         // The record was right, and the clock is put right.
         clocks[1].store(T + HOUR + 500, Ordering::Relaxed);
         clocks[0].store(500, Ordering::Relaxed);

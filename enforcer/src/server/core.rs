@@ -199,13 +199,19 @@ impl Core {
         }
     }
 
+    /// Whether this server's time, or its machine's clock, is far from its store's own.
+    pub fn apart(&self) -> bool {
+        let far = |by: Millis| by.saturating_abs() > BOUND;
+        let of = |ahead: Millis| far(ahead) || far(ahead.saturating_add(self.clock.off()));
+        self.store.ahead().is_some_and(of)
+    }
+
     /// Whether something may be granted now.
     ///
     /// # Errors
     /// While the server's clock is in doubt.
     pub fn may_grant(&self) -> Result<(), Status> {
-        let apart = self.store.ahead().is_some_and(|ahead| ahead.saturating_abs() > BOUND);
-        if apart {
+        if self.apart() {
             return Err(Status::failed_precondition(
                 "this approval server's clock and its database's are more than two minutes apart, \
                  so it grants nothing until they agree",

@@ -126,6 +126,13 @@ pub async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut steps: VecDeque<News> = VecDeque::new();
     loop {
         steps.extend(core.clock.news());
+        if core.apart() {
+            // What other servers on the same store keep does not end by this one's time.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(LONGEST.unsigned_abs())) => continue,
+            }
+        }
         while let Some(news) = steps.front() {
             // A database that is away is back some time, and then it is done.
             if let Err(status) = clock(&core, *news).await {

@@ -47,13 +47,19 @@ pub async fn remove(
     }
     let entry = Entry::new(Code::MemberRemoved, actor, &subject, request.reason.trim());
     let tokens = core.store.remove(&subject, entry, core.clock.now()).await?;
-    let tokens = tokens
-        .ok_or_else(|| Status::not_found(format!("{subject} has not joined, and has no token")))?;
-    core.metrics.event(Code::MemberRemoved);
+    if tokens.is_some() {
+        core.metrics.event(Code::MemberRemoved);
+    }
+    // Also of one that is gone already: what it had begun may not have been settled then.
     // Before its streams end: a host hears on its own what is taken from it, and cuts it.
     let settled = settle(core, actor).await;
     core.hub.member(&subject);
-    let Settled { cancelled, revoked, withdrawn } = settled?;
+    let settled = settled?;
+    if tokens.is_none() && settled == Settled::default() {
+        return Err(Status::not_found(format!("{subject} has not joined, and has no token")));
+    }
+    let tokens = tokens.unwrap_or(0);
+    let Settled { cancelled, revoked, withdrawn } = settled;
     Ok(v1::RemoveMemberResponse { cancelled, revoked, withdrawn, tokens })
 }
 

@@ -179,3 +179,21 @@ async fn only_who_is_there_can_be_removed_and_the_list_has_who_is_there() {
     let over = admin.list_members(v1::ListMembersRequest {}).await.unwrap_err();
     assert_eq!(over.code(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn removing_again_settles_what_was_not() {
+    use crate::server::audit::{Code as Audit, Entry};
+    let harness = Harness::start().await;
+    let mut daemon = harness.daemon("h1").await;
+    pending(&mut daemon, "h1", "/1").await;
+    // As far as it comes when the store fails in the middle.
+    let core = harness.server().core();
+    let host = crate::approval::identity::Subject::new(Role::Daemon, "h1").unwrap();
+    let entry = Entry::new(Audit::MemberRemoved, "test", &host, "");
+    assert!(core.store.remove(&host, entry, core.clock.now()).await.unwrap().is_some());
+    assert_eq!(core.store.live(None).await.unwrap().len(), 1);
+    let done = remove(&harness, Role::Daemon, "h1").await;
+    assert_eq!((done.cancelled, done.tokens), (1, 0));
+    let again = crate::server::members::remove(core, "test", gone(Role::Daemon, "h1")).await;
+    assert_eq!(again.unwrap_err().code(), Code::NotFound);
+}

@@ -157,6 +157,25 @@ async fn what_is_taken_from_a_member_on_one_is_taken_on_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_member_had_begun_ends_though_its_server_died() {
+    use crate::server::audit::{Code, Entry};
+    let all = replicas(2, &database()).await;
+    let mut daemon = all[0].daemon("h1").await;
+    daemon.request(wire("h1", "/1")).await.unwrap();
+    let (one, two) = (all[0].server().core(), all[1].server().core());
+    assert_eq!(two.store.live(None).await.unwrap().len(), 1);
+    // As far as it comes before it dies.
+    let host = crate::approval::identity::Subject::new(Role::Daemon, "h1").unwrap();
+    let entry = Entry::new(Code::MemberRemoved, "test", &host, "");
+    assert!(one.store.remove(&host, entry, one.clock.now()).await.unwrap().is_some());
+    soon("the other server settles it", || async {
+        two.store.live(None).await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(all[1].audited("approval.cancelled").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_ran_out_is_put_on_record_once() {
     let all = replicas(3, &database()).await;
     let mut daemon = all[0].daemon("h1").await;

@@ -18,6 +18,9 @@ pub(super) use batch::{Batch, Changes, Rows, Waiting, waits};
 /// How many commands share one commit at most.
 const GROUP: usize = 256;
 
+/// Bytes of bodies past which a group takes no more: its commit is not to take long.
+const GROUP_BYTES: usize = 8 << 20;
+
 /// Commands that may wait for the writer; past it callers wait.
 const QUEUE: usize = 1024;
 
@@ -109,6 +112,20 @@ pub(super) enum Command {
     Note { audit: Entry },
 }
 
+impl Command {
+    /// Bytes of what it keeps, where that may be many.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Ask(ask) => ask.request.len() + ask.body.len(),
+            Self::Submit(task) => {
+                task.requests.iter().map(|(_, request, body)| request.len() + body.len()).sum()
+            }
+            Self::Keep { change, .. } => change.next.as_ref().map_or(0, Vec::len),
+            _ => 0,
+        }
+    }
+}
+
 /// What became of a command.
 #[derive(Clone, Debug)]
 pub(super) enum Done {
@@ -147,10 +164,13 @@ impl Queue {
     }
 
     fn rest(&mut self, first: Job) -> Vec<Job> {
+        let mut bytes = first.command.bytes();
         let mut group = vec![first];
         while group.len() < GROUP
+            && bytes < GROUP_BYTES
             && let Ok(job) = self.0.try_recv()
         {
+            bytes += job.command.bytes();
             group.push(job);
         }
         group
@@ -233,4 +253,36 @@ impl Jobs {
 
 fn mixed_up(done: &Done) -> StoreError {
     StoreError::Failed(format!("its writer answered something else: {done:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_group_ends_where_it_becomes_large() {
+        let (jobs, mut queue) = Jobs::new(0);
+        let keep = |bytes: usize| {
+            let change = Keep {
+                kind: Kind::PolicyFiles,
+                key: String::new(),
+                was: None,
+                next: Some(vec![0; bytes]),
+            };
+            jobs.whether(Command::Keep { change, audit: None }, 1)
+        };
+        let sizes = [GROUP_BYTES / 2, GROUP_BYTES / 2, 1, 1, GROUP_BYTES, 1];
+        let ask = futures_util::future::join_all(sizes.map(keep));
+        let groups = async {
+            let mut groups = Vec::new();
+            while groups.iter().sum::<usize>() < sizes.len() {
+                groups.push(queue.group().await.unwrap().len());
+            }
+            drop(queue);
+            groups
+        };
+        let (answers, groups) = tokio::join!(ask, groups);
+        assert_eq!(groups, [2, 3, 1]);
+        assert!(answers.iter().all(Result::is_err), "the writer is gone");
+    }
 }

@@ -1,7 +1,7 @@
 //! What other replicas changed, by LISTEN. A connection of its own, made anew whenever it is
 //! lost; then something may have been missed, and says so.
 
-use super::link::{CONNECT, Link, Tls};
+use super::link::{Link, Tls};
 use super::writer::CHANNEL;
 use super::{CALL, failed, timed_out};
 use crate::approval::identity::{Role, Subject};
@@ -19,14 +19,14 @@ use uuid::Uuid;
 /// How often it is looked whether the connection lives, and what time the database has.
 const BEAT: Duration = Duration::from_secs(3);
 
+/// The database's time, milliseconds since the Unix epoch.
+pub(super) const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
+
 /// The pause after a lost connection.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// News that wait to be read.
 const BACKLOG: usize = 1024;
-
-/// [`super::Postgres::ahead`] when it is not known.
-pub(super) const UNKNOWN: i64 = i64::MIN;
 
 /// Begins to listen; ends with the receiver.
 pub(super) fn start(link: Link, origin: String, ahead: Arc<AtomicI64>) -> Receiver<News> {
@@ -49,8 +49,8 @@ pub(super) fn start(link: Link, origin: String, ahead: Arc<AtomicI64>) -> Receiv
 
 /// Listens until the connection is lost, and says why it was.
 async fn listen(link: &Link, origin: &str, ahead: &AtomicI64, news: &Sender<News>) -> StoreError {
-    let connected = link.config.connect(link.tls.clone());
-    let (client, mut connection) = match tokio::time::timeout(CONNECT, connected).await {
+    let connected = tokio::time::timeout(link.patience(), link.connect()).await;
+    let (client, mut connection) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(error)) => return failed(error),
         Err(_) => return timed_out(),
@@ -118,8 +118,7 @@ async fn beat(
     }
     loop {
         let asked = Instant::now();
-        let time = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
-        match tokio::time::timeout(CALL, client.query_one(time, &[])).await {
+        match tokio::time::timeout(CALL, client.query_one(TIME, &[])).await {
             Ok(Ok(row)) => {
                 // An answer that took long says little about the time.
                 if asked.elapsed() < Duration::from_secs(1) {

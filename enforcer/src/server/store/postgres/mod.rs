@@ -11,6 +11,7 @@ use super::{
 };
 use crate::approval::identity::Subject;
 use crate::server::audit::Entry;
+use crate::server::clock;
 use crate::server::config;
 use crate::server::model::{Millis, Record};
 use deadpool_postgres::{Pool, PoolError};
@@ -98,18 +99,27 @@ impl Postgres {
     ///
     /// # Errors
     /// When the configuration cannot be used, or the database not be reached, or it holds what
-    /// another version made.
+    /// another version made, or its clock is far from this machine's.
     pub async fn open(url: &str, config: &config::Store) -> Result<Self, StoreError> {
         let link = Link::load(url, config)?;
         let pool = link.pool(1)?;
         let mut client = pool.get().await.map_err(pooled)?;
         let head = schema::open(&mut client).await?;
+        let time: Millis = client.query_one(listen::TIME, &[]).await.map_err(failed)?.get(0);
         drop(client);
+        let ahead = clock::wall().saturating_sub(time);
+        if ahead.saturating_abs() > clock::BOUND {
+            return Err(StoreError::Failed(format!(
+                "this machine's clock is {} s from its database's: put it right first",
+                ahead / 1000
+            )));
+        }
         let origin = Uuid::new_v4().simple().to_string();
-        let (jobs, queue) = Jobs::new(head.time);
+        // Whatever a replica with another clock wrote: time does not begin far ahead of it.
+        let (jobs, queue) = Jobs::new(head.time.min(time.saturating_add(clock::BOUND)));
         tokio::spawn(writer::Writer::new(pool, origin.clone()).run(queue));
         let readers = link.pool(config.connections)?;
-        let ahead = Arc::new(AtomicI64::new(listen::UNKNOWN));
+        let ahead = Arc::new(AtomicI64::new(ahead));
         Ok(Self { link, readers, jobs, origin, ahead })
     }
 
@@ -414,8 +424,7 @@ impl Store for Postgres {
     }
 
     fn ahead(&self) -> Option<Millis> {
-        let ahead = self.ahead.load(Ordering::Relaxed);
-        (ahead != listen::UNKNOWN).then_some(ahead)
+        Some(self.ahead.load(Ordering::Relaxed))
     }
 }
 

@@ -198,7 +198,7 @@ async fn with_a_clock_far_from_the_databases_nothing_is_granted() {
     let key = crate::policy::signed::PolicyKey::open(&dir.path().join("policy.key")).unwrap();
     let shared: Arc<dyn Store> = Arc::clone(&store) as _;
     let core = crate::server::core::Core::new(shared, clock, config, ca, key);
-    assert!(core.may_grant().is_ok(), "not known yet");
+    assert!(core.may_grant().is_ok(), "as it was when it was opened");
     for ahead in [BOUND + 1, -BOUND - 1] {
         store.ahead.store(ahead, Ordering::Relaxed);
         let refused = core.may_grant().unwrap_err();
@@ -253,6 +253,26 @@ async fn over_tcp_it_is_tls_and_its_name() {
     assert!(try_it("localhost", "", unknown).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_says_nothing_does_not_keep_it_from_the_next() {
+    let server = shared();
+    let url = server.by_tcp(&server.database(), "localhost", "");
+    // Its kernel takes connections; nobody answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let both = format!("@127.0.0.1:{},localhost", silent.local_addr().unwrap().port());
+    let config = config::Store {
+        password_file: Some(server.password_file()),
+        ca_file: Some(server.ca_file()),
+        ..config::Store::default()
+    };
+    let store = Postgres::open(&url.replace("@localhost", &both), &config).await.unwrap();
+    // From now on the other one comes first: nothing waits for the silent one.
+    assert_eq!(store.link.connect().await.map(drop).map_err(|error| error.to_string()), Ok(()));
+    assert!(store.members().await.unwrap().is_empty());
+    let mut news = store.news().unwrap();
+    heard(&mut news, |news| (*news == News::Missed).then_some(())).await;
+}
+
 #[test]
 fn the_url_says_how_and_has_no_password() {
     let load = |url: &str| {
@@ -268,6 +288,9 @@ fn the_url_says_how_and_has_no_password() {
         ("postgres://e@h/db?sslmode=require", "sslmode=require"),
         ("postgres://e@h/db?sslmode=prefer", "sslmode=prefer"),
         ("postgres://e@h/db?host=/run", "not both"),
+        ("postgres://e@h/db?hostaddr=127.0.0.1", "hostaddr"),
+        ("postgres://e@h,i/db?port=5433", "its own port"),
+        ("postgres://e@h,i/db?load_balance_hosts=random", "in order"),
         ("postgres://e@h/db?nothing=1", "nothing"),
     ] {
         let error = load(url).unwrap_err();
