@@ -98,7 +98,7 @@ impl Bytes64 {
     /// # Errors
     /// When it is no base64.
     pub fn bytes(&self) -> Result<Vec<u8>, String> {
-        STANDARD.decode(&self.0).map_err(|error| format!("`body_base64`: {error}"))
+        STANDARD.decode(&self.0).map_err(|error| format!("that is no base64: {error}"))
     }
 }
 
@@ -110,8 +110,11 @@ impl Bytes64 {
 pub struct SqlStep {
     /// `postgres://user@host:port/database`, without a password.
     pub url: String,
-    /// The statement's text, exactly: one statement, without parameters.
+    /// The statement's text, exactly: one statement, with `$1` and so on where its parameters are.
     pub statement: String,
+    /// What is bound to its parameters, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<SqlParameter>,
     /// Whether a transaction will be open.
     #[serde(default)]
     pub in_transaction: bool,
@@ -121,6 +124,26 @@ pub struct SqlStep {
     /// The role in force; left out: the one that policy maps the user to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+}
+
+/// A parameter as the client will bind it; without a value it is NULL.
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
+#[serde(deny_unknown_fields)]
+pub struct SqlParameter {
+    /// Its type, as the server has it for the statement: `integer`, `text`, ..., or the type's
+    /// number (`pg_type.oid`).
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether the client sends it in the binary format (`true`) or as text.
+    #[serde(default)]
+    pub binary: bool,
+    /// The value as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The value's bytes, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_base64: Option<Bytes64>,
 }
 
 fn usual_path() -> Vec<String> {

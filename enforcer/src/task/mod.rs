@@ -10,7 +10,9 @@ pub mod mcp;
 mod rate;
 mod show;
 
-pub use ask::{Bytes64, Declaration, HttpStep, Pattern, SqlPattern, SqlStep, Step, Values};
+pub use ask::{
+    Bytes64, Declaration, HttpStep, Pattern, SqlParameter, SqlPattern, SqlStep, Step, Values,
+};
 pub use rate::Rate;
 pub(crate) use show::{impact, request, state, words};
 pub use show::{list, shown};

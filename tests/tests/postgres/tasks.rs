@@ -73,3 +73,57 @@ fn declared_statements_run_when_their_step_was_approved() {
     });
     gate.verify();
 }
+
+/// A step for bound values lets through those values, in their formats, and no others.
+#[test]
+fn a_statement_is_declared_with_its_parameters() {
+    let gate = Gate::start();
+    gate.postgres.admin(DATABASE, &format!("SET ROLE {};\n{TABLE}", OWNS.name));
+    let out = gate.psql("teller", "db.test", &["SELECT 1 FROM accounts"]);
+    assert!(out.status.success(), "{}", both(&out));
+    let declared = |parameters: Value| {
+        let sql = json!({
+            "url": format!("postgres://app@db.test:{PORT}/{DATABASE}"),
+            "statement": "UPDATE accounts SET balance = $1 WHERE id = $2",
+            "parameters": parameters,
+        });
+        let step = json!({ "justification": "account 2", "sql": sql });
+        declare(&gate, &json!({ "objective": "settle", "steps": [step] }))
+    };
+    let wrong = declared(json!([{ "type": "nothing", "text": "8" }]));
+    assert!(wrong["detail"].as_str().is_some_and(|why| why.contains("parameter 1")), "{wrong}");
+    let task = declared(json!([
+        { "type": "smallint", "text": "8" },
+        { "type": "smallint", "binary": true, "bytes_base64": "AAI=" },
+    ]));
+    let id = task["task"].as_str().unwrap_or_else(|| panic!("{task}")).to_owned();
+    let out = gate.deployment.review("alice", &["approve", &id, "--step", "1", "--yes"]);
+    assert!(out.status.success(), "{}", both(&out));
+
+    let script = gate.world.path("parameters.py");
+    let text = "import psycopg\n\
+                conn = psycopg.connect(autocommit=True)\n\
+                sql = 'UPDATE accounts SET balance = %t WHERE id = %b'\n\
+                conn.execute(sql, (8, 2))\n\
+                print('ran', flush=True)\n\
+                try:\n\
+                \x20   conn.execute(sql, (9, 2))\n\
+                except psycopg.errors.InsufficientPrivilege:\n\
+                \x20   print('refused')\n";
+    std::fs::write(&script, text).expect("written");
+    let mut python = gate.agent("teller", "db.test", enforcer_tests::agents::postgres_python());
+    python.arg(&script).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = python.spawn().expect("starts");
+    // The declared one ran: only the other one is put before people.
+    let other = eventually("the other values wait", Duration::from_secs(60), || {
+        let out = gate.deployment.review("alice", &["list", "--state", "pending", "--json"]);
+        let all: Value = serde_json::from_slice(&out.stdout).ok()?;
+        all.as_array()?.first()?["id"].as_str().map(str::to_owned)
+    });
+    assert_eq!(balance(&gate, 2), "8");
+    let out = gate.deployment.review("alice", &["deny", &other, "--reason", "no"]);
+    assert!(out.status.success(), "{}", both(&out));
+    let out = child.wait_with_output().expect("ends");
+    assert!(both(&out).contains("ran\nrefused"), "{}", both(&out));
+    gate.verify();
+}

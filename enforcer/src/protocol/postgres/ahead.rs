@@ -4,7 +4,9 @@
 //! session it assumes; the tables are those that the gate saw last. Where either is otherwise when
 //! the statement comes, it is another operation, and the step does not fit.
 
-use super::operation::{self, Scene};
+use super::codec::frontend::Bind;
+use super::operation::{self, Bound, Scene};
+use super::prepared::Prepared;
 use super::reading::{self, Effect};
 use super::upstream::Reach;
 use crate::approval::step::{Kind, Pattern};
@@ -12,7 +14,8 @@ use crate::flow::{Asked, Flow, Place};
 use crate::operation::Protocol;
 use crate::policy::{Bundle, Target};
 use crate::protocol::http::authority;
-use crate::task::{SqlPattern, SqlStep, place};
+use crate::task::{SqlParameter, SqlPattern, SqlStep, place};
+use bytes::Bytes;
 
 /// PostgreSQL's port.
 const PORT: u16 = 5432;
@@ -100,7 +103,38 @@ pub(crate) async fn operation(flow: &Flow, step: &SqlStep) -> Result<Asked, Stri
         search_path: &step.search_path,
         open: step.in_transaction,
     };
-    Ok(operation::made(&scene, statement, None, &judged, None))
+    let (bind, prepared) = bound(&step.parameters)?;
+    let bound = Bound { bind: &bind, prepared: &prepared };
+    Ok(operation::made(&scene, statement, None, &judged, Some(&bound)))
+}
+
+/// What a client binds, as the messages of the protocol have it.
+fn bound(parameters: &[SqlParameter]) -> Result<(Bind, Prepared), String> {
+    let mut bind = Bind {
+        portal: String::new(),
+        statement: String::new(),
+        formats: Vec::new(),
+        values: Vec::new(),
+        results: Vec::new(),
+    };
+    let mut types = Vec::new();
+    for (at, parameter) in parameters.iter().enumerate() {
+        let bad = |why: &str| format!("parameter {}: {why}", at + 1);
+        let value = match (&parameter.text, &parameter.bytes_base64) {
+            (Some(_), Some(_)) => return Err(bad("either `text` or `bytes_base64`")),
+            (Some(_), None) if parameter.binary => {
+                return Err(bad("the value of a binary one is `bytes_base64`"));
+            }
+            (Some(text), None) => Some(Bytes::from(text.clone())),
+            (None, Some(bytes)) => Some(bytes.bytes().map_err(|why| bad(&why))?.into()),
+            (None, None) => None,
+        };
+        let unknown = || bad("its type is the name of a common one, as `integer`, or a number");
+        types.push(operation::type_number(&parameter.kind).ok_or_else(unknown)?);
+        bind.formats.push(parameter.binary.into());
+        bind.values.push(value);
+    }
+    Ok((bind, Prepared { statement: None, hash: String::new(), types, fields: None }))
 }
 
 /// The pattern of statements that do nothing but this.

@@ -206,31 +206,38 @@ fn parameters(operation: &mut Operation, bound: &Bound<'_>) {
     operation.fact(PARAMETERS_HASH, hex::encode(hash.finalize()));
 }
 
-/// The name of a type of PostgreSQL's own (`pg_type.dat`); of the common ones.
+/// Types of PostgreSQL's own (`pg_type.dat`), the common ones: number and name.
+const TYPES: [(u32, &str); 22] = [
+    (16, "boolean"),
+    (17, "bytea"),
+    (18, "\"char\""),
+    (19, "name"),
+    (20, "bigint"),
+    (21, "smallint"),
+    (23, "integer"),
+    (25, "text"),
+    (26, "oid"),
+    (114, "json"),
+    (700, "real"),
+    (701, "double precision"),
+    (1042, "character"),
+    (1043, "character varying"),
+    (1082, "date"),
+    (1083, "time without time zone"),
+    (1114, "timestamp without time zone"),
+    (1184, "timestamp with time zone"),
+    (1186, "interval"),
+    (1700, "numeric"),
+    (2950, "uuid"),
+    (3802, "jsonb"),
+];
+
 fn type_name(oid: u32) -> Option<&'static str> {
-    Some(match oid {
-        16 => "boolean",
-        17 => "bytea",
-        18 => "\"char\"",
-        19 => "name",
-        20 => "bigint",
-        21 => "smallint",
-        23 => "integer",
-        25 => "text",
-        26 => "oid",
-        114 => "json",
-        700 => "real",
-        701 => "double precision",
-        1042 => "character",
-        1043 => "character varying",
-        1082 => "date",
-        1083 => "time without time zone",
-        1114 => "timestamp without time zone",
-        1184 => "timestamp with time zone",
-        1186 => "interval",
-        1700 => "numeric",
-        2950 => "uuid",
-        3802 => "jsonb",
-        _ => return None,
-    })
+    TYPES.iter().find(|(number, _)| *number == oid).map(|(_, name)| *name)
+}
+
+/// The number of a type, by its name as an operation says it or by the number itself.
+pub(super) fn type_number(name: &str) -> Option<u32> {
+    let named = TYPES.iter().find(|(_, known)| *known == name).map(|(number, _)| *number);
+    named.or_else(|| name.parse().ok())
 }
