@@ -4,8 +4,10 @@ use super::super::{show, text};
 use super::state::{Act, App, Prompt, Reading};
 use crate::approval::convert;
 use enforcer_proto::v1;
-use ratatui::Frame;
-use ratatui::buffer::Buffer;
+use ratatui::Terminal;
+use ratatui::backend::Backend;
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 
 /// The smallest screen that anything is shown on. Columns and rows.
@@ -86,11 +88,63 @@ fn cut(shown: &str, width: usize) -> String {
     out
 }
 
+/// What a screen is of. Of a screen of something else nothing may stay.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Scene {
+    area: Rect,
+    help: bool,
+    /// What is read, and its first row on the screen.
+    reading: Option<(String, u64, usize)>,
+    /// The first one of the queue on the screen.
+    first: usize,
+    /// The rows that are not plain ASCII, by their number.
+    uneven: Vec<(usize, String)>,
+}
+
+impl Scene {
+    fn of(app: &App, buffer: &Buffer) -> Self {
+        let reading = app
+            .reading
+            .as_ref()
+            .map(|reading| (reading.approval.id.clone(), reading.approval.revision, reading.top));
+        let cells = buffer.content.chunks(usize::from(buffer.area.width).max(1));
+        let rows = cells.map(|row| row.iter().map(Cell::symbol).collect::<String>());
+        Self {
+            area: buffer.area,
+            help: app.help,
+            reading,
+            first: first(app, usize::from(buffer.area.height)),
+            uneven: rows.enumerate().filter(|(_, row)| !row.is_ascii()).collect(),
+        }
+    }
+}
+
+/// Draws it on the terminal. Only what differs is sent, by columns as we count them; terminals
+/// count some characters otherwise, and what is left of those would stand among what is new. So
+/// another scene is drawn on an empty screen. Milliseconds since the Unix epoch.
+pub(super) fn on<B: Backend>(
+    terminal: &mut Terminal<B>,
+    before: &mut Scene,
+    app: &mut App,
+    now: i64,
+) -> Result<(), B::Error> {
+    terminal.autoresize()?;
+    let mut next = Buffer::empty(terminal.get_frame().area());
+    screen(&mut next, app, now);
+    let scene = Scene::of(app, &next);
+    if scene != *before {
+        terminal.clear()?;
+        *before = scene;
+    }
+    terminal.draw(|frame| screen(frame.buffer_mut(), app, now))?;
+    Ok(())
+}
+
 /// Draws it. Milliseconds since the Unix epoch.
-pub(super) fn screen(frame: &mut Frame<'_>, app: &mut App, now: i64) {
-    let area = frame.area();
+fn screen(buffer: &mut Buffer, app: &mut App, now: i64) {
+    let area = *buffer.area();
     let (width, height) = (usize::from(area.width), usize::from(area.height));
-    let mut canvas = Canvas { buffer: frame.buffer_mut(), width, height };
+    let mut canvas = Canvas { buffer, width, height };
     if width < LEAST.0 || height < LEAST.1 {
         canvas.row(0, "the window is too small", Style::new());
         return;
@@ -121,7 +175,7 @@ fn queue(canvas: &mut Canvas<'_>, app: &App, now: i64) {
     canvas.bar(0, &format!(" Enforcer: {waits} waiting, {granted} granted"), live);
     let room = (canvas.height - 3) / ROWS;
     let at = app.at();
-    let first = (at + 1).saturating_sub(room.max(1));
+    let first = first(app, canvas.height);
     for (place, approval) in app.queue.iter().enumerate().skip(first).take(room) {
         let y = 1 + (place - first) * ROWS;
         let here = place == at;
@@ -142,6 +196,12 @@ fn queue(canvas: &mut Canvas<'_>, app: &App, now: i64) {
         why => format!("{}; trying again", text::line(why)),
     };
     canvas.foot(&said, "j k  Enter read  a d r  ? help  q quit");
+}
+
+/// The first one of the queue on a screen of so many rows.
+fn first(app: &App, height: usize) -> usize {
+    let room = height.saturating_sub(3) / ROWS;
+    (app.at() + 1).saturating_sub(room.max(1))
 }
 
 /// Who and how long, and what.

@@ -7,7 +7,8 @@ use crate::operation::{Operation, Protocol};
 use crate::principal::{AgentName, Principal, Process};
 use enforcer_proto::v1;
 use ratatui::Terminal;
-use ratatui::backend::TestBackend;
+use ratatui::backend::{Backend as _, TestBackend};
+use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::time::Duration;
 
@@ -68,12 +69,13 @@ fn approval(n: u8, lines: usize) -> v1::Approval {
 struct Desk {
     app: App,
     terminal: Terminal<TestBackend>,
+    scene: draw::Scene,
 }
 
 impl Desk {
     fn new(columns: u16, rows: u16, queue: &[v1::Approval]) -> Self {
         let terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
-        let mut desk = Self { app: App::default(), terminal };
+        let mut desk = Self { app: App::default(), terminal, scene: draw::Scene::default() };
         for approval in queue {
             desk.take(Input::News(Box::new(approval.clone())));
         }
@@ -83,7 +85,7 @@ impl Desk {
 
     fn take(&mut self, input: Input) -> Option<Effect> {
         let effect = self.app.take(input);
-        self.terminal.draw(|frame| draw::screen(frame, &mut self.app, NOW)).unwrap();
+        draw::on(&mut self.terminal, &mut self.scene, &mut self.app, NOW).unwrap();
         effect
     }
 
@@ -120,7 +122,7 @@ impl Desk {
         let buffer = self.terminal.backend().buffer();
         let width = usize::from(buffer.area.width);
         let rows = buffer.content.chunks(width).map(|row| {
-            let row: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
+            let row: String = row.iter().map(Cell::symbol).collect();
             row.trim_end().to_owned() + "\n"
         });
         rows.collect()
@@ -295,6 +297,39 @@ fn a_narrower_window_shows_all_of_it_again() {
     desk.resize(40, 15);
     desk.page_through();
     assert!(desk.says("all of it was shown"));
+}
+
+#[test]
+fn nothing_of_an_earlier_screen_is_left() {
+    let long = approval(1, 60);
+    let mut desk = Desk::new(80, 24, &[long.clone(), approval(2, 1)]);
+    // What a terminal that counts otherwise left where we believe nothing to be.
+    let leave = |desk: &mut Desk| {
+        let mut cell = Cell::default();
+        cell.set_symbol("LEFT");
+        desk.terminal.backend_mut().draw([(70, 20, &cell)].into_iter()).unwrap();
+        assert!(desk.says("LEFT"));
+    };
+    leave(&mut desk);
+    // While nothing changes nothing is drawn.
+    desk.take(Input::Tick);
+    assert!(desk.says("LEFT"));
+    desk.read(&long);
+    assert!(!desk.says("LEFT"), "another page");
+    for key in [" ", "j", "g", "?", "x", "q"] {
+        leave(&mut desk);
+        desk.keys(key);
+        assert!(!desk.says("LEFT"), "{key}");
+    }
+    leave(&mut desk);
+    desk.resize(80, 23);
+    assert!(!desk.says("LEFT"), "another size");
+    // A row of the queue that is not ASCII, in a queue that stays where it is.
+    leave(&mut desk);
+    let mut wide = approval(2, 1);
+    wide.host = "日本".to_owned();
+    desk.take(Input::News(Box::new(wide)));
+    assert!(!desk.says("LEFT"), "another row");
 }
 
 #[test]
