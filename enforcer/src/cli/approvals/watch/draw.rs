@@ -69,20 +69,19 @@ impl Canvas<'_> {
     }
 }
 
-/// Text that is safe to show, in so many columns; a cut one ends in `…`.
+/// Text that is safe to show, in so many columns on any terminal; a cut one ends in `…`.
 fn cut(shown: &str, width: usize) -> String {
-    // Marks are text by now, and stay what they are.
-    let mut out = String::new();
-    let mut columns = 0;
-    if text::columns(shown) <= width {
+    if text::room(shown) <= width {
         return shown.to_owned();
     }
-    for c in shown.chars() {
-        columns += text::columns(c.encode_utf8(&mut [0; 4]));
-        if columns >= width {
+    let mut out = String::new();
+    let mut columns = text::room("…");
+    for piece in text::pieces(shown) {
+        columns += text::room(piece);
+        if columns > width {
             break;
         }
-        out.push(c);
+        out.push_str(piece);
     }
     out.push('…');
     out
@@ -292,12 +291,11 @@ fn asked(canvas: &mut Canvas<'_>, prompt: &Prompt) {
         None => (format!("{what}. Reason: "), text::line(&prompt.reason)),
     };
     // Of a long reason the end is seen, where the next letter goes.
-    let room = canvas.width.saturating_sub(text::columns(&question) + 1);
+    let room = canvas.width.saturating_sub(text::room(&question) + 1);
     let mut shown = typed.as_str();
-    while text::columns(shown) > room {
-        let mut chars = shown.chars();
-        chars.next();
-        shown = chars.as_str();
+    while text::room(shown) > room {
+        let first = text::pieces(shown).next().map_or(0, str::len);
+        shown = shown.get(first..).unwrap_or("");
     }
     canvas.foot(&format!("{question}{shown}_"), "Enter goes on  Esc nothing is decided");
 }

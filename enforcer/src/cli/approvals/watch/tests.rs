@@ -354,6 +354,35 @@ fn hostile_text_stays_text() {
         clean(&desk);
         desk.read(&hostile);
         for _ in 0..60 {
+#[test]
+fn what_the_screen_has_is_what_was_shown() {
+    // A body of every character of some blocks, read to its end, row by row.
+    let blocks = [0x20..0x3100_u32, 0xa000..0xd800, 0xf900..0x1_0000, 0x1_f000..0x2_0000];
+    let all = blocks.into_iter().flatten().filter_map(char::from_u32);
+    let body: String = all.map(|c| format!("[{c}ก{c}क{c}]")).collect();
+    for columns in [80, 37] {
+        let mut odd = approval(1, 1);
+        odd.request = Some(request(1, body.clone()));
+        let mut desk = Desk::new(columns, 200, std::slice::from_ref(&odd));
+        desk.read(&odd);
+        loop {
+            let reading = desk.app.reading.as_ref().expect("it is read");
+            let (top, last) = (reading.top, reading.shown());
+            let rows: Vec<_> = reading.rows[top..].iter().take(197).collect();
+            let screen = desk.screen();
+            for ((_, row), drawn) in rows.into_iter().zip(screen.lines().skip(1)) {
+                // After a character of two columns the screen has a blank cell.
+                let without = |text: &str| text.replace(' ', "");
+                assert_eq!(without(row), without(drawn));
+            }
+            if last {
+                break;
+            }
+            desk.keys(" ");
+        }
+    }
+}
+
             clean(&desk);
             desk.keys("j");
         }
