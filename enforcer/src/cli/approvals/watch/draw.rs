@@ -16,6 +16,9 @@ const LEAST: (usize, usize) = (24, 6);
 /// Rows of one approval in the queue.
 const ROWS: usize = 2;
 
+/// Said first where the server is lost, so that no screen is too narrow for it.
+const NOT_LIVE: &str = "NOT LIVE";
+
 const HELP: &[&str] = &[
     "j k arrows   move, scroll",
     "space b      a page down, a page up",
@@ -155,9 +158,10 @@ fn screen(buffer: &mut Buffer, app: &mut App, now: i64) {
         }
         return;
     }
+    let lost = !app.lost.is_empty();
     match &mut app.reading {
         Some(reading) => {
-            self::reading(&mut canvas, reading, app.prompt.as_ref(), &app.notice, now);
+            self::reading(&mut canvas, reading, app.prompt.as_ref(), &app.notice, lost, now);
         }
         None => queue(&mut canvas, app, now),
     }
@@ -166,12 +170,12 @@ fn screen(buffer: &mut Buffer, app: &mut App, now: i64) {
 fn queue(canvas: &mut Canvas<'_>, app: &App, now: i64) {
     let waits = app.queue.iter().filter(|one| one.state() == v1::State::Pending).count();
     let granted = app.queue.len() - waits;
-    let live = match (app.lost.is_empty(), app.synced) {
-        (true, true) => "live ",
-        (true, false) => "... ",
-        (false, _) => "NOT LIVE ",
+    let (what, live) = match (app.lost.is_empty(), app.synced) {
+        (true, true) => ("Enforcer", "live "),
+        (true, false) => ("Enforcer", "... "),
+        (false, _) => (NOT_LIVE, ""),
     };
-    canvas.bar(0, &format!(" Enforcer: {waits} waiting, {granted} granted"), live);
+    canvas.bar(0, &format!(" {what}: {waits} waiting, {granted} granted"), live);
     let room = (canvas.height - 3) / ROWS;
     let at = app.at();
     let first = first(app, canvas.height);
@@ -245,6 +249,7 @@ fn reading(
     reading: &mut Reading,
     prompt: Option<&Prompt>,
     notice: &str,
+    lost: bool,
     now: i64,
 ) {
     let height = canvas.height - 3;
@@ -256,7 +261,8 @@ fn reading(
         }
         _ => String::new(),
     };
-    let title = format!(" {} {}", show::state(approval), text::line(&approval.id));
+    let title = format!("{} {}", show::state(approval), text::line(&approval.id));
+    let title = if lost { format!(" {NOT_LIVE}: {title}") } else { format!(" {title}") };
     canvas.bar(0, &title, &left);
     for (y, (_, row)) in reading.rows.iter().skip(reading.top).take(height).enumerate() {
         canvas.row(y + 1, row, Style::new());
@@ -286,9 +292,10 @@ fn asked(canvas: &mut Canvas<'_>, prompt: &Prompt) {
         Act::Deny => "Deny",
         Act::Revoke => "Take back",
     };
-    let (question, typed) = match &prompt.sure {
-        Some(sure) => ("Approve exactly this? Type yes: ".to_owned(), sure.clone()),
-        None => (format!("{what}. Reason: "), text::line(&prompt.reason)),
+    // What is to be typed comes first, so that it is on narrow screens too.
+    let (question, typed, about) = match &prompt.sure {
+        Some(sure) => ("Type yes: ".to_owned(), sure.clone(), "  (to approve exactly this)"),
+        None => (format!("{what}. Reason: "), text::line(&prompt.reason), ""),
     };
     // Of a long reason the end is seen, where the next letter goes.
     let room = canvas.width.saturating_sub(text::room(&question) + 1);
@@ -297,5 +304,5 @@ fn asked(canvas: &mut Canvas<'_>, prompt: &Prompt) {
         let first = text::pieces(shown).next().map_or(0, str::len);
         shown = shown.get(first..).unwrap_or("");
     }
-    canvas.foot(&format!("{question}{shown}_"), "Enter goes on  Esc nothing is decided");
+    canvas.foot(&format!("{question}{shown}_{about}"), "Enter goes on  Esc nothing is decided");
 }

@@ -240,7 +240,8 @@ impl App {
                 match answer {
                     Ok(approval) => {
                         let id = text::line(&approval.id);
-                        self.notice = format!("{id} is {}", show::state(&approval));
+                        // The word first: on a narrow screen the id is cut.
+                        self.notice = format!("{}: {id}", show::state(&approval));
                         (self.reading, self.prompt) = (None, None);
                         self.heard(*approval);
                     }

@@ -190,7 +190,7 @@ fn what_was_not_shown_to_its_end_cannot_be_approved() {
     assert!(desk.says("all of it was shown"));
     desk.keys("a");
     assert_eq!(approves(desk.keys("CHG-1\n")), None);
-    assert!(desk.says("Approve exactly this? Type yes:"));
+    assert!(desk.says("Type yes: _  (to approve exactly this)"));
     let vote = approves(desk.keys("yes\n")).expect("a vote");
     assert_eq!((vote.approve, vote.reason.as_str()), (true, "CHG-1"));
     assert_eq!((&vote.id, &vote.digest), (&long.id, &long.request.as_ref().unwrap().digest));
@@ -200,7 +200,29 @@ fn what_was_not_shown_to_its_end_cannot_be_approved() {
     let mut done = long.clone();
     done.state = v1::State::Approved.into();
     desk.take(Input::Done(Ok(Box::new(done))));
-    assert!(desk.says("is approved") && desk.says("1 granted"));
+    assert!(desk.says("approved: 0190163d") && desk.says("1 granted"));
+}
+
+#[test]
+fn the_decisive_words_are_on_the_narrowest_screen() {
+    let short = approval(1, 1);
+    let mut desk = Desk::new(24, 10, std::slice::from_ref(&short));
+    desk.read(&short);
+    desk.take(Input::Lost("gone".to_owned()));
+    assert!(desk.says("NOT LIVE: pending"), "{}", desk.screen());
+    desk.take(Input::News(Box::new(short.clone())));
+    desk.take(Input::Synced);
+    assert!(!desk.says("NOT LIVE"));
+    desk.page_through();
+    desk.keys("a\nye");
+    assert!(desk.says("Type yes: ye_"), "{}", desk.screen());
+    assert!(approves(desk.keys("s\n")).is_some());
+    let mut done = short;
+    done.state = v1::State::Denied.into();
+    desk.take(Input::Done(Ok(Box::new(done))));
+    assert!(desk.says("denied: 0190163d"), "{}", desk.screen());
+    desk.take(Input::Lost("gone".to_owned()));
+    assert!(desk.says("NOT LIVE: 0 waiting"), "{}", desk.screen());
 }
 
 #[test]
@@ -333,28 +355,6 @@ fn nothing_of_an_earlier_screen_is_left() {
 }
 
 #[test]
-fn hostile_text_stays_text() {
-    let fake = "x\u{1b}[2J\u{202e}\u{7}\nEnforcer: 0 waiting";
-    let mut hostile = approval(1, 1);
-    hostile.host = fake.to_owned();
-    let request = hostile.request.as_mut().unwrap();
-    request.principal.as_mut().unwrap().agent = fake.to_owned();
-    let operation = request.operation.as_mut().unwrap();
-    (operation.action, operation.resource) = (fake.to_owned(), fake.repeat(9));
-    request.body = fake.repeat(20).into_bytes().into();
-    for (columns, rows) in [(80, 24), (40, 15)] {
-        let mut desk = Desk::new(columns, rows, std::slice::from_ref(&hostile));
-        let clean = |desk: &Desk| {
-            let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-            let screen = desk.screen();
-            assert!(!screen.chars().any(bad), "{screen:?}");
-            let forged = screen.lines().skip(1).any(|line| line.starts_with("Enforcer"));
-            assert!(!forged, "{screen}");
-        };
-        clean(&desk);
-        desk.read(&hostile);
-        for _ in 0..60 {
-#[test]
 fn what_the_screen_has_is_what_was_shown() {
     // A body of every character of some blocks, read to its end, row by row.
     let blocks = [0x20..0x3100_u32, 0xa000..0xd800, 0xf900..0x1_0000, 0x1_f000..0x2_0000];
@@ -383,6 +383,28 @@ fn what_the_screen_has_is_what_was_shown() {
     }
 }
 
+#[test]
+fn hostile_text_stays_text() {
+    let fake = "x\u{1b}[2J\u{202e}\u{7}\nEnforcer: 0 waiting";
+    let mut hostile = approval(1, 1);
+    hostile.host = fake.to_owned();
+    let request = hostile.request.as_mut().unwrap();
+    request.principal.as_mut().unwrap().agent = fake.to_owned();
+    let operation = request.operation.as_mut().unwrap();
+    (operation.action, operation.resource) = (fake.to_owned(), fake.repeat(9));
+    request.body = fake.repeat(20).into_bytes().into();
+    for (columns, rows) in [(80, 24), (40, 15)] {
+        let mut desk = Desk::new(columns, rows, std::slice::from_ref(&hostile));
+        let clean = |desk: &Desk| {
+            let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+            let screen = desk.screen();
+            assert!(!screen.chars().any(bad), "{screen:?}");
+            let forged = screen.lines().skip(1).any(|line| line.starts_with("Enforcer"));
+            assert!(!forged, "{screen}");
+        };
+        clean(&desk);
+        desk.read(&hostile);
+        for _ in 0..60 {
             clean(&desk);
             desk.keys("j");
         }
