@@ -237,6 +237,12 @@ fn told(status: &Status) -> String {
 type Client = ReviewClient<Channel>;
 
 async fn command(args: Args) -> anyhow::Result<()> {
+    // An export is checked on any machine, also where nobody joined.
+    if let Command::Audit { command, .. } = &args.command
+        && let Some(done) = audit::of_file(command.as_ref())
+    {
+        return done;
+    }
     let dir = match args.identity {
         Some(dir) => dir,
         None => default_dir()?,
@@ -367,9 +373,7 @@ async fn approve(
     let digest = convert::checked(request)
         .context("this cannot be approved, because it cannot be shown whole")?;
     if !yes {
-        if !io::stdin().is_terminal() {
-            bail!("there is no terminal to ask at: look at it with `show`, then say --yes");
-        }
+        askable(io::stdin().is_terminal(), io::stdout().is_terminal())?;
         io::stdout().write_all(show::whole(&approval).as_bytes())?;
         if vote.break_glass {
             println!("\nTHE GLASS IS BROKEN: nobody else decides on this. It goes on record, and");
@@ -386,6 +390,17 @@ async fn approve(
     let vote = v1::DecideRequest { id: approval.id, digest: digest.to_string(), ..vote };
     let answer = client.decide(vote).await.map_err(Told)?.into_inner();
     print_outcome(&answer, json)
+}
+
+/// Refuses to ask where the answer is not a person's, or where what is asked about is not on a
+/// screen. Takes whether there is a terminal to read from, and one to write to.
+fn askable(answers: bool, shows: bool) -> anyhow::Result<()> {
+    let missing = match (answers, shows) {
+        (true, true) => return Ok(()),
+        (false, _) => "ask at",
+        (true, false) => "show it on",
+    };
+    bail!("there is no terminal to {missing}: look at it with `show`, then say --yes")
 }
 
 async fn hosts(channel: Channel, json: bool) -> anyhow::Result<()> {
@@ -414,4 +429,18 @@ fn print_outcome(approval: &v1::Approval, json: bool) -> anyhow::Result<()> {
     let state = show::state(approval);
     writeln!(io::stdout(), "{} {state}", text::line(&approval.id))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::askable;
+
+    #[test]
+    fn what_is_not_on_a_screen_is_not_asked_about() {
+        assert!(askable(true, true).is_ok());
+        for (answers, shows) in [(true, false), (false, true), (false, false)] {
+            let why = askable(answers, shows).unwrap_err().to_string();
+            assert!(why.contains("no terminal") && why.contains("--yes"), "{why}");
+        }
+    }
 }

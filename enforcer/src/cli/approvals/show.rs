@@ -210,8 +210,8 @@ impl Page {
     /// A name of ours and a value of others. Longer ones go below, so that no line wraps.
     fn field(&mut self, name: &str, value: &str) {
         let shown = text::line(value);
-        let short = text::columns(name) <= 40 && text::columns(&shown) <= 56;
-        if short && shown.is_ascii() && !value.ends_with(' ') {
+        let columns = 3 + text::room(name).max(18) + text::room(&shown);
+        if columns <= 80 && shown.is_ascii() && !value.ends_with(' ') {
             let _ = writeln!(self.0, "  {name:<18} {shown}");
         } else {
             let _ = writeln!(self.0, "  {name}");
@@ -224,7 +224,7 @@ impl Page {
     fn fact(&mut self, fact: &v1::Fact) {
         use v1::fact::Value;
         let mut name = text::word(&fact.name);
-        if text::columns(&name) > 60 {
+        if text::room(&name) > 56 {
             self.field("long name, of the value below", &fact.name);
             "(value)".clone_into(&mut name);
         }
@@ -404,7 +404,7 @@ mod tests {
         let page = whole(&hostile);
         let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!page.chars().any(bad));
-        assert!(page.lines().all(|line| text::columns(line) <= 100), "{page}");
+        assert!(page.lines().all(|line| text::room(line) <= 80), "{page}");
         let ours = |word: &str| page.lines().filter(|line| line.starts_with(word)).count();
         assert_eq!(ours("Who decides"), 1);
         assert_eq!(ours("  check  "), 1);

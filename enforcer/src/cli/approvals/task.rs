@@ -104,9 +104,9 @@ fn page(task: &v1::Task) -> String {
     // Writing into a string does not fail.
     let _ = writeln!(out, "task       {}", text::line(&task.id));
     let who = format!("{}/{}", text::line(&task.host), text::line(&owner.agent));
-    let _ = writeln!(out, "agent      {who}");
+    field(&mut out, "agent     ", &who);
     let name = if owner.task.is_empty() { "(none)".to_owned() } else { text::line(&owner.task) };
-    let _ = writeln!(out, "its task   {name}");
+    field(&mut out, "its task  ", &name);
     let _ = writeln!(out, "declared   {}", text::time(task.created_unix_ms));
     out.push_str("objective\n");
     out.push_str(&text::block(&task.objective, "    "));
@@ -117,6 +117,16 @@ fn page(task: &v1::Task) -> String {
     out
 }
 
+/// A name of ours and shown text of others; longer text goes below, so that no line wraps.
+fn field(out: &mut String, name: &str, shown: &str) {
+    if text::room(name) + 1 + text::room(shown) <= 80 {
+        let _ = writeln!(out, "{name} {shown}");
+    } else {
+        let _ = writeln!(out, "{}", name.trim_end());
+        out.push_str(&text::folded(shown, "    "));
+    }
+}
+
 fn one(number: u32, step: &v1::TaskStep) -> String {
     let asked = request(step);
     let said = asked.step.clone().unwrap_or_default();
@@ -125,11 +135,11 @@ fn one(number: u32, step: &v1::TaskStep) -> String {
     let tags: Vec<String> = said.tags.iter().map(|tag| text::word(tag)).collect();
     let tags = if tags.is_empty() { "no tags".to_owned() } else { tags.join(", ") };
     let times = if said.uses == 1 { "once".to_owned() } else { format!("{} times", said.uses) };
-    let _ = writeln!(out, "  impact   {} {times}; {tags}", impact(&asked));
+    field(&mut out, "  impact  ", &format!("{} {times}; {tags}", impact(&asked)));
     let scopes: Vec<String> = asked.scopes.iter().map(|scope| text::word(&scope.name)).collect();
     match &step.approval {
         Some(approval) => {
-            let _ = writeln!(out, "  scopes   {}", scopes.join(", "));
+            field(&mut out, "  scopes  ", &scopes.join(", "));
             let _ = writeln!(
                 out,
                 "  approval {} ({})",

@@ -1,14 +1,17 @@
 //! `enforcer approvals audit` and, on the server's machine, `enforcer server audit`: print the
 //! audit, check its chain, hand it to other systems.
 
+use crate::cli::approvals;
 use crate::cli::server::Way;
+use crate::cli::transcripts::text;
 use crate::server::audit::Verifier;
 use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use enforcer_proto::v1;
 use enforcer_proto::v1::admin_client::AdminClient;
 use prost::Message as _;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, BufRead as _, Write as _};
 use std::path::PathBuf;
@@ -29,6 +32,9 @@ pub(super) enum Command {
         /// Check an export (`--format jsonl`, from the first record) instead of the store
         #[arg(long)]
         file: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print the records for another system, one JSON a line, checking the chain
     Export {
@@ -89,20 +95,43 @@ pub(super) async fn run(way: Way, command: Option<Command>, json: bool) -> anyho
         Some(Command::Export { format, after }) => {
             let line = match format {
                 Format::Jsonl => stored,
-                Format::Ocsf => |record: &v1::AuditRecord| ocsf::event(record).to_string(),
+                Format::Ocsf => |record: &v1::AuditRecord| text::json(&ocsf::event(record)),
             };
             print(way, after, line).await
         }
-        Some(Command::Verify { head, file }) => {
-            let mut check = Check::new(head);
+        Some(Command::Verify { head, file, json }) => {
+            let mut check = Check::new(head)?;
             match file {
                 None => each(way, |record| check.next(record)).await?,
                 Some(path) => read(&path, |record| check.next(record))?,
             }
-            writeln!(io::stdout(), "{}", check.finish()?)?;
-            Ok(())
+            told(&check.finish()?, json)
         }
     }
+}
+
+/// Checks an export, for which there need be no server, no store and no identity; `None` when
+/// something else is asked for.
+pub(super) fn of_file(command: Option<&Command>) -> Option<anyhow::Result<()>> {
+    let Some(Command::Verify { head, file: Some(path), json }) = command else { return None };
+    let checked = || {
+        let mut check = Check::new(head.clone())?;
+        read(path, |record| check.next(record))?;
+        told(&check.finish()?, *json)
+    };
+    Some(checked())
+}
+
+/// Says that the chain holds up to here.
+fn told(head: &Mark, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    if json {
+        let value = json!({ "records": head.seq, "head": head.to_string() });
+        writeln!(out, "{}", text::json(&value))?;
+    } else {
+        writeln!(out, "{} records, the chain holds; head {head}", head.seq)?;
+    }
+    Ok(())
 }
 
 async fn print(
@@ -150,7 +179,7 @@ async fn each(
 
 fn said(status: tonic::Status) -> anyhow::Error {
     let why = crate::approval::join::words(&status);
-    anyhow::anyhow!("{}", crate::cli::approvals::text::line(&why))
+    anyhow::anyhow!("{}", approvals::text::line(&why))
 }
 
 /// Every record of an export.
@@ -168,25 +197,44 @@ fn read(
         if hash != hash_of(&record) {
             bail!("{name}:{at}: the record's hash is not that of the record");
         }
+        if at == 1 && record.seq != 1 {
+            bail!(
+                "{name} does not start at the first record but at record {}, as an export with \
+                 `--after` does: what is before it cannot be checked",
+                record.seq
+            );
+        }
         with(&record)?;
     }
     Ok(())
 }
 
+/// A line of an export. One that says more would say what no hash covers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    seq: u64,
+    unix_ms: i64,
+    code: String,
+    actor: String,
+    subject: String,
+    detail: String,
+    prev: String,
+    hash: String,
+}
+
 /// A record of an export, and the hash that stands with it.
-fn parsed(line: &str) -> Option<(v1::AuditRecord, String)> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    let text = |key: &str| Some(value.get(key)?.as_str()?.to_owned());
-    let record = v1::AuditRecord {
-        seq: value.get("seq")?.as_u64()?,
-        unix_ms: value.get("unix_ms")?.as_i64()?,
-        code: text("code")?,
-        actor: text("actor")?,
-        subject: text("subject")?,
-        detail: text("detail")?,
-        prev: hex::decode(value.get("prev")?.as_str()?).ok()?,
-    };
-    Some((record, text("hash")?))
+fn parsed(line: &str) -> anyhow::Result<(v1::AuditRecord, String)> {
+    // A list of the values would do for a struct, but is no line of ours.
+    if !line.starts_with('{') {
+        bail!("no JSON object");
+    }
+    // What is wrong is said in words of the file.
+    let line: Line = serde_json::from_str(line)
+        .map_err(|error| anyhow::anyhow!("{}", approvals::text::line(&error.to_string())))?;
+    let Line { seq, unix_ms, code, actor, subject, detail, prev, hash } = line;
+    let prev = hex::decode(prev).context("`prev` is not hexadecimal")?;
+    Ok((v1::AuditRecord { seq, unix_ms, code, actor, subject, detail, prev }, hash))
 }
 
 /// SHA-256 of a record as it is stored, which is what the next one has as `prev`.
@@ -202,8 +250,11 @@ struct Check {
 }
 
 impl Check {
-    fn new(wanted: Option<Mark>) -> Self {
-        Self { verifier: Verifier::default(), wanted, found: false }
+    fn new(wanted: Option<Mark>) -> anyhow::Result<Self> {
+        let mut check = Self { verifier: Verifier::default(), wanted, found: false };
+        // The head of no records is where every chain starts.
+        check.compare()?;
+        Ok(check)
     }
 
     fn mark(&self) -> Mark {
@@ -213,41 +264,48 @@ impl Check {
 
     fn next(&mut self, record: &v1::AuditRecord) -> anyhow::Result<()> {
         self.verifier.next(record)?;
-        if let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.seq == record.seq) {
-            if *wanted != self.mark() {
-                bail!("the audit was rewritten: record {} is not the one of {wanted}", record.seq);
+        self.compare()
+    }
+
+    /// Whether the chain is here what it was, when this is the place that is known.
+    fn compare(&mut self) -> anyhow::Result<()> {
+        let mark = self.mark();
+        if let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.seq == mark.seq) {
+            if *wanted != mark {
+                bail!("the audit was rewritten: record {} is not the one of {wanted}", mark.seq);
             }
             self.found = true;
         }
         Ok(())
     }
 
-    fn finish(self) -> anyhow::Result<String> {
+    /// The chain's head.
+    fn finish(self) -> anyhow::Result<Mark> {
         let mark = self.mark();
         match self.wanted {
             Some(wanted) if !self.found => {
                 bail!("the audit was cut: it ends at {mark}, before {wanted}")
             }
-            _ => Ok(format!("{} records, the chain holds; head {mark}", mark.seq)),
+            _ => Ok(mark),
         }
     }
 }
 
 fn shown(record: &v1::AuditRecord) -> String {
-    use crate::cli::approvals::text;
+    use approvals::text;
     let v1::AuditRecord { seq, unix_ms, code, actor, subject, detail, .. } = record;
-    let [actor, subject, detail] = [actor, subject, detail].map(|t| text::line(t));
+    let [code, actor, subject, detail] = [code, actor, subject, detail].map(|t| text::line(t));
     format!("{seq} {} {code} {actor} {subject} {detail}", text::time(*unix_ms))
 }
 
 fn stored(record: &v1::AuditRecord) -> String {
     let v1::AuditRecord { seq, unix_ms, code, actor, subject, detail, prev } = record;
-    json!({
+    // Names and reasons are of others; what would act on a terminal is escaped.
+    text::json(&json!({
         "seq": seq, "unix_ms": unix_ms, "code": code, "actor": actor,
         "subject": subject, "detail": detail, "prev": hex::encode(prev),
         "hash": hash_of(record),
-    })
-    .to_string()
+    }))
 }
 
 #[cfg(test)]

@@ -82,6 +82,16 @@ fn user(who: &str) -> Value {
     json!({ "name": name, "uid": who, "type_id": kind })
 }
 
+/// Where it was done, as far as it is known: a person's machine is not.
+fn machine(who: &str) -> &str {
+    match who.split_once('/') {
+        Some(("daemon", host)) if !host.is_empty() => host,
+        None if who == "server" => "enforcer server",
+        Some(("local", _)) => "enforcer server",
+        _ => "unknown",
+    }
+}
+
 /// The event of a record. Times are milliseconds since the Unix epoch.
 pub(super) fn event(record: &v1::AuditRecord) -> Value {
     let v1::AuditRecord { seq, unix_ms, code, actor, subject, detail, prev } = record;
@@ -138,7 +148,7 @@ pub(super) fn event(record: &v1::AuditRecord) -> Value {
         }
         Class::ApiActivity => {
             event["api"] = json!({ "operation": code, "service": { "name": "enforcer server" } });
-            event["src_endpoint"] = json!({ "name": event["actor"]["user"]["name"] });
+            event["src_endpoint"] = json!({ "name": machine(actor) });
             event["resources"] = json!([{ "uid": subject }]);
         }
     }
@@ -207,6 +217,19 @@ mod tests {
             _ => &[],
         };
         need(activities.contains(&number("activity_id")), "activity");
+        let base = "activity_id activity_name actor category_name category_uid class_name \
+                    class_uid message metadata severity severity_id src_endpoint status \
+                    status_detail status_id time type_name type_uid unmapped";
+        let more = match number("class_uid") {
+            3002 => "dst_endpoint service session user",
+            3004 => "comment entity entity_result",
+            6003 => "api dst_endpoint http_request http_response resources",
+            _ => "",
+        };
+        for key in event.as_object().unwrap().keys() {
+            let mut known = base.split_whitespace().chain(more.split_whitespace());
+            need(known.any(|known| known == key), key);
+        }
         faults
     }
 
@@ -224,7 +247,24 @@ mod tests {
         let mut event = event(&record(Code::ApprovalVoted, "reviewer/ann", "id"));
         event.as_object_mut().unwrap().remove("api");
         event["type_uid"] = json!(1);
-        assert_eq!(faults(&event), ["type", "api.operation"]);
+        event["entity"] = json!({ "name": "x" });
+        assert_eq!(faults(&event), ["type", "api.operation", "entity"]);
+    }
+
+    #[test]
+    fn a_person_is_no_machine() {
+        for (actor, name) in [
+            ("reviewer/ann", "unknown"),
+            ("admin/olaf", "unknown"),
+            ("daemon/build-7", "build-7"),
+            ("daemon/", "unknown"),
+            ("local/0", "enforcer server"),
+            ("server", "enforcer server"),
+            ("", "unknown"),
+        ] {
+            let event = event(&record(Code::ApprovalVoted, actor, "id"));
+            assert_eq!(event["src_endpoint"]["name"], name, "{actor}");
+        }
     }
 
     #[test]

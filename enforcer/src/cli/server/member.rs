@@ -29,6 +29,9 @@ pub(super) enum Command {
         /// The host's or person's name
         #[arg(long)]
         name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Take a right away, at once: certificates and unused tokens are worth nothing, streams end,
     /// a host's open requests and grants end, a person's votes on what still waits are withdrawn
@@ -51,9 +54,9 @@ pub(super) enum Command {
 pub(super) async fn run(config: Config, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List { json } => list(config, json).await,
-        Command::Restore { role, name } => {
+        Command::Restore { role, name, json } => {
             let role = role.role().as_str().to_owned();
-            restore(config, v1::RestoreMemberRequest { role, name }).await
+            restore(config, v1::RestoreMemberRequest { role, name }, json).await
         }
         Command::Remove { role, name, reason, json } => {
             let role = role.role();
@@ -100,8 +103,11 @@ async fn list(config: Config, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn restore(config: Config, ask: v1::RestoreMemberRequest) -> anyhow::Result<()> {
-    let who = format!("{}/{}", ask.role, ask.name);
+async fn restore(config: Config, ask: v1::RestoreMemberRequest, json: bool) -> anyhow::Result<()> {
+    let said = match json {
+        true => serde_json::json!({ "role": ask.role, "name": ask.name }).to_string(),
+        false => format!("restored {}/{}", ask.role, ask.name),
+    };
     let answer = match way(config).await? {
         Way::Server(channel) => PeopleClient::new(channel).restore_member(ask).await.map(drop),
         Way::Store(core) => {
@@ -110,7 +116,7 @@ async fn restore(config: Config, ask: v1::RestoreMemberRequest) -> anyhow::Resul
         }
     };
     answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?;
-    writeln!(io::stdout(), "restored {who}")?;
+    writeln!(io::stdout(), "{said}")?;
     Ok(())
 }
 

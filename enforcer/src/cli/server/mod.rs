@@ -111,6 +111,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(Command::Init { dir }) = args.command {
         return init(&dir);
     }
+    // An export is checked on any machine, also where there is no server.
+    if let Some(Command::Audit { command, .. }) = &args.command
+        && let Some(done) = audit::of_file(command.as_ref())
+    {
+        return done.map(|()| ExitCode::SUCCESS);
+    }
     let config = Config::load(&args.config)?;
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     let done = runtime.block_on(async {
@@ -312,6 +318,20 @@ impl tower_service::Service<http::Uri> for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_export_is_checked_without_a_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, file) = (dir.path().join("server.toml"), dir.path().join("audit.jsonl"));
+        std::fs::write(&file, "").unwrap();
+        let run = |file: Option<PathBuf>| {
+            let verify = audit::Command::Verify { head: None, file, json: false };
+            let command = Some(Command::Audit { command: Some(verify), json: false });
+            run(Args { config: config.clone(), command })
+        };
+        assert!(run(Some(file)).is_ok());
+        assert!(run(None).is_err(), "the store's place is in the configuration");
+    }
 
     #[test]
     fn durations() {

@@ -1,7 +1,7 @@
 //! Operations and refusals in the kernel as events of OCSF 1.4 (<https://schema.ocsf.io/1.4.0>).
 //!
 //! An operation is API Activity, what the kernel refused is Network Activity, both with the profile
-//! `security_control` for what was decided. Bodies and headers have no place there; `jsonl` has them.
+//! `security_control` for what was decided, the latter with `host` for who did it. Bodies and headers have no place there; `jsonl` has them.
 
 use super::json::verdict;
 use crate::record::FlowId;
@@ -17,17 +17,31 @@ const VERSION: &str = "1.4.0";
 const MS: i64 = 1_000_000;
 
 /// <https://schema.ocsf.io/1.4.0/classes/api_activity>
-const API: Class = Class { category: (6, "Application Activity"), uid: 6003, name: "API Activity" };
+const API: Class = Class {
+    category: (6, "Application Activity"),
+    uid: 6003,
+    name: "API Activity",
+    profiles: &["security_control"],
+};
 
 /// <https://schema.ocsf.io/1.4.0/classes/network_activity>
-const NETWORK: Class =
-    Class { category: (4, "Network Activity"), uid: 4001, name: "Network Activity" };
+const NETWORK: Class = Class {
+    category: (4, "Network Activity"),
+    uid: 4001,
+    name: "Network Activity",
+    // The class itself has no `actor`.
+    profiles: &["host", "security_control"],
+};
 
 struct Class {
     category: (u64, &'static str),
     uid: u64,
     name: &'static str,
+    profiles: &'static [&'static str],
 }
+
+/// The values that `http_request.http_method` can have.
+const METHODS: [&str; 8] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE"];
 
 /// What was decided, in the profile's numbers and words: action, and disposition.
 #[derive(Clone, Copy)]
@@ -98,7 +112,7 @@ fn base(class: &Class, activity: (u64, &str), time: i64, start: Option<&v1::Flow
         "src_endpoint": { "name": host },
         "metadata": {
             "version": VERSION,
-            "profiles": ["security_control"],
+            "profiles": class.profiles,
             "product": {
                 "name": "Enforcer",
                 "vendor_name": "Enforcer",
@@ -143,9 +157,9 @@ pub(super) fn operation(flow: FlowId, start: Option<&v1::FlowStart>, exchange: &
     let target = if asked.target.is_empty() { "unknown" } else { &asked.target };
     event["api"] = json!({ "operation": action, "service": { "name": target } });
     event["resources"] = json!([{ "name": asked.resource, "type": asked.protocol }]);
-    if let Some(method) = exchange.fact("http.method") {
+    let method = exchange.fact("http.method");
+    if method.is_some() {
         event["http_request"] = json!({
-            "http_method": method,
             "url": {
                 "url_string": asked.resource,
                 "hostname": asked.name,
@@ -172,6 +186,10 @@ pub(super) fn operation(flow: FlowId, start: Option<&v1::FlowStart>, exchange: &
         event["end_time"] = json!(at / MS);
     }
     event["unmapped"] = json!({ "digest": asked.digest, "flow": flow.to_string() });
+    if let Some(method) = method {
+        let place = if METHODS.contains(&method.as_str()) { "http_request" } else { "unmapped" };
+        event[place]["http_method"] = json!(method);
+    }
     if let Some(decision) = decision {
         event["policy"] = json!({ "uid": decision.policy, "name": decision.rules.join(", ") });
         let more = &mut event["unmapped"];
@@ -265,7 +283,40 @@ mod tests {
         }
         let answer = &event["http_response"];
         need(answer.is_null() || answer["code"].is_u64(), "http_response.code");
+        let method = event["http_request"]["http_method"].as_str();
+        need(method.is_none_or(|method| METHODS.contains(&method)), "http_method");
+        for key in event.as_object().into_iter().flat_map(|event| event.keys()) {
+            need(known(event, key), "an unknown attribute");
+        }
         faults
+    }
+
+    /// Whether the event's class has such an attribute, by itself or by a profile that the event
+    /// names.
+    fn known(event: &Value, key: &str) -> bool {
+        let base = "activity_id activity_name category_name category_uid class_name class_uid count \
+                    duration end_time message metadata severity severity_id start_time status \
+                    status_code status_detail status_id time timezone_offset type_name type_uid \
+                    unmapped";
+        let class = match event["class_uid"].as_u64() {
+            Some(6003) => {
+                "actor api dst_endpoint http_request http_response resources src_endpoint"
+            }
+            Some(4001) => {
+                "app_name connection_info dst_endpoint proxy src_endpoint tls traffic url"
+            }
+            _ => "",
+        };
+        let profiles = event["metadata"]["profiles"].as_array().into_iter().flatten();
+        let profiles = profiles.map(|profile| match profile.as_str() {
+            Some("host") => "actor device",
+            Some("security_control") => {
+                "action action_id disposition disposition_id firewall_rule is_alert policy"
+            }
+            _ => "",
+        });
+        let mut all = [base, class].into_iter().chain(profiles).flat_map(str::split_whitespace);
+        all.any(|attribute| attribute == key)
     }
 
     #[test]
@@ -285,6 +336,28 @@ mod tests {
         event.as_object_mut().unwrap().remove("api");
         event["type_uid"] = json!(7);
         assert_eq!(faults(&event), ["type", "api.operation"]);
+        let mut event = operation(flow, None, &all[0]);
+        event["http_request"]["http_method"] = json!("PATCH");
+        event["device"] = json!({});
+        assert_eq!(faults(&event), ["http_method", "an unknown attribute"]);
+    }
+
+    #[test]
+    fn only_methods_that_the_schema_names_stand_in_the_request() {
+        for (method, named) in [("POST", true), ("PATCH", false), ("get", false)] {
+            let mut all = events();
+            for (_, kind) in &mut all {
+                let Kind::OperationAsked(asked) = kind else { continue };
+                let facts = asked.facts.iter_mut().filter(|fact| fact.name == "http.method");
+                facts.for_each(|fact| {
+                    fact.value = Some(v1::fact::Value::Text(method.into()));
+                });
+            }
+            let event = operation(FlowId::new(), Some(&start()), &exchanges(all)[0]);
+            assert_eq!(faults(&event), [""; 0], "{event:#}");
+            let place = if named { "/http_request/http_method" } else { "/unmapped/http_method" };
+            assert_eq!(event.pointer(place), Some(&json!(method)), "{event:#}");
+        }
     }
 
     #[test]
@@ -340,5 +413,9 @@ mod tests {
         assert_eq!((&event["type_uid"], &event["count"]), (&json!(400_105), &json!(12)));
         assert_eq!((&event["start_time"], &event["end_time"]), (&json!(7), &json!(9)));
         assert_eq!(event["dst_endpoint"]["hostname"], "quic.test");
+        // Who did it has a place there by a profile only.
+        let mut event = event;
+        event["metadata"]["profiles"] = json!(["security_control"]);
+        assert_eq!(faults(&event), ["an unknown attribute"]);
     }
 }

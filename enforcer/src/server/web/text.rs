@@ -48,7 +48,7 @@ fn marked(shown: &str) -> Markup {
             @for (ascii, run) in runs(plain) {
                 @if ascii { (run) } @else { span.wide title=(points(run)) { (run) } }
             }
-            @if let Some(mark) = mark { b.mark title="a character that does not show" { (mark) } }
+            @if let Some(mark) = mark { b.mark title="a character that is not shown as itself" { (mark) } }
         }
     }
 }
@@ -86,7 +86,8 @@ mod tests {
         let shown = |text: &str| line(text).into_string();
         assert_eq!(shown("plain"), "<span class=\"f\">plain</span>");
         assert!(
-            shown("a\u{202e}b").contains("title=\"a character that does not show\">U+202E</b>b")
+            shown("a\u{202e}b")
+                .contains("title=\"a character that is not shown as itself\">U+202E</b>b")
         );
         assert!(shown("p\u{430}y").contains("title=\"U+0430\">\u{430}</span>y"));
         assert!(shown("<script>").contains("&lt;script&gt;"));
@@ -102,7 +103,7 @@ mod tests {
         fn nothing_foreign_is_markup(text in any::<String>()) {
             let shown = line(&text).into_string() + &block(&text).into_string();
             let ours = ["<span class=\"f\">", "<span class=\"wide\" title=\"", "</span>",
-                "<b class=\"mark\" title=\"a character that does not show\">", "</b>",
+                "<b class=\"mark\" title=\"a character that is not shown as itself\">", "</b>",
                 "<ol class=\"code\">", "</ol>", "<li>", "</li>"];
             let mut rest = shown.as_str();
             while let Some(at) = rest.find('<') {

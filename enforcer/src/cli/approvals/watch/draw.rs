@@ -4,8 +4,10 @@ use super::super::{show, text};
 use super::state::{Act, App, Prompt, Reading};
 use crate::approval::convert;
 use enforcer_proto::v1;
-use ratatui::Frame;
-use ratatui::buffer::Buffer;
+use ratatui::Terminal;
+use ratatui::backend::Backend;
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 
 /// The smallest screen that anything is shown on. Columns and rows.
@@ -13,6 +15,9 @@ const LEAST: (usize, usize) = (24, 6);
 
 /// Rows of one approval in the queue.
 const ROWS: usize = 2;
+
+/// Said first where the server is lost, so that no screen is too narrow for it.
+const NOT_LIVE: &str = "NOT LIVE";
 
 const HELP: &[&str] = &[
     "j k arrows   move, scroll",
@@ -67,30 +72,81 @@ impl Canvas<'_> {
     }
 }
 
-/// Text that is safe to show, in so many columns; a cut one ends in `…`.
+/// Text that is safe to show, in so many columns on any terminal; a cut one ends in `…`.
 fn cut(shown: &str, width: usize) -> String {
-    // Marks are text by now, and stay what they are.
-    let mut out = String::new();
-    let mut columns = 0;
-    if text::columns(shown) <= width {
+    if text::room(shown) <= width {
         return shown.to_owned();
     }
-    for c in shown.chars() {
-        columns += text::columns(c.encode_utf8(&mut [0; 4]));
-        if columns >= width {
+    let mut out = String::new();
+    let mut columns = text::room("…");
+    for piece in text::pieces(shown) {
+        columns += text::room(piece);
+        if columns > width {
             break;
         }
-        out.push(c);
+        out.push_str(piece);
     }
     out.push('…');
     out
 }
 
+/// What a screen is of. Of a screen of something else nothing may stay.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Scene {
+    area: Rect,
+    help: bool,
+    /// What is read, and its first row on the screen.
+    reading: Option<(String, u64, usize)>,
+    /// The first one of the queue on the screen.
+    first: usize,
+    /// The rows that are not plain ASCII, by their number.
+    uneven: Vec<(usize, String)>,
+}
+
+impl Scene {
+    fn of(app: &App, buffer: &Buffer) -> Self {
+        let reading = app
+            .reading
+            .as_ref()
+            .map(|reading| (reading.approval.id.clone(), reading.approval.revision, reading.top));
+        let cells = buffer.content.chunks(usize::from(buffer.area.width).max(1));
+        let rows = cells.map(|row| row.iter().map(Cell::symbol).collect::<String>());
+        Self {
+            area: buffer.area,
+            help: app.help,
+            reading,
+            first: first(app, usize::from(buffer.area.height)),
+            uneven: rows.enumerate().filter(|(_, row)| !row.is_ascii()).collect(),
+        }
+    }
+}
+
+/// Draws it on the terminal. Only what differs is sent, by columns as we count them; terminals
+/// count some characters otherwise, and what is left of those would stand among what is new. So
+/// another scene is drawn on an empty screen. Milliseconds since the Unix epoch.
+pub(super) fn on<B: Backend>(
+    terminal: &mut Terminal<B>,
+    before: &mut Scene,
+    app: &mut App,
+    now: i64,
+) -> Result<(), B::Error> {
+    terminal.autoresize()?;
+    let mut next = Buffer::empty(terminal.get_frame().area());
+    screen(&mut next, app, now);
+    let scene = Scene::of(app, &next);
+    if scene != *before {
+        terminal.clear()?;
+        *before = scene;
+    }
+    terminal.draw(|frame| screen(frame.buffer_mut(), app, now))?;
+    Ok(())
+}
+
 /// Draws it. Milliseconds since the Unix epoch.
-pub(super) fn screen(frame: &mut Frame<'_>, app: &mut App, now: i64) {
-    let area = frame.area();
+fn screen(buffer: &mut Buffer, app: &mut App, now: i64) {
+    let area = *buffer.area();
     let (width, height) = (usize::from(area.width), usize::from(area.height));
-    let mut canvas = Canvas { buffer: frame.buffer_mut(), width, height };
+    let mut canvas = Canvas { buffer, width, height };
     if width < LEAST.0 || height < LEAST.1 {
         canvas.row(0, "the window is too small", Style::new());
         return;
@@ -102,9 +158,10 @@ pub(super) fn screen(frame: &mut Frame<'_>, app: &mut App, now: i64) {
         }
         return;
     }
+    let lost = !app.lost.is_empty();
     match &mut app.reading {
         Some(reading) => {
-            self::reading(&mut canvas, reading, app.prompt.as_ref(), &app.notice, now);
+            self::reading(&mut canvas, reading, app.prompt.as_ref(), &app.notice, lost, now);
         }
         None => queue(&mut canvas, app, now),
     }
@@ -113,15 +170,15 @@ pub(super) fn screen(frame: &mut Frame<'_>, app: &mut App, now: i64) {
 fn queue(canvas: &mut Canvas<'_>, app: &App, now: i64) {
     let waits = app.queue.iter().filter(|one| one.state() == v1::State::Pending).count();
     let granted = app.queue.len() - waits;
-    let live = match (app.lost.is_empty(), app.synced) {
-        (true, true) => "live ",
-        (true, false) => "... ",
-        (false, _) => "NOT LIVE ",
+    let (what, live) = match (app.lost.is_empty(), app.synced) {
+        (true, true) => ("Enforcer", "live "),
+        (true, false) => ("Enforcer", "... "),
+        (false, _) => (NOT_LIVE, ""),
     };
-    canvas.bar(0, &format!(" Enforcer: {waits} waiting, {granted} granted"), live);
+    canvas.bar(0, &format!(" {what}: {waits} waiting, {granted} granted"), live);
     let room = (canvas.height - 3) / ROWS;
     let at = app.at();
-    let first = (at + 1).saturating_sub(room.max(1));
+    let first = first(app, canvas.height);
     for (place, approval) in app.queue.iter().enumerate().skip(first).take(room) {
         let y = 1 + (place - first) * ROWS;
         let here = place == at;
@@ -142,6 +199,12 @@ fn queue(canvas: &mut Canvas<'_>, app: &App, now: i64) {
         why => format!("{}; trying again", text::line(why)),
     };
     canvas.foot(&said, "j k  Enter read  a d r  ? help  q quit");
+}
+
+/// The first one of the queue on a screen of so many rows.
+fn first(app: &App, height: usize) -> usize {
+    let room = height.saturating_sub(3) / ROWS;
+    (app.at() + 1).saturating_sub(room.max(1))
 }
 
 /// Who and how long, and what.
@@ -186,6 +249,7 @@ fn reading(
     reading: &mut Reading,
     prompt: Option<&Prompt>,
     notice: &str,
+    lost: bool,
     now: i64,
 ) {
     let height = canvas.height - 3;
@@ -197,7 +261,8 @@ fn reading(
         }
         _ => String::new(),
     };
-    let title = format!(" {} {}", show::state(approval), text::line(&approval.id));
+    let title = format!("{} {}", show::state(approval), text::line(&approval.id));
+    let title = if lost { format!(" {NOT_LIVE}: {title}") } else { format!(" {title}") };
     canvas.bar(0, &title, &left);
     for (y, (_, row)) in reading.rows.iter().skip(reading.top).take(height).enumerate() {
         canvas.row(y + 1, row, Style::new());
@@ -227,17 +292,17 @@ fn asked(canvas: &mut Canvas<'_>, prompt: &Prompt) {
         Act::Deny => "Deny",
         Act::Revoke => "Take back",
     };
-    let (question, typed) = match &prompt.sure {
-        Some(sure) => ("Approve exactly this? Type yes: ".to_owned(), sure.clone()),
-        None => (format!("{what}. Reason: "), text::line(&prompt.reason)),
+    // What is to be typed comes first, so that it is on narrow screens too.
+    let (question, typed, about) = match &prompt.sure {
+        Some(sure) => ("Type yes: ".to_owned(), sure.clone(), "  (to approve exactly this)"),
+        None => (format!("{what}. Reason: "), text::line(&prompt.reason), ""),
     };
     // Of a long reason the end is seen, where the next letter goes.
-    let room = canvas.width.saturating_sub(text::columns(&question) + 1);
+    let room = canvas.width.saturating_sub(text::room(&question) + 1);
     let mut shown = typed.as_str();
-    while text::columns(shown) > room {
-        let mut chars = shown.chars();
-        chars.next();
-        shown = chars.as_str();
+    while text::room(shown) > room {
+        let first = text::pieces(shown).next().map_or(0, str::len);
+        shown = shown.get(first..).unwrap_or("");
     }
-    canvas.foot(&format!("{question}{shown}_"), "Enter goes on  Esc nothing is decided");
+    canvas.foot(&format!("{question}{shown}_{about}"), "Enter goes on  Esc nothing is decided");
 }

@@ -94,8 +94,9 @@ async fn looped(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hung_up = signal(SignalKind::hangup())?;
     let mut app = App::default();
+    let mut scene = draw::Scene::default();
     loop {
-        terminal.draw(|frame| draw::screen(frame, &mut app, wall()))?;
+        draw::on(terminal, &mut scene, &mut app, wall())?;
         let input = tokio::select! {
             input = inbox.recv() => input,
             _ = tick.tick() => Some(Input::Tick),

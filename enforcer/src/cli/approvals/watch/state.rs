@@ -5,7 +5,6 @@ use crate::approval::convert;
 use enforcer_proto::v1;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::collections::HashSet;
-use unicode_width::UnicodeWidthChar as _;
 
 /// Bytes of a reason that the server takes.
 const REASON: usize = 4096;
@@ -170,19 +169,19 @@ impl Reading {
     }
 }
 
-/// A line in rows of at most so many columns.
+/// A line in rows of at most so many columns, on any terminal.
 fn cut(line: &str, width: usize) -> impl Iterator<Item = String> {
     let mut rows = vec![String::new()];
     let mut columns = 0;
-    for c in line.chars() {
-        let wide = c.width().unwrap_or(0);
+    for piece in text::pieces(line) {
+        let wide = text::room(piece);
         if columns + wide > width {
             rows.push(GOES_ON.to_owned());
-            columns = text::columns(GOES_ON);
+            columns = text::room(GOES_ON);
         }
         columns += wide;
         if let Some(row) = rows.last_mut() {
-            row.push(c);
+            row.push_str(piece);
         }
     }
     rows.into_iter()
@@ -241,7 +240,8 @@ impl App {
                 match answer {
                     Ok(approval) => {
                         let id = text::line(&approval.id);
-                        self.notice = format!("{id} is {}", show::state(&approval));
+                        // The word first: on a narrow screen the id is cut.
+                        self.notice = format!("{}: {id}", show::state(&approval));
                         (self.reading, self.prompt) = (None, None);
                         self.heard(*approval);
                     }

@@ -7,7 +7,8 @@ use crate::operation::{Operation, Protocol};
 use crate::principal::{AgentName, Principal, Process};
 use enforcer_proto::v1;
 use ratatui::Terminal;
-use ratatui::backend::TestBackend;
+use ratatui::backend::{Backend as _, TestBackend};
+use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::time::Duration;
 
@@ -68,12 +69,13 @@ fn approval(n: u8, lines: usize) -> v1::Approval {
 struct Desk {
     app: App,
     terminal: Terminal<TestBackend>,
+    scene: draw::Scene,
 }
 
 impl Desk {
     fn new(columns: u16, rows: u16, queue: &[v1::Approval]) -> Self {
         let terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
-        let mut desk = Self { app: App::default(), terminal };
+        let mut desk = Self { app: App::default(), terminal, scene: draw::Scene::default() };
         for approval in queue {
             desk.take(Input::News(Box::new(approval.clone())));
         }
@@ -83,7 +85,7 @@ impl Desk {
 
     fn take(&mut self, input: Input) -> Option<Effect> {
         let effect = self.app.take(input);
-        self.terminal.draw(|frame| draw::screen(frame, &mut self.app, NOW)).unwrap();
+        draw::on(&mut self.terminal, &mut self.scene, &mut self.app, NOW).unwrap();
         effect
     }
 
@@ -120,7 +122,7 @@ impl Desk {
         let buffer = self.terminal.backend().buffer();
         let width = usize::from(buffer.area.width);
         let rows = buffer.content.chunks(width).map(|row| {
-            let row: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
+            let row: String = row.iter().map(Cell::symbol).collect();
             row.trim_end().to_owned() + "\n"
         });
         rows.collect()
@@ -188,7 +190,7 @@ fn what_was_not_shown_to_its_end_cannot_be_approved() {
     assert!(desk.says("all of it was shown"));
     desk.keys("a");
     assert_eq!(approves(desk.keys("CHG-1\n")), None);
-    assert!(desk.says("Approve exactly this? Type yes:"));
+    assert!(desk.says("Type yes: _  (to approve exactly this)"));
     let vote = approves(desk.keys("yes\n")).expect("a vote");
     assert_eq!((vote.approve, vote.reason.as_str()), (true, "CHG-1"));
     assert_eq!((&vote.id, &vote.digest), (&long.id, &long.request.as_ref().unwrap().digest));
@@ -198,7 +200,29 @@ fn what_was_not_shown_to_its_end_cannot_be_approved() {
     let mut done = long.clone();
     done.state = v1::State::Approved.into();
     desk.take(Input::Done(Ok(Box::new(done))));
-    assert!(desk.says("is approved") && desk.says("1 granted"));
+    assert!(desk.says("approved: 0190163d") && desk.says("1 granted"));
+}
+
+#[test]
+fn the_decisive_words_are_on_the_narrowest_screen() {
+    let short = approval(1, 1);
+    let mut desk = Desk::new(24, 10, std::slice::from_ref(&short));
+    desk.read(&short);
+    desk.take(Input::Lost("gone".to_owned()));
+    assert!(desk.says("NOT LIVE: pending"), "{}", desk.screen());
+    desk.take(Input::News(Box::new(short.clone())));
+    desk.take(Input::Synced);
+    assert!(!desk.says("NOT LIVE"));
+    desk.page_through();
+    desk.keys("a\nye");
+    assert!(desk.says("Type yes: ye_"), "{}", desk.screen());
+    assert!(approves(desk.keys("s\n")).is_some());
+    let mut done = short;
+    done.state = v1::State::Denied.into();
+    desk.take(Input::Done(Ok(Box::new(done))));
+    assert!(desk.says("denied: 0190163d"), "{}", desk.screen());
+    desk.take(Input::Lost("gone".to_owned()));
+    assert!(desk.says("NOT LIVE: 0 waiting"), "{}", desk.screen());
 }
 
 #[test]
@@ -295,6 +319,68 @@ fn a_narrower_window_shows_all_of_it_again() {
     desk.resize(40, 15);
     desk.page_through();
     assert!(desk.says("all of it was shown"));
+}
+
+#[test]
+fn nothing_of_an_earlier_screen_is_left() {
+    let long = approval(1, 60);
+    let mut desk = Desk::new(80, 24, &[long.clone(), approval(2, 1)]);
+    // What a terminal that counts otherwise left where we believe nothing to be.
+    let leave = |desk: &mut Desk| {
+        let mut cell = Cell::default();
+        cell.set_symbol("LEFT");
+        desk.terminal.backend_mut().draw([(70, 20, &cell)].into_iter()).unwrap();
+        assert!(desk.says("LEFT"));
+    };
+    leave(&mut desk);
+    // While nothing changes nothing is drawn.
+    desk.take(Input::Tick);
+    assert!(desk.says("LEFT"));
+    desk.read(&long);
+    assert!(!desk.says("LEFT"), "another page");
+    for key in [" ", "j", "g", "?", "x", "q"] {
+        leave(&mut desk);
+        desk.keys(key);
+        assert!(!desk.says("LEFT"), "{key}");
+    }
+    leave(&mut desk);
+    desk.resize(80, 23);
+    assert!(!desk.says("LEFT"), "another size");
+    // A row of the queue that is not ASCII, in a queue that stays where it is.
+    leave(&mut desk);
+    let mut wide = approval(2, 1);
+    wide.host = "日本".to_owned();
+    desk.take(Input::News(Box::new(wide)));
+    assert!(!desk.says("LEFT"), "another row");
+}
+
+#[test]
+fn what_the_screen_has_is_what_was_shown() {
+    // A body of every character of some blocks, read to its end, row by row.
+    let blocks = [0x20..0x3100_u32, 0xa000..0xd800, 0xf900..0x1_0000, 0x1_f000..0x2_0000];
+    let all = blocks.into_iter().flatten().filter_map(char::from_u32);
+    let body: String = all.map(|c| format!("[{c}ก{c}क{c}]")).collect();
+    for columns in [80, 37] {
+        let mut odd = approval(1, 1);
+        odd.request = Some(request(1, body.clone()));
+        let mut desk = Desk::new(columns, 200, std::slice::from_ref(&odd));
+        desk.read(&odd);
+        loop {
+            let reading = desk.app.reading.as_ref().expect("it is read");
+            let (top, last) = (reading.top, reading.shown());
+            let rows: Vec<_> = reading.rows[top..].iter().take(197).collect();
+            let screen = desk.screen();
+            for ((_, row), drawn) in rows.into_iter().zip(screen.lines().skip(1)) {
+                // After a character of two columns the screen has a blank cell.
+                let without = |text: &str| text.replace(' ', "");
+                assert_eq!(without(row), without(drawn));
+            }
+            if last {
+                break;
+            }
+            desk.keys(" ");
+        }
+    }
 }
 
 #[test]
