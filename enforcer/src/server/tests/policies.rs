@@ -493,6 +493,31 @@ async fn a_rollback_to_what_cannot_be_used_any_more_is_on_record() {
     assert_eq!(refused[0].detail, "errors=0 failed-tests=1 again=1");
 }
 
+#[tokio::test]
+async fn a_bundle_that_a_host_refused_is_sent_again() {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    put(&mut pat, files(RULES, SCOPES)).await;
+    drop(harness.join(Role::Daemon, "h1", &[]).await);
+    let client = Client::start(harness.options("h1")).unwrap();
+    let (sender, mut news) = tokio::sync::mpsc::channel(2);
+    let refused = tokio::sync::Notify::new();
+    let follow = client.follow_policy(Vec::new, &refused, sender);
+    let bundles = async {
+        for _ in 0..2 {
+            while !matches!(news.recv().await.unwrap().news, Some(News::Bundle(_))) {}
+            refused.notify_one();
+        }
+    };
+    let both = async {
+        tokio::select! {
+            () = follow => panic!("it goes on for as long as somebody takes the news"),
+            () = bundles => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+}
+
 #[test]
 fn the_files_of_this_suite_are_a_bundle() {
     let all: Files = files(RULES, SCOPES).into_iter().map(|file| (file.path, file.text)).collect();
