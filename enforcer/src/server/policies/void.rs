@@ -6,6 +6,7 @@
 //! did not come from here is not this server's to judge.
 
 use super::{Code, Core, Current, Entry, Settling};
+use crate::decide::judge_anew;
 use crate::operation::OperationId;
 use crate::policy::{Bundle, Verdict};
 use crate::principal::Principal;
@@ -77,7 +78,8 @@ fn bears(bundle: &Bundle, rules: &[Rule], request: &v1::ApprovalRequest) -> Resu
     if place.name != op.target {
         return Err("it is another target now".to_owned());
     }
-    match bundle.evaluate(&principal, place, &op).verdict {
+    let judged = judge_anew(bundle, &principal, place, op).map_err(|error| error.to_string())?;
+    match judged.verdict {
         Verdict::Allow => Ok(()),
         Verdict::Deny => Err("it is denied now".to_owned()),
         Verdict::NeedsApproval(scopes) => {

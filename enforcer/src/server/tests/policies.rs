@@ -474,6 +474,26 @@ async fn follow_looks_at_once_when_told_to() {
 }
 
 #[tokio::test]
+async fn a_path_is_looked_at_in_each_way_that_a_server_may_read_it() {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    let mut daemon = harness.daemon("h1").await;
+    let first = put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap().version;
+    let mut ann = harness.reviewer("ann", &["ops"]).await;
+    let mut grants = Vec::new();
+    for path in ["/%32", "/3"] {
+        let asked = daemon.request(under(&first, path, 1)).await.unwrap().into_inner();
+        let digest = &asked.request.as_ref().unwrap().digest;
+        ann.decide(vote(&asked.id, digest, true)).await.unwrap();
+        grants.push(asked);
+    }
+    // It forbids `/2`, which a host takes `/%32` for too.
+    assert_eq!(put(&mut pat, files(&[RULES, FORBID].concat(), SCOPES)).await.voided, 1);
+    assert_eq!(claims(&mut daemon, &grants[0]).await, Err("revoked".to_owned()));
+    assert_eq!(claims(&mut daemon, &grants[1]).await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_rollback_to_what_cannot_be_used_any_more_is_on_record() {
     let harness = Harness::start().await;
     let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
