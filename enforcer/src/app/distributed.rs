@@ -2,16 +2,17 @@
 
 use crate::approval::client::Client;
 use crate::metrics::Metrics;
-use crate::policy::Bundle;
 use crate::policy::pushed::{self, Inbox, Now, Refused};
+use crate::policy::{Absence, AllowedSecrets, Bundle};
 use crate::run::status::PolicyStatus;
 use anyhow::Context as _;
 use enforcer_proto::v1;
 use enforcer_proto::v1::policy_news::News;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 /// How often the age is looked at.
@@ -26,8 +27,7 @@ pub(super) type Standing = Arc<Mutex<PolicyStatus>>;
 /// What came, and what it takes to check more.
 pub(super) struct Distributed {
     inbox: Inbox,
-    identity_dir: PathBuf,
-    mask_key: Vec<u8>,
+    host: pushed::Host,
     max_age: Duration,
     refused: String,
     /// The number that is in force; `None` when nothing is.
@@ -40,19 +40,23 @@ impl Distributed {
         config: &crate::config::Config,
         mask_key: &[u8],
     ) -> anyhow::Result<(Self, Bundle)> {
-        let (dir, identity_dir) = (config.policy_cache(), config.identity_dir());
+        let dir = config.policy_cache();
         let max_age = Duration::from_secs(config.policy.max_age_seconds);
-        let key = mask_key.to_vec();
+        let host = pushed::Host {
+            identity_dir: config.identity_dir(),
+            mask_key: mask_key.to_vec(),
+            secrets: AllowedSecrets::new(&config.policy.secrets_dirs, &config.policy.secrets_env),
+        };
         let opened = tokio::task::spawn_blocking(move || {
-            let inbox = Inbox::open(dir, &identity_dir, &key, max_age, Now::system());
-            (inbox, identity_dir, key)
+            let inbox = Inbox::open(dir, &host, max_age, Now::system());
+            (inbox, host)
         });
-        let (inbox, identity_dir, mask_key) = opened.await?;
+        let (inbox, host) = opened.await?;
         // The first look puts in force what is good; everything before it is denied.
-        let none = Bundle::absent(crate::policy::Absence::Missing);
+        let none = Bundle::absent(Absence::Missing);
         let none = none.context("the empty policy cannot be made")?;
         let refused = String::new();
-        Ok((Self { inbox, identity_dir, mask_key, max_age, refused, in_force: None }, none))
+        Ok((Self { inbox, host, max_age, refused, in_force: None }, none))
     }
 
     /// Puts in force what is to be in force now.
@@ -99,7 +103,9 @@ impl Distributed {
         };
     }
 
-    async fn hear(&mut self, news: v1::PolicyNews, metrics: &Metrics) {
+    /// Whether it was taken, when it is a bundle.
+    async fn hear(&mut self, news: v1::PolicyNews, metrics: &Metrics) -> bool {
+        let is_bundle = matches!(news.news, Some(News::Bundle(_)));
         let heard = match news.news {
             Some(News::Bundle(bundle)) => self.take(bundle).await,
             Some(News::Confirmed(said)) => self.inbox.confirm(&said, Now::system()).map(|()| {
@@ -110,9 +116,9 @@ impl Distributed {
             Some(News::None(v1::NoPolicy {})) | None => Ok(()),
         };
         match heard {
-            Ok(()) => {}
+            Ok(()) => true,
             // Of a version that was refused: that was said when it came.
-            Err(Refused::Untrusted(crate::policy::signed::Untrusted::Other)) => {}
+            Err(Refused::Untrusted(crate::policy::signed::Untrusted::Other)) => true,
             Err(refused) => {
                 metrics.reloaded(false);
                 let why = refused.to_string();
@@ -120,21 +126,37 @@ impl Distributed {
                     error!(target: "audit", %why, "policy of the server was NOT taken");
                 }
                 self.refused = why;
+                !is_bundle
             }
         }
     }
 
     async fn take(&mut self, bundle: v1::PolicyBundle) -> Result<(), Refused> {
-        let (dir, key) = (self.identity_dir.clone(), self.mask_key.clone());
-        let verified = tokio::task::spawn_blocking(move || pushed::verify(&dir, &key, bundle));
-        let verified = verified.await;
-        let verified =
-            verified.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        self.inbox.take(verified).map(|_| ())
+        let host = self.host.clone();
+        let check = tokio::task::spawn_blocking(move || pushed::verify(&host, bundle));
+        self.inbox.take(checked(check).await?).map(|_| ())
     }
 
-    /// Until the daemon ends.
+    /// Until the daemon ends. Were this to end before, nothing would get too old any more: then
+    /// nothing is in force.
     pub(super) async fn run(
+        self,
+        stop: CancellationToken,
+        client: Client,
+        policy: Arc<watch::Sender<Arc<Bundle>>>,
+        standing: Standing,
+        metrics: Metrics,
+    ) {
+        let work = self.follow(client, Arc::clone(&policy), Arc::clone(&standing), metrics);
+        if !ended_well(stop, work).await {
+            const WHY: &str = "the server's policy is not followed any more: restart the daemon";
+            error!(target: "audit", "{WHY}");
+            standing.lock().unwrap_or_else(PoisonError::into_inner).refused = WHY.to_owned();
+            close(&policy);
+        }
+    }
+
+    async fn follow(
         mut self,
         client: Client,
         policy: Arc<watch::Sender<Arc<Bundle>>>,
@@ -145,14 +167,20 @@ impl Distributed {
         let has = Arc::new(Mutex::new(self.inbox.statement()));
         let said = Arc::clone(&has);
         let has_now = move || said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let follow = client.follow_policy(has_now, sender);
+        let refused = Arc::new(Notify::new());
+        let follow = client.follow_policy(has_now, &refused, sender);
         let listen = async {
             let mut look = tokio::time::interval(LOOK);
             look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     heard = news.recv() => match heard {
-                        Some(heard) => self.hear(heard, &metrics).await,
+                        Some(heard) => {
+                            // The server thinks that it was taken, until it is asked anew.
+                            if !self.hear(heard, &metrics).await {
+                                refused.notify_one();
+                            }
+                        }
                         None => return,
                     },
                     _ = look.tick() => {}
@@ -162,5 +190,53 @@ impl Distributed {
             }
         };
         tokio::join!(follow, listen);
+    }
+}
+
+/// What came of a check; one that panics is one that refused.
+async fn checked<T>(check: JoinHandle<Result<T, Refused>>) -> Result<T, Refused> {
+    check.await.unwrap_or(Err(Refused::Fault))
+}
+
+/// Whether the work went on until it was told to stop.
+async fn ended_well(
+    stop: CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> bool {
+    let done = tokio::spawn(super::until(stop.clone(), work)).await;
+    done.is_ok() && stop.is_cancelled()
+}
+
+/// Puts nothing in force.
+fn close(policy: &watch::Sender<Arc<Bundle>>) {
+    match Bundle::absent(Absence::Expired) {
+        Ok(none) => drop(policy.send_replace(Arc::new(none))),
+        // It was made before, at the start.
+        Err(problems) => error!(target: "audit", "no empty policy: {problems}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_panics_is_one_that_refused() {
+        let check = tokio::task::spawn_blocking(|| -> Result<(), Refused> { panic!("a test") });
+        assert!(matches!(checked(check).await, Err(Refused::Fault)));
+        let check = tokio::task::spawn_blocking(|| Ok(()));
+        assert!(checked(check).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_work_that_is_told_to_stop_ends_well() {
+        let stop = CancellationToken::new();
+        assert!(!ended_well(stop.clone(), async {}).await);
+        assert!(!ended_well(stop.clone(), async { panic!("a test") }).await);
+        stop.cancel();
+        assert!(ended_well(stop, std::future::pending()).await);
+        let (policy, now) = watch::channel(Arc::new(Bundle::absent(Absence::Missing).unwrap()));
+        close(&policy);
+        assert_eq!(now.borrow().absence(), Some(Absence::Expired));
     }
 }

@@ -141,9 +141,8 @@ async fn serve(config: Arc<Config>, signals: Signals, recorder: &Recorder) -> an
     if let (Some(mut distributed), Approvals::Remote(client)) = (distributed, approvals.clone()) {
         // What was kept and is young enough is in force before anybody is served.
         distributed.look(&policy, &standing, &metrics);
-        let work =
-            distributed.run(client, Arc::clone(&policy), Arc::clone(&standing), metrics.clone());
-        tokio::spawn(until(draining.clone(), work));
+        let (policy, standing) = (Arc::clone(&policy), Arc::clone(&standing));
+        tokio::spawn(distributed.run(draining.clone(), client, policy, standing, metrics.clone()));
     }
     for listener in listeners.proxy {
         tokio::spawn(accept.listen(listener));

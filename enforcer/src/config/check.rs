@@ -373,6 +373,24 @@ fn policy(config: &Config, found: &mut Findings) {
             ),
         );
     }
+    for (at, dir) in policy.secrets_dirs.iter().enumerate() {
+        if !is_clean(dir) {
+            found.add_in(
+                "policy.secrets_dirs",
+                &[Step::Index(at)],
+                format!("{dir:?} must be an absolute path without `..`"),
+            );
+        }
+    }
+    for (at, name) in policy.secrets_env.iter().enumerate() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            found.add_in(
+                "policy.secrets_env",
+                &[Step::Index(at)],
+                format!("{name:?} is not the name of a variable"),
+            );
+        }
+    }
     match (policy.source, &policy.dir) {
         (PolicySource::Local, None) => found.add(
             "policy.dir",

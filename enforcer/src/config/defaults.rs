@@ -62,7 +62,13 @@ impl Default for Tls {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { source: PolicySource::Local, dir: None, max_age_seconds: 86_400 }
+        Self {
+            source: PolicySource::Local,
+            dir: None,
+            max_age_seconds: 86_400,
+            secrets_dirs: vec!["/etc/enforcer/secrets".into()],
+            secrets_env: Vec::new(),
+        }
     }
 }
 

@@ -173,6 +173,10 @@ pub struct Policy {
     /// With `server`: everything is denied when the server has not confirmed the policy for that
     /// long. Seconds.
     pub max_age_seconds: u64,
+    /// With `server`: where the files with secrets lie that the policy may name.
+    pub secrets_dirs: Vec<PathBuf>,
+    /// With `server`: the variables of the daemon that the policy may name as secrets.
+    pub secrets_env: Vec<String>,
 }
 
 /// When a transcript is flushed to disk.

@@ -165,6 +165,12 @@ fn policy_comes_from_one_place() {
         ("[policy]\nsource = \"server\"\nmax_age_seconds = 60\n", None),
         ("[policy]\nsource = \"server\"\nmax_age_seconds = 59\n", Some("60 to 2592000")),
         ("[policy]\nsource = \"server\"\nmax_age_seconds = 2592001\n", Some("60 to 2592000")),
+        ("[policy]\nsource = \"server\"\nsecrets_dirs = []\nsecrets_env = [\"A\"]\n", None),
+        (
+            "[policy]\nsource = \"server\"\nsecrets_dirs = [\"/a/../b\"]\n",
+            Some("absolute path without"),
+        ),
+        ("[policy]\nsource = \"server\"\nsecrets_env = [\"A=b\"]\n", Some("name of a variable")),
         ("[policy]\nsource = \"server\"\ndir = \"/p\"\n", Some("remove one of them")),
         ("[policy]\n", Some("name the bundle's directory")),
         ("[policy]\nsource = \"local\"\n", Some("name the bundle's directory")),

@@ -17,8 +17,10 @@ use crate::approval::{
 use crate::flow::{Asked, Ledger, Place};
 use crate::forward::dial::Route;
 use crate::mask::MaskPlan;
+use crate::operation::{Fact, Operation};
 use crate::policy::{Bundle, Judgement, Scope, Target, Verdict};
 use crate::principal::Principal;
+use crate::protocol::http::path::{self, PathError};
 use enforcer_proto::v1;
 use std::sync::Arc;
 use std::time::Duration;
@@ -401,9 +403,21 @@ pub(crate) fn judge(
     strictest
 }
 
-fn noted(mut judgement: Judgement, reading: &crate::operation::Operation) -> Judgement {
+/// Judges what was asked before, by all ways to read it, as it was judged then.
+pub(crate) fn judge_anew(
+    bundle: &Bundle,
+    principal: &Principal,
+    target: &Target,
+    operation: Operation,
+) -> Result<Judgement, PathError> {
+    let readings = path::operations(&operation)?;
+    let asked = Asked::new(operation, readings, Vec::new(), principal);
+    Ok(judge(bundle, principal, target, &asked))
+}
+
+fn noted(mut judgement: Judgement, reading: &Operation) -> Judgement {
     let read = match reading.get("http.path") {
-        Some(crate::operation::Fact::Text(path)) => path.as_str(),
+        Some(Fact::Text(path)) => path.as_str(),
         _ => "",
     };
     judgement.trace.push(format!("a server may read the path as {read:?}, and that is judged too"));

@@ -7,6 +7,7 @@ use super::problem::{Problems, Source};
 use super::rules;
 use super::schema::Types;
 use super::scope::{self, Scope};
+use super::secret::{AllowedSecrets, NotAllowed};
 use super::target::{self, Target};
 use super::{Judgement, Verdict, mask};
 use crate::mask::{MaskError, MaskPlan};
@@ -376,6 +377,28 @@ impl Bundle {
     pub fn with_mask_key(mut self, key: &[u8]) -> Result<Self, MaskError> {
         for plan in &mut self.plans {
             *plan = Arc::new(plan.with_key(key)?);
+        }
+        Ok(self)
+    }
+
+    /// The same bundle, whose credentials come only from where the host allows.
+    ///
+    /// # Errors
+    /// The target that names another, and which.
+    pub fn with_secrets(mut self, allowed: &AllowedSecrets) -> Result<Self, (String, NotAllowed)> {
+        for target in &mut self.targets {
+            let headers = target.inject.iter_mut();
+            let bound = headers
+                .map(|header| allowed.bind(&mut header.source))
+                .chain(
+                    target
+                        .postgres
+                        .iter_mut()
+                        .flat_map(|postgres| &mut postgres.roles)
+                        .map(|role| role.bind(allowed)),
+                )
+                .collect::<Result<(), _>>();
+            bound.map_err(|why| (target.name.clone(), why))?;
         }
         Ok(self)
     }

@@ -130,6 +130,7 @@ const REFUSED: [&str; 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn from_file(bytes: &[u8]) -> Result<HeaderValue, InjectError> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -137,7 +138,7 @@ mod tests {
         InjectHeader {
             name: http::header::AUTHORIZATION,
             prefix: "Bearer ".to_owned(),
-            source: SecretSource::File(file.path().to_owned()),
+            source: SecretSource::File(file.path().to_owned().into()),
         }
         .value()
     }
@@ -165,7 +166,7 @@ mod tests {
             prefix: String::new(),
             source,
         };
-        let missing = header(SecretSource::File("/nonexistent/secret".into()));
+        let missing = header(SecretSource::File(PathBuf::from("/nonexistent/secret").into()));
         assert!(matches!(missing.value(), Err(InjectError::Secret(SecretError::Read { .. }))));
         let unset = header(SecretSource::Env("ENFORCER_TEST_NOT_SET".into()));
         assert!(matches!(unset.value(), Err(InjectError::Secret(SecretError::NoVariable(_)))));

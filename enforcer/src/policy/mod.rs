@@ -39,7 +39,7 @@ pub use postgres::{ClientCertificate, Postgres, PostgresRole, PostgresTls, Untra
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{SCHEMA, SchemaFault, schema_json};
 pub use scope::{BadHours, Hours, Scope, open_until, reason_pattern};
-pub use secret::{SecretError, SecretSource};
+pub use secret::{AllowedSecrets, NotAllowed, SecretError, SecretFile, SecretSource};
 pub use starter::starter;
 pub use target::{NamePattern, Target, TlsMode};
 

@@ -5,10 +5,9 @@
 
 use super::problem::{Problems, Source};
 use super::read::{At, Fields};
-use super::secret::{self, SecretError, SecretSource};
+use super::secret::{self, AllowedSecrets, NotAllowed, SecretError, SecretFile, SecretSource};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
 
 /// Longest name of a role or database, in bytes: PostgreSQL cuts longer ones (NAMEDATALEN - 1).
 const MAX_NAME: usize = 63;
@@ -52,9 +51,9 @@ pub struct PostgresRole {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The certificate, and what is between it and its CA.
-    pub chain: PathBuf,
+    pub chain: SecretFile,
     /// The private key.
-    pub key: PathBuf,
+    pub key: SecretFile,
 }
 
 /// How the upstream is reached.
@@ -100,6 +99,18 @@ impl Postgres {
 }
 
 impl PostgresRole {
+    /// Lets its credentials be used from now on only as the host allows.
+    pub(super) fn bind(&mut self, allowed: &AllowedSecrets) -> Result<(), NotAllowed> {
+        if let Some(password) = &mut self.password {
+            allowed.bind(password)?;
+        }
+        if let Some(ClientCertificate { chain, key }) = &mut self.certificate {
+            allowed.bind_file(chain)?;
+            allowed.bind_file(key)?;
+        }
+        Ok(())
+    }
+
     /// Reads its password, when it has one; 1 byte to 16 KiB, no byte of value 0.
     ///
     /// # Errors
@@ -202,8 +213,8 @@ fn role(mut entry: Fields<'_>, problems: &mut Problems) -> Option<PostgresRole> 
     let key = entry.text("key", problems);
     let certificate = match (chain, key) {
         (Some(chain), Some(key)) => Some(ClientCertificate {
-            chain: secret::absolute(source, &chain, problems),
-            key: secret::absolute(source, &key, problems),
+            chain: secret::absolute(source, &chain, problems).into(),
+            key: secret::absolute(source, &key, problems).into(),
         }),
         (Some(at), None) | (None, Some(at)) => {
             problems.error(

@@ -6,7 +6,9 @@
 use super::problem::Problems;
 use super::read::{At, Fields};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// Largest secret, in bytes.
 const MAX: u64 = 16 << 10;
@@ -15,11 +17,107 @@ const MAX: u64 = 16 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     /// A file that the daemon can read; trailing line ends are left out.
-    File(PathBuf),
+    File(SecretFile),
     /// A variable in the daemon's own environment.
     Env(String),
     /// A systemd credential of the daemon's unit (`LoadCredential=`).
     Credential(String),
+}
+
+/// A file with a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFile {
+    path: PathBuf,
+    /// The directories of which it must lie in one; `None` where the host's own admin names it.
+    within: Option<Arc<[PathBuf]>>,
+}
+
+impl From<PathBuf> for SecretFile {
+    fn from(path: PathBuf) -> Self {
+        Self { path, within: None }
+    }
+}
+
+impl SecretFile {
+    /// The path to read it by.
+    ///
+    /// # Errors
+    /// When it is not where it must lie.
+    pub fn place(&self) -> Result<PathBuf, SecretError> {
+        let Some(dirs) = &self.within else { return Ok(self.path.clone()) };
+        let real = std::fs::canonicalize(&self.path);
+        let real = real.map_err(|error| SecretError::Read { path: self.path.clone(), error })?;
+        match lies_in(&real, dirs) && real.is_file() {
+            true => Ok(real),
+            false => Err(SecretError::Outside(self.path.clone())),
+        }
+    }
+}
+
+/// Whether a path without links lies below one of these.
+fn lies_in(real: &Path, dirs: &[PathBuf]) -> bool {
+    let inside = |dir: PathBuf| real != dir && real.starts_with(dir);
+    dirs.iter().filter_map(|dir| std::fs::canonicalize(dir).ok()).any(inside)
+}
+
+/// What of the host a bundle may name that was not written on it, beside systemd credentials.
+/// Whoever makes policy for a fleet must not read each host's files with it.
+#[derive(Clone, Debug, Default)]
+pub struct AllowedSecrets {
+    dirs: Arc<[PathBuf]>,
+    env: Vec<String>,
+}
+
+/// Why a bundle's secret is not one that this host allows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// The file lies elsewhere.
+    #[error("the file {0:?} lies in none of `[policy] secrets_dirs`")]
+    Elsewhere(PathBuf),
+    /// It is a directory, a device or the like.
+    #[error("{0:?} is no regular file")]
+    NoFile(PathBuf),
+    /// The variable is not listed.
+    #[error("the variable {0:?} is none of `[policy] secrets_env`")]
+    Variable(String),
+}
+
+impl AllowedSecrets {
+    /// Files below these directories, and these variables of the daemon.
+    pub fn new(dirs: &[PathBuf], env: &[String]) -> Self {
+        Self { dirs: dirs.into(), env: env.to_vec() }
+    }
+
+    /// Lets a source be used from now on only as this allows.
+    pub(super) fn bind(&self, source: &mut SecretSource) -> Result<(), NotAllowed> {
+        match source {
+            SecretSource::File(file) => self.bind_file(file),
+            SecretSource::Env(name) if self.env.contains(name) => Ok(()),
+            SecretSource::Env(name) => Err(NotAllowed::Variable(name.clone())),
+            SecretSource::Credential(_) => Ok(()),
+        }
+    }
+
+    /// The same of a file. One that is not there yet may be later: it is looked at again at each
+    /// use.
+    pub(super) fn bind_file(&self, file: &mut SecretFile) -> Result<(), NotAllowed> {
+        let path = &file.path;
+        let elsewhere = || NotAllowed::Elsewhere(path.clone());
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(elsewhere());
+        }
+        match std::fs::canonicalize(path) {
+            Ok(real) if !lies_in(&real, &self.dirs) => return Err(elsewhere()),
+            Ok(real) if !real.is_file() => return Err(NotAllowed::NoFile(path.clone())),
+            Ok(_) => {}
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && self.dirs.iter().any(|dir| path != dir && path.starts_with(dir)) => {}
+            Err(_) => return Err(elsewhere()),
+        }
+        file.within = Some(Arc::clone(&self.dirs));
+        Ok(())
+    }
 }
 
 /// A secret that could not be had; what needs it is denied.
@@ -39,6 +137,9 @@ pub enum SecretError {
     /// The daemon was not started with systemd credentials.
     #[error("the daemon has no systemd credentials; add LoadCredential={0}:... to its unit")]
     NoCredentials(String),
+    /// It is not where this host lets the server's policy read.
+    #[error("the credential {0} is no regular file in one of `[policy] secrets_dirs`")]
+    Outside(PathBuf),
     /// The secret is empty or too long.
     #[error("the credential is empty or longer than 16 KiB")]
     Size,
@@ -51,7 +152,7 @@ impl SecretSource {
     /// When it cannot be read, is empty or too long.
     pub fn read(&self) -> Result<Vec<u8>, SecretError> {
         let mut secret = match self {
-            Self::File(path) => read_file(path.clone())?,
+            Self::File(file) => read_file(file.place()?)?,
             Self::Env(name) => std::env::var_os(name)
                 .ok_or_else(|| SecretError::NoVariable(name.clone()))
                 .map(OsString::into_encoded_bytes)?,
@@ -98,7 +199,7 @@ pub(super) fn read(
         );
     }
     if let Some(at) = file {
-        Some(SecretSource::File(absolute(source, &at, problems)))
+        Some(SecretSource::File(absolute(source, &at, problems).into()))
     } else if let Some(at) = env {
         let fits = !at.value.is_empty() && !at.value.contains(['=', '\0']);
         if !fits {
@@ -141,4 +242,61 @@ pub(super) fn absolute(
         );
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_is_read_only_where_the_host_lets_it_lie() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("secrets/sub")).unwrap();
+        fs::create_dir(at("secrets-too")).unwrap();
+        for name in ["secrets/a", "secrets/sub/b", "secrets-too/c", "shadow"] {
+            fs::write(at(name), name).unwrap();
+        }
+        symlink(at("shadow"), at("secrets/out")).unwrap();
+        symlink(at("secrets/a"), at("secrets/in")).unwrap();
+        symlink(at("secrets"), at("alias")).unwrap();
+        let allowed = AllowedSecrets::new(&[at("secrets")], &[]);
+        let bound = |path: PathBuf| {
+            let mut source = SecretSource::File(path.into());
+            allowed.bind(&mut source).map(|()| source)
+        };
+        for (name, text) in [
+            ("secrets/a", "secrets/a"),
+            ("secrets/sub/b", "secrets/sub/b"),
+            ("secrets/in", "secrets/a"),
+        ] {
+            assert_eq!(bound(at(name)).unwrap().read().unwrap(), text.as_bytes(), "{name}");
+        }
+        assert!(bound(at("alias/a")).is_ok(), "it is the same file");
+        for name in ["shadow", "secrets/out", "secrets-too/c", "secrets/../shadow", "secrets", "no"]
+        {
+            assert_eq!(bound(at(name)), Err(NotAllowed::Elsewhere(at(name))), "{name}");
+        }
+        assert_eq!(bound(at("secrets/sub")), Err(NotAllowed::NoFile(at("secrets/sub"))));
+        // What comes later is looked at when it is there.
+        let late = bound(at("secrets/late")).unwrap();
+        assert!(matches!(late.read(), Err(SecretError::Read { .. })));
+        symlink(at("shadow"), at("secrets/late")).unwrap();
+        assert!(matches!(late.read(), Err(SecretError::Outside(_))));
+        fs::remove_file(at("secrets/late")).unwrap();
+        fs::write(at("secrets/late"), "late").unwrap();
+        assert_eq!(late.read().unwrap(), b"late");
+    }
+
+    #[test]
+    fn a_variable_is_read_only_when_the_host_lists_it() {
+        let allowed = AllowedSecrets::new(&[], &["TOKEN".to_owned()]);
+        let bind = |mut source: SecretSource| allowed.bind(&mut source);
+        assert_eq!(bind(SecretSource::Env("TOKEN".to_owned())), Ok(()));
+        let other = bind(SecretSource::Env("HOME".to_owned()));
+        assert_eq!(other, Err(NotAllowed::Variable("HOME".to_owned())));
+        assert_eq!(bind(SecretSource::Credential("db".to_owned())), Ok(()));
+    }
 }

@@ -36,6 +36,9 @@ const CLAIM_TRIES: usize = 3;
 /// First and longest pause after a renewal that failed.
 const RENEWAL_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
+/// Pause before a policy bundle that was refused is asked for anew.
+const POLICY_AGAIN: Duration = Duration::from_secs(30);
+
 /// Withdrawals that may wait to be sent; one more is dropped, and that request runs out by itself.
 const WITHDRAWALS: usize = 1024;
 
@@ -83,6 +86,8 @@ pub struct Options {
     pub silence: Duration,
     /// First and longest pause after a renewal of the certificate that failed.
     pub renewal_retry: (Duration, Duration),
+    /// How long after a policy bundle was refused the server is asked for it anew.
+    pub policy_again: Duration,
 }
 
 /// How this host's certificate stands.
@@ -106,6 +111,7 @@ impl Options {
             lost_after: Duration::from_secs(5),
             silence: Duration::from_secs(12),
             renewal_retry: RENEWAL_RETRY,
+            policy_again: POLICY_AGAIN,
         }
     }
 }

@@ -146,7 +146,7 @@ fn told(answer: &v1::PushPolicyResponse, dry_run: bool, json: bool) -> ExitCode 
         return code;
     }
     for problem in &answer.problems {
-        eprintln!("{}", text::line(&problem.text));
+        lines(&problem.text).for_each(|line| eprintln!("{line}"));
     }
     for failure in &answer.failures {
         let [file, name, expected, got] =
@@ -163,6 +163,11 @@ fn told(answer: &v1::PushPolicyResponse, dry_run: bool, json: bool) -> ExitCode 
         None => eprintln!("the server did not take it: what was in force stays in force"),
     }
     code
+}
+
+/// A problem shows its place over several lines; each is made safe by itself.
+fn lines(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.lines().map(text::line)
 }
 
 fn line(version: &v1::PolicyStatement) -> String {
@@ -231,6 +236,8 @@ mod tests {
         let warned = v1::PolicyProblem { error: false, text: "odd".to_owned() };
         let odd = v1::PushPolicyResponse { problems: vec![warned], ..<_>::default() };
         assert_eq!(told(&odd, true, false), ExitCode::SUCCESS);
+        let shown: Vec<_> = lines("error: odd\n  --> rules.cedar:1\u{1b}[2J\r\n").collect();
+        assert_eq!(shown, ["error: odd", "  --> rules.cedar:1‹U+001B›[2J"]);
         let wrong = v1::PolicyProblem { error: true, text: "bad".to_owned() };
         let wrong = v1::PushPolicyResponse { problems: vec![wrong], ..<_>::default() };
         assert_eq!(told(&wrong, true, false), ExitCode::FAILURE);

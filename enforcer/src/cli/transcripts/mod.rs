@@ -4,6 +4,7 @@
 //! What is shown was said by governed programs and their peers, so all text goes
 //! through [`text`], which lets nothing through that a terminal would act on.
 
+use crate::config::PolicySource;
 use crate::record::read::{Filter, Found, Transcripts};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
@@ -177,6 +178,9 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// Where a daemon keeps what is its, unless its configuration says otherwise.
+const DATA_DIR: &str = "/var/lib/enforcer";
+
 /// The keys of the configuration that say where the store and the bundle are. The rest is not looked at: an
 /// analyst may have the file and not what it names.
 #[derive(Default, Deserialize)]
@@ -185,12 +189,33 @@ struct Places {
     host: HostPlaces,
     transcript: TranscriptPlaces,
     policy: PolicyPlaces,
+    server: ServerPlaces,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct PolicyPlaces {
+    source: PolicySource,
     dir: Option<PathBuf>,
+}
+
+/// Where the policy of a host is.
+pub(super) enum PolicyPlace {
+    /// In a directory of its own.
+    Dir(PathBuf),
+    /// Kept from the server.
+    Kept {
+        /// The directory that it is kept in.
+        dir: PathBuf,
+        /// The directory with the key that must have signed it.
+        identity_dir: PathBuf,
+    },
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ServerPlaces {
+    identity_dir: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -206,11 +231,19 @@ struct TranscriptPlaces {
 }
 
 impl StoreArgs {
-    /// The policy bundle's directory.
-    pub(super) fn policy(&self) -> anyhow::Result<PathBuf> {
+    /// The host's policy.
+    pub(super) fn policy(&self) -> anyhow::Result<PolicyPlace> {
         let hint = "name a bundle with --policy DIR";
-        let dir = self.places(hint)?.policy.dir;
-        dir.with_context(|| format!("{hint}: {} has no policy.dir", self.config.display()))
+        let Places { policy, host, server, .. } = self.places(hint)?;
+        if policy.source == PolicySource::Server {
+            let data_dir = host.data_dir.unwrap_or_else(|| DATA_DIR.into());
+            return Ok(PolicyPlace::Kept {
+                dir: data_dir.join("policy"),
+                identity_dir: server.identity_dir.unwrap_or_else(|| data_dir.join("server")),
+            });
+        }
+        let none = || format!("{hint}: {} has no policy.dir", self.config.display());
+        Ok(PolicyPlace::Dir(policy.dir.with_context(none)?))
     }
 
     fn places(&self, hint: &str) -> anyhow::Result<Places> {
@@ -227,7 +260,7 @@ impl StoreArgs {
         }
         let places = self.places("name a store with --store DIR")?;
         let data_dir = places.host.data_dir;
-        let data_dir = data_dir.unwrap_or_else(|| "/var/lib/enforcer".into());
+        let data_dir = data_dir.unwrap_or_else(|| DATA_DIR.into());
         let cfg = crate::config::Transcript {
             dir: places.transcript.dir,
             ..crate::config::Transcript::default()

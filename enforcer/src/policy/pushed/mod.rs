@@ -7,7 +7,7 @@
 
 use crate::approval::identity::{self, IdentityError};
 use crate::policy::signed::{PublicKey, Untrusted, statement_hash};
-use crate::policy::{Absence, Bundle};
+use crate::policy::{Absence, AllowedSecrets, Bundle, NotAllowed};
 use enforcer_proto::v1;
 use prost::Message as _;
 use std::io;
@@ -60,6 +60,18 @@ pub enum Refused {
     /// Its number is not higher than that of the one at hand.
     #[error("version {0} is not newer than version {1}, which this host has")]
     Older(u64, u64),
+    /// It is of a time that is not there yet.
+    #[error(
+        "the server's confirmation is {} seconds ahead of this host's clock: one of the two clocks \
+         is wrong", .0 / 1000
+    )]
+    Ahead(i64),
+    /// It names a secret that this host does not let the server's policy use.
+    #[error("target `{0}` is not for this host: {1}, which the host's own enforcer.toml says")]
+    Secret(String, NotAllowed),
+    /// The check of it did not come to its end.
+    #[error("it could not be checked: the check ended in a fault of this program")]
+    Fault,
 }
 
 /// A bundle that the key signed.
@@ -72,22 +84,53 @@ pub struct Verified {
     bundle: Arc<Bundle>,
 }
 
+/// What of this host it takes to check a bundle.
+#[derive(Clone)]
+pub struct Host {
+    /// The identity's directory, with the key that was pinned.
+    pub identity_dir: PathBuf,
+    /// The key for what masks hash.
+    pub mask_key: Vec<u8>,
+    /// What the server's policy may use of it.
+    pub secrets: AllowedSecrets,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("identity_dir", &self.identity_dir).finish_non_exhaustive()
+    }
+}
+
 /// Checks a bundle by the key that is pinned in the identity's directory. It takes a while: off
 /// the threads that carry bytes.
 ///
 /// # Errors
 /// When it is not exactly what the key signed, or cannot be used here.
-pub fn verify(
-    identity_dir: &Path,
-    mask_key: &[u8],
-    message: v1::PolicyBundle,
-) -> Result<Verified, Refused> {
-    let key = identity::policy_key(identity_dir)?.ok_or(Refused::NoKey)?;
+pub fn verify(host: &Host, message: v1::PolicyBundle) -> Result<Verified, Refused> {
+    let key = identity::policy_key(&host.identity_dir)?.ok_or(Refused::NoKey)?;
     let (statement, bundle) = key.bundle(&message)?;
-    let masked = bundle.with_mask_key(mask_key);
+    let bound = bundle.with_secrets(&host.secrets);
+    let bundle = bound.map_err(|(target, why)| Refused::Secret(target, why))?;
+    let masked = bundle.with_mask_key(&host.mask_key);
     let bundle = masked.map_err(|_| Untrusted::Form("a key for the bundle's masks"))?;
     let signed = message.signed.clone().ok_or(Untrusted::Form("the statement"))?;
     Ok(Verified { key, message, signed, statement, bundle: Arc::new(bundle) })
+}
+
+/// The bundle that is kept in a directory, if one is; whether it is in force is not said.
+///
+/// # Errors
+/// When it cannot be read, or is not what the pinned key signed.
+pub fn kept(dir: &Path, identity_dir: &Path) -> Result<Option<Bundle>, Refused> {
+    let Some(bundle) = read_bundle(dir)? else { return Ok(None) };
+    let key = identity::policy_key(identity_dir)?.ok_or(Refused::NoKey)?;
+    Ok(Some(key.bundle(&bundle)?.1))
+}
+
+fn read_bundle(dir: &Path) -> Result<Option<v1::PolicyBundle>, Refused> {
+    let Some(bundle) = read(&dir.join(BUNDLE))? else { return Ok(None) };
+    let bundle = v1::PolicyBundle::decode(&bundle[..]);
+    Ok(Some(bundle.map_err(|_| Untrusted::Form("the bundle"))?))
 }
 
 #[derive(Debug)]
@@ -112,21 +155,17 @@ pub struct Inbox {
     dir: PathBuf,
     max_age: Duration,
     held: Option<Held>,
+    /// What is at hand, while the disk did not take it.
+    unkept: Option<Vec<u8>>,
     written_ms: i64,
 }
 
 impl Inbox {
     /// Reads what was kept in `dir`. What is not exactly what the pinned key signed is left alone
     /// and said; then there is nothing until the server sends it again.
-    pub fn open(
-        dir: PathBuf,
-        identity_dir: &Path,
-        mask_key: &[u8],
-        max_age: Duration,
-        now: Now,
-    ) -> Self {
-        let mut inbox = Self { dir, max_age, held: None, written_ms: 0 };
-        if let Err(error) = inbox.read(identity_dir, mask_key, now) {
+    pub fn open(dir: PathBuf, host: &Host, max_age: Duration, now: Now) -> Self {
+        let mut inbox = Self { dir, max_age, held: None, unkept: None, written_ms: 0 };
+        if let Err(error) = inbox.read(host, now) {
             tracing::error!(
                 target: "audit", dir = %inbox.dir.display(), %error,
                 "the policy that was kept is not taken; everything is denied until the server \
@@ -136,11 +175,9 @@ impl Inbox {
         inbox
     }
 
-    fn read(&mut self, identity_dir: &Path, mask_key: &[u8], now: Now) -> Result<(), Refused> {
-        let Some(bundle) = read(&self.dir.join(BUNDLE))? else { return Ok(()) };
-        let bundle = v1::PolicyBundle::decode(&bundle[..]);
-        let bundle = bundle.map_err(|_| Untrusted::Form("the bundle"))?;
-        self.hold(verify(identity_dir, mask_key, bundle)?);
+    fn read(&mut self, host: &Host, now: Now) -> Result<(), Refused> {
+        let Some(bundle) = read_bundle(&self.dir)? else { return Ok(()) };
+        self.hold(verify(host, bundle)?);
         let Some(confirmed) = read(&self.dir.join(CONFIRMED))? else { return Ok(()) };
         let confirmed = v1::SignedConfirmation::decode(&confirmed[..]);
         let confirmed = confirmed.map_err(|_| Untrusted::Form("the confirmation"))?;
@@ -172,27 +209,45 @@ impl Inbox {
                 return Err(Refused::Older(theirs, ours));
             }
         }
-        let stored = new.message.encode_to_vec();
+        self.unkept = Some(new.message.encode_to_vec());
         self.hold(new);
         // The confirmation on disk is of another statement.
         self.written_ms = 0;
-        identity::private_dir(&self.dir)?;
-        identity::write(&self.dir.join(BUNDLE), &stored)?;
+        self.keep()?;
         Ok(true)
+    }
+
+    /// Writes what is at hand, unless that is done.
+    fn keep(&mut self) -> Result<(), Refused> {
+        let Some(bundle) = &self.unkept else { return Ok(()) };
+        identity::private_dir(&self.dir)?;
+        identity::write(&self.dir.join(BUNDLE), bundle)?;
+        self.unkept = None;
+        Ok(())
     }
 
     /// Takes the word that what is at hand was the newest.
     ///
     /// # Errors
-    /// When the key did not say so, or it cannot be kept.
+    /// When the key did not say so, or of a time to come; or when it, or what it is about, cannot
+    /// be kept: then it counts all the same, and is tried again with the next.
     pub fn confirm(&mut self, said: &v1::SignedConfirmation, now: Now) -> Result<(), Refused> {
         let held = self.held.as_mut().ok_or(Untrusted::Other)?;
         let unix_ms = held.key.confirmed(said, &held.signed)?;
-        if held.confirmed.is_some_and(|old| unix_ms < old.unix_ms) {
-            return Ok(());
+        let ahead = |unix_ms: i64| unix_ms.saturating_sub(now.unix_ms);
+        // It would keep every right one out until its time has come.
+        if ahead(unix_ms) > AHEAD_MS {
+            return Err(Refused::Ahead(ahead(unix_ms)));
         }
-        held.confirmed = Some(Confirmed { unix_ms, steady: now.steady });
-        if unix_ms.saturating_sub(self.written_ms) >= WRITTEN_MS {
+        let younger = |old: Confirmed| unix_ms < old.unix_ms && ahead(old.unix_ms) <= AHEAD_MS;
+        if !held.confirmed.is_some_and(younger) {
+            held.confirmed = Some(Confirmed { unix_ms, steady: now.steady });
+        }
+        self.keep()?;
+        let held = self.held.as_ref().and_then(|held| held.confirmed);
+        // One from before a clock was set back is replaced too.
+        let apart = unix_ms.saturating_sub(self.written_ms).saturating_abs() >= WRITTEN_MS;
+        if apart && held.is_some_and(|held| held.unix_ms == unix_ms) {
             identity::write(&self.dir.join(CONFIRMED), &said.encode_to_vec())?;
             self.written_ms = unix_ms;
         }

@@ -1,5 +1,6 @@
 //! What a host takes, what it does not, and when it is too old.
 
+use super::Host as Ground;
 use super::*;
 use crate::policy::signed::{PolicyKey, to_message};
 use tempfile::TempDir;
@@ -28,11 +29,20 @@ impl Host {
 
     fn inbox(&self, now: Now) -> Inbox {
         let path = self.dir.path();
-        Inbox::open(path.join("policy"), &path.join("identity"), b"mask", MAX, now)
+        Inbox::open(path.join("policy"), &self.ground(), MAX, now)
+    }
+
+    fn ground(&self) -> Ground {
+        let secrets = [self.dir.path().join("secrets")];
+        Ground {
+            identity_dir: self.dir.path().join("identity"),
+            mask_key: b"mask".to_vec(),
+            secrets: AllowedSecrets::new(&secrets, &["TOKEN".to_owned()]),
+        }
     }
 
     fn verify(&self, message: v1::PolicyBundle) -> Result<Verified, Refused> {
-        verify(&self.dir.path().join("identity"), b"mask", message)
+        verify(&self.ground(), message)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -52,9 +62,14 @@ impl Host {
 }
 
 fn bundle(key: &PolicyKey, number: u64, comment: &str) -> v1::PolicyBundle {
+    of_targets(key, number, comment, "")
+}
+
+fn of_targets(key: &PolicyKey, number: u64, comment: &str, targets: &str) -> v1::PolicyBundle {
     let files = ["targets.toml", "rules.cedar", "scopes.toml", "masks.toml"];
     let mut files: crate::policy::Files = files.map(|f| (f.to_owned(), String::new())).into();
     files.insert("masks.toml".to_owned(), format!("# {comment}\n"));
+    files.insert("targets.toml".to_owned(), targets.to_owned());
     let bundle = Bundle::from_files(&files).unwrap();
     let statement = v1::PolicyStatement {
         number,
@@ -142,6 +157,35 @@ fn a_disk_that_takes_nothing_does_not_keep_a_version_from_being_in_force() {
     let said = host.key.confirm(&signed, host.at(0).unix_ms);
     assert!(matches!(inbox.confirm(&said, host.at(0)), Err(Refused::File(_))));
     assert!(inbox.in_force(host.at(0)).is_ok());
+    // Once it takes something again, the next word has the bundle kept too.
+    std::fs::remove_file(host.dir.path().join("policy")).unwrap();
+    inbox.confirm(&host.key.confirm(&signed, host.at(5).unix_ms), host.at(5)).unwrap();
+    assert!(host.inbox(host.at(6)).in_force(host.at(6)).is_ok());
+}
+
+#[test]
+fn a_confirmation_of_the_future_is_refused_and_keeps_no_right_one_out() {
+    let host = Host::new();
+    let mut inbox = host.with(1, 0);
+    let signed = bundle(&host.key, 1, "").signed.unwrap();
+    let year = 365 * 86_400;
+    let future = host.key.confirm(&signed, host.at(year).unix_ms);
+    let refused = inbox.confirm(&future, host.at(10)).unwrap_err();
+    assert!(matches!(refused, Refused::Ahead(_)), "{refused}");
+    assert_eq!(inbox.age(host.at(10)), Some(Duration::from_secs(10)), "it changed nothing");
+    let right = |inbox: &mut Inbox, seconds| {
+        let said = host.key.confirm(&signed, host.at(seconds).unix_ms);
+        inbox.confirm(&said, host.at(seconds)).unwrap();
+        assert_eq!(inbox.age(host.at(seconds)), Some(Duration::ZERO));
+    };
+    right(&mut inbox, 4000);
+    // A host whose own clock was ahead took it; set right, it takes those of now.
+    let ahead = Now { unix_ms: host.at(year).unix_ms, ..host.at(4001) };
+    inbox.confirm(&future, ahead).unwrap();
+    assert_eq!(inbox.in_force(host.at(4002)).unwrap_err(), Absence::Expired);
+    right(&mut inbox, 4003);
+    // On disk as well.
+    assert!(host.inbox(host.at(4004)).in_force(host.at(4004)).is_ok());
 }
 
 #[test]
@@ -162,6 +206,70 @@ fn only_the_pinned_key_counts() {
     assert_eq!(inbox.in_force(host.at(0)).unwrap_err(), Absence::Missing, "and not confirmed");
     std::fs::remove_file(host.dir.path().join("identity/policy.pub")).unwrap();
     assert!(matches!(host.verify(bundle(&other, 2, "")), Err(Refused::NoKey)));
+}
+
+#[test]
+fn a_bundle_that_names_a_secret_of_the_host_that_is_none_of_its_is_refused() {
+    let host = Host::new();
+    let mut inbox = host.with(1, 0);
+    let secrets = host.dir.path().join("secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    std::fs::write(secrets.join("token"), "t").unwrap();
+    std::fs::write(host.dir.path().join("shadow"), "root").unwrap();
+    let web = |secret: &str| {
+        format!(
+            "[[target]]\nname = \"api\"\nnames = [\"api.example\"]\nports = [443]\n\
+             [[target.inject]]\nheader = \"authorization\"\n{secret}\n"
+        )
+    };
+    let database = |role: &str| {
+        format!(
+            "[[target]]\nname = \"db\"\nnames = [\"db.example\"]\nports = [5432]\n\
+             protocol = \"postgres\"\n[target.postgres]\n[[target.postgres.role]]\n\
+             name = \"app\"\n{role}\n"
+        )
+    };
+    let inside = format!("{:?}", secrets.join("token"));
+    let outside = format!("{:?}", host.dir.path().join("shadow"));
+    let good = [
+        web(&format!("file = {inside}")),
+        web("env = \"TOKEN\""),
+        web("credential = \"api\""),
+        database(&format!("file = {inside}")),
+        database(&format!("certificate = {inside}\nkey = {inside}")),
+    ];
+    for targets in good {
+        host.verify(of_targets(&host.key, 2, "", &targets)).unwrap();
+    }
+    let bad = [
+        web(&format!("file = {outside}")),
+        web("env = \"HOME\""),
+        database(&format!("file = {outside}")),
+        database(&format!("certificate = {outside}\nkey = {inside}")),
+        database(&format!("certificate = {inside}\nkey = {outside}")),
+    ];
+    for targets in bad {
+        let refused = host.verify(of_targets(&host.key, 2, "", &targets)).unwrap_err();
+        assert!(matches!(refused, Refused::Secret(..)), "{refused}");
+        let why = refused.to_string();
+        assert!(why.contains("shadow") || why.contains("HOME"), "it says which: {why}");
+    }
+    assert_eq!(inbox.number(), 1);
+    let said = host.key.confirm(&bundle(&host.key, 1, "").signed.unwrap(), host.at(5).unix_ms);
+    inbox.confirm(&said, host.at(5)).unwrap();
+    assert!(inbox.in_force(host.at(5)).is_ok(), "what was in force stays");
+}
+
+#[test]
+fn what_is_kept_can_be_read_by_itself() {
+    let host = Host::new();
+    let (dir, identity) = (host.dir.path().join("policy"), host.dir.path().join("identity"));
+    assert!(kept(&dir, &identity).unwrap().is_none());
+    let inbox = host.with(1, 0);
+    let bundle = kept(&dir, &identity).unwrap().unwrap();
+    assert_eq!(bundle.digest(), inbox.in_force(host.at(0)).unwrap().digest());
+    std::fs::write(host.file("bundle"), b"other").unwrap();
+    assert!(kept(&dir, &identity).is_err());
 }
 
 #[test]

@@ -126,15 +126,7 @@ pub fn read(parts: &Parts, at: Where<'_>, hash: &dyn Fn(&[u8]) -> String) -> (Re
         }
     }
     let notes = add_headers(&mut operation, &parts.headers, at, hash);
-    let readings = if flaw.is_some() { Vec::new() } else { readings };
-    let readings = readings
-        .into_iter()
-        .map(|path| {
-            let mut other = operation.clone();
-            other.fact("http.path", path);
-            other
-        })
-        .collect();
+    let readings = if flaw.is_some() { Vec::new() } else { path::as_read(&operation, readings) };
     (Read { operation, notes, readings }, flaw)
 }
 

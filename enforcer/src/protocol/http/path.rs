@@ -6,6 +6,11 @@
 //! `/%61dmin/x`. So each reading is judged like a request of its own, and the
 //! strictest verdict holds. What could climb out of a prefix is refused outright.
 
+use crate::operation::{Fact, Operation, Protocol};
+
+/// The fact that has a request's path.
+const PATH: &str = "http.path";
+
 /// How many layers of percent-encoding are taken off; a path with more is nobody's.
 const MAX_LAYERS: usize = 3;
 
@@ -73,6 +78,25 @@ pub fn readings(path: &str) -> Result<Vec<String>, PathError> {
         layer = decoded;
     }
     Err(PathError::Encoding)
+}
+
+/// An HTTP request with each of the other ways to read its path; nothing for any other operation.
+pub fn operations(operation: &Operation) -> Result<Vec<Operation>, PathError> {
+    let path = match (operation.protocol, operation.get(PATH)) {
+        (Protocol::Http, Some(Fact::Text(path))) => path,
+        _ => return Ok(Vec::new()),
+    };
+    Ok(as_read(operation, readings(path)?))
+}
+
+/// The operation once more for each of these paths.
+pub fn as_read(operation: &Operation, paths: Vec<String>) -> Vec<Operation> {
+    let read = |path| {
+        let mut other = operation.clone();
+        other.fact(PATH, path);
+        other
+    };
+    paths.into_iter().map(read).collect()
 }
 
 /// Checks a query, which is sent and judged as written.

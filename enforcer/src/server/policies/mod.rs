@@ -8,20 +8,20 @@
 use super::audit::{Code, Entry};
 use super::core::Core;
 use super::store::{Keep, Kind};
-use crate::policy::signed::{self, PolicyKey, statement_hash};
+use crate::policy::signed::{self, PolicyKey};
 use crate::policy::{Bundle, Files, Problem, Problems, Severity};
 use enforcer_proto::v1;
 use prost::Message as _;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
 use tonic::Status;
 
+mod follow;
 pub mod void;
 
-/// How often it is looked whether another server on the same store made a version.
-const LOOK: Duration = Duration::from_secs(5);
+pub use follow::{catch_up, follow, load};
 
 /// Bytes of a note.
 const NOTE: usize = 1024;
@@ -52,7 +52,26 @@ pub struct Policies {
     current: watch::Sender<Option<Arc<Current>>>,
     /// The versions of all bundles that were ever in force.
     known: Mutex<HashSet<String>>,
+    /// The highest number in the store, whoever signed it; `None` before the first look.
+    highest: Mutex<Option<u64>>,
+    /// The highest number that cannot be used here, and why.
+    stuck: Mutex<Option<(u64, String)>>,
+    settling: Settling,
+    look: Notify,
     changing: tokio::sync::Mutex<()>,
+}
+
+/// Whether all that was asked and granted was looked at since the last change.
+#[derive(Debug, Default)]
+struct Settling {
+    /// How often there was something to look at.
+    wanted: AtomicU64,
+    /// Up to where it was done.
+    done: AtomicU64,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Policies {
@@ -62,6 +81,10 @@ impl Policies {
             key,
             current: watch::Sender::new(None),
             known: Mutex::default(),
+            highest: Mutex::default(),
+            stuck: Mutex::default(),
+            settling: Settling::default(),
+            look: Notify::new(),
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -81,19 +104,88 @@ impl Policies {
         self.current.subscribe()
     }
 
+    /// Has [`follow`] look at once for what other servers on the same store made.
+    pub fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Why the newest version of the store is not in force here, when it is not. What is in force
+    /// is not the newest then, and nobody is to be told that it is.
+    pub fn stuck(&self) -> Option<String> {
+        let stuck = held(&self.stuck);
+        let (number, why) = stuck.as_ref().filter(|(number, _)| *number > self.number())?;
+        Some(format!("policy version {number} of the store cannot be used by this server: {why}"))
+    }
+
+    /// Whether a bundle of that version was distributed from here.
+    pub fn distributed(&self, version: &str) -> bool {
+        held(&self.known).contains(version)
+    }
+
     /// Whether a bundle of that version was distributed from here, and is not in force any more.
     pub fn superseded(&self, version: &str) -> bool {
         let in_force = self.current().is_some_and(|current| current.statement.version == version);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        !in_force && known.contains(version)
+        !in_force && self.distributed(version)
+    }
+
+    /// Says that something was perhaps kept under a version that is not in force any more. It is
+    /// looked for until that worked, whoever asks for it and goes away.
+    pub fn unsettle(&self) {
+        self.settling.wanted.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether something asked or granted is still to be looked at.
+    pub fn unsettled(&self) -> bool {
+        self.settling.done.load(Ordering::SeqCst) < self.settling.wanted.load(Ordering::SeqCst)
     }
 
     fn number(&self) -> u64 {
         self.current.borrow().as_ref().map_or(0, |current| current.statement.number)
     }
 
+    fn highest(&self) -> Option<u64> {
+        *held(&self.highest)
+    }
+
+    fn saw(&self, number: u64) {
+        let mut highest = held(&self.highest);
+        *highest = (*highest).max(Some(number));
+    }
+
     fn know(&self, version: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(version.to_owned());
+        held(&self.known).insert(version.to_owned());
+    }
+
+    fn knows_any(&self) -> bool {
+        !held(&self.known).is_empty()
+    }
+
+    fn stick(&self, number: u64, why: &str) {
+        let mut stuck = held(&self.stuck);
+        let said = |(other, said): &(u64, String)| {
+            (*other, said.as_str()) == (number, why) || *other > number
+        };
+        if stuck.as_ref().is_some_and(said) {
+            return;
+        }
+        tracing::error!(number, %why, "the newest policy version of the store cannot be used");
+        *stuck = Some((number, why.to_owned()));
+    }
+
+    /// Puts a version in force, unless a newer one is.
+    fn put(&self, next: Current) {
+        self.know(&next.statement.version);
+        let next = Arc::new(next);
+        self.current.send_if_modified(|current| {
+            let newer = |now: &Arc<Current>| now.statement.number < next.statement.number;
+            let newer = current.as_ref().is_none_or(newer);
+            if newer {
+                // Before anybody can see it: a claim in between is looked at by itself.
+                self.unsettle();
+                *current = Some(Arc::clone(&next));
+            }
+            newer
+        });
     }
 }
 
@@ -102,111 +194,15 @@ fn key_of(number: u64) -> String {
 }
 
 /// Every version, oldest first, as far as the key signed it.
-async fn versions(core: &Core) -> Result<Vec<(v1::SignedPolicy, v1::PolicyStatement)>, Status> {
+async fn versions(core: &Core) -> Result<Vec<v1::PolicyStatement>, Status> {
     let public = core.policies.key.public();
-    let mut all = Vec::new();
-    for (key, stored) in core.store.all_kept(Kind::Policy).await? {
-        let signed = v1::SignedPolicy::decode(&stored[..]).ok();
-        match signed.and_then(|signed| Some((public.statement(&signed).ok()?, signed))) {
-            Some((statement, signed)) => all.push((signed, statement)),
-            None => tracing::error!(
-                version = %key,
-                "a policy version in the store is not signed by the policy key, and is left out"
-            ),
-        }
-    }
-    all.sort_by_key(|(_, statement)| statement.number);
+    let stored = core.store.all_kept(Kind::Policy).await?;
+    let mut all: Vec<_> = stored
+        .iter()
+        .filter_map(|(key, stored)| Some(follow::read(public, key, stored)?.1))
+        .collect();
+    all.sort_by_key(|statement| statement.number);
     Ok(all)
-}
-
-/// Puts the newest version of the store in force here.
-///
-/// # Errors
-/// When the store fails.
-pub async fn load(core: &Core) -> Result<(), Status> {
-    let all = versions(core).await?;
-    for (_, statement) in &all {
-        core.policies.know(&statement.version);
-    }
-    match all.into_iter().next_back() {
-        Some((signed, statement)) => take(core, signed, statement).await,
-        None => Ok(()),
-    }
-}
-
-/// Looks now and then for versions that another server on the same store made.
-pub async fn follow(core: Arc<Core>) {
-    loop {
-        tokio::select! {
-            () = core.stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        catch_up(&core).await;
-    }
-}
-
-/// Puts what another server on the same store made in force here. What was asked here in the
-/// meantime, under a version that is not in force any more, is looked at again.
-pub async fn catch_up(core: &Core) {
-    let before = core.policies.number();
-    let done = async {
-        refresh(core).await?;
-        if core.policies.number() != before {
-            void::settle(core, "server").await?;
-        }
-        Ok::<_, Status>(())
-    };
-    if let Err(status) = done.await {
-        tracing::error!(error = status.message(), "policy versions could not be looked for");
-    }
-}
-
-async fn refresh(core: &Core) -> Result<(), Status> {
-    let public = core.policies.key.public();
-    loop {
-        let next = core.policies.number() + 1;
-        let Some(stored) = core.store.kept(Kind::Policy, &key_of(next)).await? else {
-            return Ok(());
-        };
-        let signed = v1::SignedPolicy::decode(&stored[..]).ok();
-        let Some((statement, signed)) =
-            signed.and_then(|signed| Some((public.statement(&signed).ok()?, signed)))
-        else {
-            return Err(Status::internal(format!("version {next} is not by the policy key")));
-        };
-        take(core, signed, statement).await?;
-    }
-}
-
-/// Puts a version of the store in force here.
-async fn take(
-    core: &Core,
-    signed: v1::SignedPolicy,
-    statement: v1::PolicyStatement,
-) -> Result<(), Status> {
-    let files = files_of(core, &statement).await?;
-    let hash = statement_hash(&signed);
-    let message = v1::PolicyBundle { signed: Some(signed), files };
-    let public = core.policies.key.public();
-    let built = tokio::task::spawn_blocking(move || {
-        public.bundle(&message).map(|(_, bundle)| (message, bundle))
-    });
-    let built = built.await.map_err(|_| Status::internal("the bundle could not be loaded"))?;
-    let (message, bundle) = built.map_err(|error| {
-        let number = statement.number;
-        tracing::error!(number, %error, "a policy version of the store cannot be used");
-        Status::internal(format!("version {number} of the store cannot be used"))
-    })?;
-    core.policies.know(&statement.version);
-    let next = Arc::new(Current { statement, message, hash, bundle });
-    core.policies.current.send_if_modified(|current| {
-        let newer = current.as_ref().is_none_or(|now| now.statement.number < next.statement.number);
-        if newer {
-            *current = Some(Arc::clone(&next));
-        }
-        newer
-    });
-    Ok(())
 }
 
 async fn files_of(
@@ -275,32 +271,55 @@ fn check(files: &Files) -> Checked {
     Checked { bundle: Some(bundle), answer }
 }
 
+/// Does it to the end, also when whoever asked for it is gone: a version that is in force voids
+/// what it does not bear.
+async fn to_the_end(
+    core: &Arc<Core>,
+    change: impl Future<Output = Result<v1::PushPolicyResponse, Status>> + Send + 'static,
+) -> Result<v1::PushPolicyResponse, Status> {
+    let own = Arc::clone(core);
+    let done = tokio::spawn(async move {
+        let done = change.await;
+        if own.policies.unsettled() {
+            own.policies.look();
+        }
+        done
+    });
+    done.await
+        .unwrap_or_else(|_| Err(Status::internal("it was not done to the end; look at `versions`")))
+}
+
 /// Checks a bundle, runs its tests, and puts it in force. An answer without `accepted` says why
 /// it was not.
 ///
 /// # Errors
 /// When the message is not one of a bundle, or the store fails.
 pub async fn push(
-    core: &Core,
+    core: &Arc<Core>,
     actor: &str,
     request: v1::PushPolicyRequest,
 ) -> Result<v1::PushPolicyResponse, Status> {
     noted(&request.note)?;
     let files = signed::files(&request.files).map_err(Status::invalid_argument)?;
+    let (own, actor) = (Arc::clone(core), actor.to_owned());
+    to_the_end(core, async move { pushed(&own, &actor, files, request).await }).await
+}
+
+async fn pushed(
+    core: &Core,
+    actor: &str,
+    files: Files,
+    request: v1::PushPolicyRequest,
+) -> Result<v1::PushPolicyResponse, Status> {
     let message = signed::to_message(&files);
     let _one = core.policies.changing.lock().await;
     let checked = tokio::task::spawn_blocking(move || check(&files)).await;
     let checked = checked.map_err(|_| Status::internal("the bundle could not be checked"))?;
-    let (bundle, mut answer) = match checked.good() {
+    let (bundle, answer) = match checked.good() {
         Ok(good) => good,
         Err(answer) => {
             if !request.dry_run {
-                let detail = format!(
-                    "errors={} failed-tests={}",
-                    answer.problems.iter().filter(|problem| problem.error).count(),
-                    answer.failures.len()
-                );
-                core.note(Entry::new(Code::PolicyRefused, actor, "", detail)).await?;
+                refused(core, actor, "", &answer).await?;
             }
             return Ok(*answer);
         }
@@ -320,8 +339,33 @@ pub async fn push(
         note: request.note,
         ..v1::PolicyStatement::default()
     };
-    let accepted = state(core, statement, Code::PolicyPushed).await?;
-    answer.voided = void::settle(core, actor).await?;
+    settled(core, answer, state(core, statement, Code::PolicyPushed).await?).await
+}
+
+/// Puts on record that a bundle was not taken.
+async fn refused(
+    core: &Core,
+    actor: &str,
+    again: &str,
+    answer: &v1::PushPolicyResponse,
+) -> Result<(), Status> {
+    let errors = answer.problems.iter().filter(|problem| problem.error).count();
+    let detail = format!("errors={errors} failed-tests={}{again}", answer.failures.len());
+    Ok(core.note(Entry::new(Code::PolicyRefused, actor, "", detail)).await?)
+}
+
+/// Voids what a version that came in force does not bear.
+async fn settled(
+    core: &Core,
+    mut answer: v1::PushPolicyResponse,
+    accepted: v1::PolicyStatement,
+) -> Result<v1::PushPolicyResponse, Status> {
+    let voided = void::settle(core, &accepted.actor).await.map_err(|status| {
+        let number = accepted.number;
+        let what = format!("version {number} is in force; what it voids is looked for again soon");
+        Status::new(status.code(), format!("{what}: {}", status.message()))
+    });
+    answer.voided = voided?;
     answer.accepted = Some(accepted);
     Ok(answer)
 }
@@ -331,15 +375,26 @@ pub async fn push(
 /// # Errors
 /// When there is no such version, it is the one in force, or it cannot be used any more.
 pub async fn roll_back(
-    core: &Core,
+    core: &Arc<Core>,
     actor: &str,
     request: v1::RollBackPolicyRequest,
 ) -> Result<v1::PushPolicyResponse, Status> {
     noted(&request.note)?;
+    let (own, actor) = (Arc::clone(core), actor.to_owned());
+    to_the_end(core, async move { rolled_back(&own, &actor, request).await }).await
+}
+
+async fn rolled_back(
+    core: &Core,
+    actor: &str,
+    request: v1::RollBackPolicyRequest,
+) -> Result<v1::PushPolicyResponse, Status> {
     let _one = core.policies.changing.lock().await;
-    refresh(core).await?;
+    follow::refresh(core).await?;
     let old = version(core, request.number).await?.1;
-    if core.policies.current().is_some_and(|now| now.statement.digest == old.digest) {
+    // Past one that cannot be used, the one before it is a way back.
+    let newest = core.policies.current().filter(|_| core.policies.stuck().is_none());
+    if newest.is_some_and(|now| now.statement.digest == old.digest) {
         return Err(Status::failed_precondition(format!(
             "the files of version {} are in force already",
             old.number
@@ -350,9 +405,12 @@ pub async fn roll_back(
     let files = signed::files(&files).map_err(Status::failed_precondition)?;
     let checked = tokio::task::spawn_blocking(move || check(&files)).await;
     let checked = checked.map_err(|_| Status::internal("the bundle could not be checked"))?;
-    let mut answer = match checked.good() {
+    let answer = match checked.good() {
         Ok((_, answer)) => answer,
-        Err(answer) => return Ok(*answer),
+        Err(answer) => {
+            refused(core, actor, &format!(" again={}", old.number), &answer).await?;
+            return Ok(*answer);
+        }
     };
     let statement = v1::PolicyStatement {
         digest: old.digest,
@@ -362,10 +420,7 @@ pub async fn roll_back(
         again: old.number,
         ..v1::PolicyStatement::default()
     };
-    let accepted = state(core, statement, Code::PolicyRolledBack).await?;
-    answer.voided = void::settle(core, actor).await?;
-    answer.accepted = Some(accepted);
-    Ok(answer)
+    settled(core, answer, state(core, statement, Code::PolicyRolledBack).await?).await
 }
 
 /// Signs a statement under the next number, keeps it and puts it in force.
@@ -374,12 +429,15 @@ async fn state(
     mut statement: v1::PolicyStatement,
     code: Code,
 ) -> Result<v1::PolicyStatement, Status> {
+    let policies = &core.policies;
     for _ in 0..RACERS {
-        refresh(core).await?;
+        follow::refresh(core).await?;
         let now = core.clock.now();
-        statement.number = core.policies.number() + 1;
+        // After whatever is there, also what another key signed.
+        let next = policies.highest().unwrap_or(0).checked_add(1);
+        statement.number = next.ok_or_else(|| Status::internal("there is no higher number"))?;
         statement.unix_ms = now;
-        let signed = core.policies.key.sign(&statement);
+        let signed = policies.key.sign(&statement);
         let detail = match statement.again {
             0 => format!("{} {}", statement.version, statement.note),
             again => format!("{} of version {again} {}", statement.version, statement.note),
@@ -393,7 +451,12 @@ async fn state(
         };
         if core.store.keep(keep, Some(entry), now).await? {
             core.metrics.event(code);
-            take(core, signed, statement.clone()).await?;
+            policies.know(&statement.version);
+            policies.saw(statement.number);
+            follow::bring(core).await;
+            if let Some(why) = policies.stuck() {
+                return Err(Status::unavailable(why));
+            }
             tracing::info!(
                 number = statement.number, policy = %statement.version, actor = %statement.actor,
                 "a policy version is in force"
@@ -410,7 +473,7 @@ async fn state(
 /// When the store fails.
 pub async fn list(core: &Core, limit: usize) -> Result<Vec<v1::PolicyStatement>, Status> {
     let all = versions(core).await?;
-    Ok(all.into_iter().rev().take(limit).map(|(_, statement)| statement).collect())
+    Ok(all.into_iter().rev().take(limit).collect())
 }
 
 /// One version with its files; 0 is the one in force.
@@ -431,12 +494,10 @@ async fn version(
     core: &Core,
     number: u64,
 ) -> Result<(v1::SignedPolicy, v1::PolicyStatement), Status> {
-    let stored = core.store.kept(Kind::Policy, &key_of(number)).await?;
-    let signed = stored.and_then(|stored| v1::SignedPolicy::decode(&stored[..]).ok());
-    let public = core.policies.key.public();
-    signed
-        .and_then(|signed| Some((public.statement(&signed).ok()?, signed)))
-        .map(|(statement, signed)| (signed, statement))
+    let key = key_of(number);
+    let stored = core.store.kept(Kind::Policy, &key).await?;
+    stored
+        .and_then(|stored| follow::read(core.policies.key.public(), &key, &stored))
         .ok_or_else(|| Status::not_found(format!("there is no version {number}")))
 }
 

@@ -5,18 +5,43 @@
 //! of another scope. Whatever cannot be told is not borne. What a host judged under a bundle that
 //! did not come from here is not this server's to judge.
 
-use super::{Code, Core, Current, Entry};
+use super::{Code, Core, Current, Entry, Settling};
+use crate::decide::judge_anew;
 use crate::operation::OperationId;
 use crate::policy::{Bundle, Verdict};
 use crate::principal::Principal;
 use crate::record::convert;
 use crate::server::model::{Record, Rule};
 use enforcer_proto::v1;
+use std::sync::atomic::Ordering;
 use tonic::Status;
 use uuid::Uuid;
 
-/// Why the version in force does not bear what is asked for, if it does not.
+/// Why the newest version does not bear what is asked for, if it does not. While that version
+/// cannot be used here, nothing under one that came from here is borne.
 pub fn against(core: &Core, rules: &[Rule], request: &v1::ApprovalRequest) -> Option<String> {
+    match core.policies.stuck() {
+        Some(why) if core.policies.distributed(&request.policy) => Some(why),
+        _ => outdated(core, rules, request),
+    }
+}
+
+/// Why a grant must not be used now, if something may have come between it and the newest version
+/// that was not looked at yet.
+///
+/// # Errors
+/// When the store fails.
+pub async fn against_use(core: &Core, host: &str, id: Uuid) -> Result<Option<String>, Status> {
+    if core.policies.stuck().is_none() && !core.policies.unsettled() {
+        return Ok(None);
+    }
+    // Of another host's it is not even said that it is there.
+    let record = core.store.get(id).await?.filter(|record| record.host == host);
+    let request = core.store.request(id, false).await?;
+    Ok(record.zip(request).and_then(|(record, request)| against(core, &record.rules, &request)))
+}
+
+fn outdated(core: &Core, rules: &[Rule], request: &v1::ApprovalRequest) -> Option<String> {
     if !core.policies.superseded(&request.policy) {
         return None;
     }
@@ -53,7 +78,8 @@ fn bears(bundle: &Bundle, rules: &[Rule], request: &v1::ApprovalRequest) -> Resu
     if place.name != op.target {
         return Err("it is another target now".to_owned());
     }
-    match bundle.evaluate(&principal, place, &op).verdict {
+    let judged = judge_anew(bundle, &principal, place, op).map_err(|error| error.to_string())?;
+    match judged.verdict {
         Verdict::Allow => Ok(()),
         Verdict::Deny => Err("it is denied now".to_owned()),
         Verdict::NeedsApproval(scopes) => {
@@ -70,12 +96,19 @@ fn bears(bundle: &Bundle, rules: &[Rule], request: &v1::ApprovalRequest) -> Resu
 /// Voids every grant and request that the version in force does not bear; says how many.
 ///
 /// # Errors
-/// When the store fails.
+/// When the store fails, or the version that would judge cannot be used here.
 pub async fn settle(core: &Core, actor: &str) -> Result<u32, Status> {
+    // A version that is not the newest has no word about what that one bears.
+    if let Some(why) = core.policies.stuck() {
+        return Err(Status::unavailable(why));
+    }
+    let Settling { wanted, done } = &core.policies.settling;
+    // What comes to be looked at from here on is not what this looks at.
+    let up_to = wanted.load(Ordering::SeqCst);
     let mut voided = 0;
     for record in core.store.live(None).await? {
         let Some(request) = core.store.request(record.id, false).await? else { continue };
-        let Some(why) = against(core, &record.rules, &request) else { continue };
+        let Some(why) = outdated(core, &record.rules, &request) else { continue };
         let step = |record: &Record, now| {
             let entry = |code| Entry::new(code, actor, record.id, why.clone());
             if let Ok(next) = record.cancel(now) {
@@ -88,5 +121,6 @@ pub async fn settle(core: &Core, actor: &str) -> Result<u32, Status> {
         };
         voided += core.transition(record.id, None, step).await?.1;
     }
+    done.fetch_max(up_to, Ordering::SeqCst);
     Ok(voided)
 }

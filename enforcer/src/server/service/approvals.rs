@@ -39,6 +39,7 @@ impl Approvals for Service {
         let asked = core.store.ask(ask, core.clock.now()).await?;
         if version.has_changed().unwrap_or(true) {
             // What was kept just now was perhaps not looked at with the rest.
+            core.policies.unsettle();
             void::settle(core, "server").await?;
         }
         match asked {
@@ -194,6 +195,9 @@ impl Service {
             operation,
             digest,
         });
+        if let Some(why) = void::against_use(&self.0, caller.subject.name(), id).await? {
+            return Err(Status::failed_precondition(format!("policy changed: {why}")));
+        }
         let claim = Uuid::now_v7();
         let claimed = self.0.transition(id, Some(caller), |record, now| {
             own(caller, record)?;

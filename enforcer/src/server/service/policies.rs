@@ -106,6 +106,10 @@ async fn feed(
             return Err(Some(Status::unauthenticated("the client certificate ran out")));
         }
         let version = current.borrow_and_update().clone();
+        // There is a newer one, so that no word about this one would be true.
+        if let Some(why) = core.policies.stuck() {
+            return Err(Some(Status::unavailable(why)));
+        }
         match version {
             None => send(news, News::None(v1::NoPolicy {})).await?,
             Some(version) => {

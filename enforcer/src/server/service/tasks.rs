@@ -53,6 +53,7 @@ impl Tasks for Service {
         let submitted = core.store.submit(submission, core.clock.now()).await?;
         if version.has_changed().unwrap_or(true) {
             // What was kept just now was perhaps not looked at with the rest.
+            core.policies.unsettle();
             void::settle(core, "server").await?;
         }
         let found = match submitted {

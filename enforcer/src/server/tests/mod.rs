@@ -144,6 +144,7 @@ impl Harness {
             lost_after: Duration::from_millis(200),
             silence: Duration::from_secs(12),
             renewal_retry: (Duration::from_millis(20), Duration::from_millis(100)),
+            policy_again: Duration::from_millis(20),
         }
     }
 

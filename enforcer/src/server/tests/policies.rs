@@ -3,8 +3,10 @@
 use super::*;
 use crate::policy::signed::{PublicKey, statement_hash};
 use crate::policy::{Bundle, Files};
+use crate::server::store::{Keep, Kind};
 use enforcer_proto::v1::policies_client::PoliciesClient;
 use enforcer_proto::v1::policy_news::News;
+use prost::Message as _;
 use tonic::Streaming;
 
 const TARGETS: &str = "[[target]]\nname = \"api\"\nnames = [\"api.example\"]\nports = [443]\n";
@@ -289,6 +291,251 @@ async fn a_key_that_was_made_anew_distributes_nothing_old() {
             .versions
             .is_empty()
     );
+    // What is pushed now is in force, under a number past that of the other key.
+    let mut daemon = policies(&harness, Role::Daemon, "h1").await;
+    let mut news = daemon.watch(v1::WatchPolicyRequest::default()).await.unwrap().into_inner();
+    assert_eq!(next(&mut news).await, News::None(v1::NoPolicy {}));
+    let second = put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap();
+    assert_eq!(second.number, 2);
+    let News::Bundle(bundle) = next(&mut news).await else { panic!("a bundle") };
+    let key = harness.server().core().policies.key().public();
+    assert_eq!(key.bundle(&bundle).unwrap().0, second);
+    assert_eq!(pat.roll_back(back(1)).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap().number, 3);
+    harness.stop().await;
+    harness.run().await;
+    assert_eq!(harness.server().core().policies.current().unwrap().statement.number, 3);
+}
+
+/// Puts something in the store as another server would.
+async fn stored(harness: &Harness, number: u64, was: Option<Vec<u8>>, next: Vec<u8>) {
+    let core = harness.server().core();
+    let key = format!("{number:020}");
+    let change = Keep { kind: Kind::Policy, key, was, next: Some(next) };
+    assert!(core.store.keep(change, None, core.clock.now()).await.unwrap());
+}
+
+/// Another server's version, with the files of this one.
+async fn version_of_another(
+    harness: &Harness,
+    number: u64,
+    files: Vec<v1::PolicyFile>,
+) -> v1::PolicyStatement {
+    let core = harness.server().core();
+    let all: Files = files.iter().map(|file| (file.path.clone(), file.text.clone())).collect();
+    let bundle = Bundle::from_files(&all).unwrap();
+    let next = Some(v1::PolicyFiles { files }.encode_to_vec());
+    let key = hex::encode(bundle.digest());
+    let change = Keep { kind: Kind::PolicyFiles, key, was: None, next };
+    core.store.keep(change, None, core.clock.now()).await.unwrap();
+    let statement = v1::PolicyStatement {
+        number,
+        digest: bundle.digest().to_vec(),
+        version: bundle.version().to_owned(),
+        ..v1::PolicyStatement::default()
+    };
+    let signed = core.policies.key().sign(&statement);
+    stored(harness, number, None, signed.encode_to_vec()).await;
+    statement
+}
+
+#[tokio::test]
+async fn a_newest_version_that_cannot_be_verified_puts_nothing_in_force() {
+    let mut harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    let mut daemon = policies(&harness, Role::Daemon, "h1").await;
+    let first = put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap();
+    put(&mut pat, files(&[RULES, FORBID].concat(), SCOPES)).await;
+    // The first one's record in the place of the second: a rollback that nobody signed.
+    let core = harness.server().core();
+    let kept = async |number: u64| {
+        let kept = core.store.kept(Kind::Policy, &format!("{number:020}")).await;
+        kept.unwrap().unwrap()
+    };
+    let (one, two) = (kept(1).await, Some(kept(2).await));
+    stored(&harness, 2, two, one).await;
+    harness.stop().await;
+    harness.run().await;
+    let core = harness.server().core();
+    assert!(core.policies.current().is_none());
+    assert!(core.policies.stuck().unwrap().contains("version 2"));
+    let mut news = daemon.watch(v1::WatchPolicyRequest::default()).await.unwrap().into_inner();
+    let ended = news.message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "{ended}");
+    let mut asks = harness.daemon("h1").await;
+    let refused = asks.request(under(&first.version, "/1", 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    // What was judged under a directory of the host is its own.
+    asks.request(under("sha256:000000000000", "/1", 1)).await.unwrap();
+    // The next push is past it.
+    assert_eq!(put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap().number, 3);
+    let core = harness.server().core();
+    assert_eq!((core.policies.stuck(), core.policies.unsettled()), (None, false));
+    asks.request(under(&first.version, "/1", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_a_newer_version_cannot_be_used_the_older_is_not_confirmed_and_bears_nothing() {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    let mut daemon = harness.daemon("h1").await;
+    let first = put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap();
+    let [one, two, _] = asked(&harness, &mut daemon, &first.version).await;
+    // As a later version of the program would write one.
+    let core = harness.server().core();
+    let statement = v1::PolicyStatement {
+        number: 2,
+        digest: vec![7; 32],
+        version: "sha256:later".to_owned(),
+        ..v1::PolicyStatement::default()
+    };
+    let signed = core.policies.key().sign(&statement);
+    stored(&harness, 2, None, signed.encode_to_vec()).await;
+    crate::server::policies::catch_up(core).await;
+    assert!(core.policies.stuck().is_some());
+    let mut follows = policies(&harness, Role::Daemon, "h1").await;
+    let mut news = follows.watch(v1::WatchPolicyRequest::default()).await.unwrap().into_inner();
+    assert_eq!(news.message().await.unwrap_err().code(), Code::Unavailable);
+    let digest = |of: &v1::Approval| of.request.as_ref().unwrap().digest.clone();
+    let refused = daemon.claim(claim(&one.id, &digest(&one))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    let refused = daemon.request(under(&first.version, "/4", 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(harness.audited("grant.voided").await.is_empty(), "that is not for this one to say");
+    // The way back past it.
+    let third = pat.roll_back(back(1)).await.unwrap().into_inner().accepted.unwrap();
+    assert_eq!((third.number, third.again), (3, 1));
+    assert_eq!(claims(&mut daemon, &one).await, Ok(()));
+    assert_eq!(claims(&mut daemon, &two).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_push_whose_caller_is_gone_voids_all_the_same() {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    let mut daemon = harness.daemon("h1").await;
+    let first = put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap().version;
+    let [_, two, _] = asked(&harness, &mut daemon, &first).await;
+    let core = harness.server().core();
+    let tighter = pushed(files(&[RULES, FORBID].concat(), SCOPES));
+    let push = crate::server::policies::push(core, "policy-admin/pat", tighter);
+    // It is asked once, and dropped.
+    assert!(tokio::time::timeout(Duration::ZERO, push).await.is_err());
+    voided(&harness).await;
+    assert_eq!(claims(&mut daemon, &two).await, Err("revoked".to_owned()));
+}
+
+/// Waits until one grant was voided.
+async fn voided(harness: &Harness) {
+    let settled = async {
+        while harness.audited("grant.voided").await.is_empty()
+            || harness.server().core().policies.unsettled()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), settled).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rollback_that_fails_after_it_took_in_a_version_of_another_server_voids_what_that_one_does()
+ {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    let mut daemon = harness.daemon("h1").await;
+    let first = put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap().version;
+    let [_, two, _] = asked(&harness, &mut daemon, &first).await;
+    let second = version_of_another(&harness, 2, files(&[RULES, FORBID].concat(), SCOPES)).await;
+    assert_eq!(pat.roll_back(back(9)).await.unwrap_err().code(), Code::NotFound);
+    let core = harness.server().core();
+    assert_eq!(core.policies.current().unwrap().statement, second);
+    // Until it was looked at, too.
+    let digest = &two.request.as_ref().unwrap().digest;
+    let granted = daemon.claim(claim(&two.id, digest)).await;
+    assert!(
+        granted.is_err_and(|status| status.code() == Code::FailedPrecondition)
+            || claims(&mut daemon, &two).await.is_err()
+    );
+    voided(&harness).await;
+    assert_eq!(claims(&mut daemon, &two).await, Err("revoked".to_owned()));
+}
+
+#[tokio::test]
+async fn follow_looks_at_once_when_told_to() {
+    let harness = Harness::start().await;
+    let core = harness.server().core();
+    let mut version = core.policies.watch();
+    let theirs = version_of_another(&harness, 1, files(RULES, SCOPES)).await;
+    core.policies.look();
+    // Long before it would look by itself.
+    let seen = tokio::time::timeout(Duration::from_secs(4), version.changed()).await;
+    seen.unwrap().unwrap();
+    assert_eq!(core.policies.current().unwrap().statement, theirs);
+}
+
+#[tokio::test]
+async fn a_path_is_looked_at_in_each_way_that_a_server_may_read_it() {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    let mut daemon = harness.daemon("h1").await;
+    let first = put(&mut pat, files(RULES, SCOPES)).await.accepted.unwrap().version;
+    let mut ann = harness.reviewer("ann", &["ops"]).await;
+    let mut grants = Vec::new();
+    for path in ["/%32", "/3"] {
+        let asked = daemon.request(under(&first, path, 1)).await.unwrap().into_inner();
+        let digest = &asked.request.as_ref().unwrap().digest;
+        ann.decide(vote(&asked.id, digest, true)).await.unwrap();
+        grants.push(asked);
+    }
+    // It forbids `/2`, which a host takes `/%32` for too.
+    assert_eq!(put(&mut pat, files(&[RULES, FORBID].concat(), SCOPES)).await.voided, 1);
+    assert_eq!(claims(&mut daemon, &grants[0]).await, Err("revoked".to_owned()));
+    assert_eq!(claims(&mut daemon, &grants[1]).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_rollback_to_what_cannot_be_used_any_more_is_on_record() {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    // As an earlier version of the program, which asked for less, took it.
+    let test = v1::PolicyFile {
+        path: "tests/a.toml".to_owned(),
+        text: "[[test]]\nname = \"post\"\nagent = \"a\"\nmethod = \"POST\"\n\
+               url = \"https://api.example/\"\nexpect = \"allow\"\n"
+            .to_owned(),
+    };
+    version_of_another(&harness, 1, [files(RULES, SCOPES), vec![test]].concat()).await;
+    put(&mut pat, files(RULES, SCOPES)).await;
+    let answer = pat.roll_back(back(1)).await.unwrap().into_inner();
+    assert!(answer.accepted.is_none() && answer.failures.len() == 1, "{answer:?}");
+    let refused = harness.audited("policy.refused").await;
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].detail, "errors=0 failed-tests=1 again=1");
+}
+
+#[tokio::test]
+async fn a_bundle_that_a_host_refused_is_sent_again() {
+    let harness = Harness::start().await;
+    let mut pat = policies(&harness, Role::PolicyAdmin, "pat").await;
+    put(&mut pat, files(RULES, SCOPES)).await;
+    drop(harness.join(Role::Daemon, "h1", &[]).await);
+    let client = Client::start(harness.options("h1")).unwrap();
+    let (sender, mut news) = tokio::sync::mpsc::channel(2);
+    let refused = tokio::sync::Notify::new();
+    let follow = client.follow_policy(Vec::new, &refused, sender);
+    let bundles = async {
+        for _ in 0..2 {
+            while !matches!(news.recv().await.unwrap().news, Some(News::Bundle(_))) {}
+            refused.notify_one();
+        }
+    };
+    let both = async {
+        tokio::select! {
+            () = follow => panic!("it goes on for as long as somebody takes the news"),
+            () = bundles => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
 }
 
 #[test]

@@ -196,6 +196,7 @@ async fn start(dir: &Path, hosts: usize) -> anyhow::Result<Site> {
         lost_after: PATIENCE,
         silence: Duration::from_secs(12),
         renewal_retry: (Duration::from_secs(1), PATIENCE),
+        policy_again: PATIENCE,
     })?;
     tokio::time::timeout(PATIENCE, client.ready()).await.context("the first host")?;
     let first = Approvals::Remote(client);

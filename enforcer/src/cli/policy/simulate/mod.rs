@@ -5,13 +5,11 @@
 //! not be read, a transcript that was full) is counted, and not compared.
 
 use crate::cli::transcripts::text::{self, Line};
-use crate::cli::transcripts::{FilterArgs, StoreArgs};
-use crate::decide::judge;
-use crate::flow::Asked;
-use crate::operation::{OperationId, Protocol};
-use crate::policy::{Bundle, Verdict};
+use crate::cli::transcripts::{FilterArgs, PolicyPlace, StoreArgs};
+use crate::decide::judge_anew;
+use crate::operation::OperationId;
+use crate::policy::{Bundle, Verdict, pushed};
 use crate::principal::Principal;
-use crate::protocol::http::path;
 use crate::record::convert;
 use crate::record::read::Transcripts;
 use crate::record::view::{Assembler, Exchange};
@@ -20,7 +18,7 @@ use enforcer_proto::v1;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uuid::Uuid;
 
@@ -30,7 +28,7 @@ pub(super) struct Args {
     store: StoreArgs,
     #[command(flatten)]
     filter: FilterArgs,
-    /// The bundle's directory; the one of the daemon's configuration when left out
+    /// The bundle's directory; what the daemon's configuration says when left out
     #[arg(long, value_name = "DIR")]
     policy: Option<PathBuf>,
     /// Answer in JSON
@@ -84,13 +82,16 @@ struct Found {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let dir = match &args.policy {
-        Some(dir) => dir.clone(),
+    let place = match &args.policy {
+        Some(dir) => PolicyPlace::Dir(dir.clone()),
         None => args.store.policy()?,
     };
-    let bundle = match super::load(&super::On { dir, json: args.json }) {
-        Ok(bundle) => bundle,
-        Err(code) => return Ok(code),
+    let bundle = match place {
+        PolicyPlace::Dir(dir) => match super::load(&super::On { dir, json: args.json }) {
+            Ok(bundle) => bundle,
+            Err(code) => return Ok(code),
+        },
+        PolicyPlace::Kept { dir, identity_dir } => kept(&dir, &identity_dir)?,
     };
     let all = Transcripts::open(&args.store.dir()?)?;
     let found = simulate(&all, &args.filter, &bundle)?;
@@ -107,6 +108,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("the store is damaged: this is about what can be read of it");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The server's policy, as this host keeps it.
+fn kept(dir: &Path, identity_dir: &Path) -> anyhow::Result<Bundle> {
+    let hint =
+        || format!("the server's policy in {}; name another with --policy DIR", dir.display());
+    let kept = pushed::kept(dir, identity_dir).with_context(hint)?;
+    kept.with_context(|| format!("there is none yet: {}", hint()))
 }
 
 fn simulate(all: &Transcripts, filter: &FilterArgs, bundle: &Bundle) -> anyhow::Result<Found> {
@@ -203,18 +212,7 @@ fn becomes(
         op.fact("body.length", i64::try_from(*length).unwrap_or(i64::MAX));
         op.fact("body.sha256", hex::encode(hash));
     }
-    let mut readings = Vec::new();
-    if op.protocol == Protocol::Http
-        && let Some(crate::operation::Fact::Text(path)) = op.get("http.path")
-    {
-        for reading in path::readings(path).ok()? {
-            let mut other = op.clone();
-            other.fact("http.path", reading);
-            readings.push(other);
-        }
-    }
-    let judgement =
-        judge(bundle, &principal, target, &Asked::new(op, readings, Vec::new(), &principal));
+    let judgement = judge_anew(bundle, &principal, target, op).ok()?;
     let to = match judgement.verdict {
         Verdict::Allow => Becomes::Allow,
         Verdict::Deny => Becomes::Deny,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Transcript;
-use crate::operation::{Fact, Operation};
+use crate::operation::{Fact, Operation, Protocol};
 use crate::record::{Durability, Recorder, store_dir};
 use enforcer_proto::v1::event::Kind;
 use std::path::Path;

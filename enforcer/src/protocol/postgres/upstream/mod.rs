@@ -13,7 +13,7 @@ use super::io::{Wire, WireError};
 use crate::decide::Permit;
 use crate::flow::Inputs;
 use crate::forward::dial::Route;
-use crate::policy::{PostgresRole, PostgresTls};
+use crate::policy::{ClientCertificate, PostgresRole, PostgresTls, SecretFile};
 use crate::tls::{self, client::Agreed};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -163,7 +163,7 @@ impl Reach {
         let io = wire.into_io().ok_or_else(|| ConnectError::new("upstream-broke", "read ahead"))?;
         let identity = match &self.role.certificate {
             None => None,
-            Some(certificate) => Some(identity(&certificate.chain, &certificate.key)?),
+            Some(certificate) => Some(identity(certificate)?),
         };
         let handshake = inputs.upstreams.connect_postgres(io, &self.name, identity);
         let (stream, agreed) = timeout_at(deadline, handshake)
@@ -203,7 +203,10 @@ async fn ask_for_tls(wire: &mut Wire, deadline: Instant) -> Result<(), ConnectEr
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The role's client certificate, read when it is needed.
-fn identity(chain: &Path, key: &Path) -> Result<Identity, ConnectError> {
+fn identity(certificate: &ClientCertificate) -> Result<Identity, ConnectError> {
+    let place =
+        |file: &SecretFile| file.place().map_err(|error| ConnectError::new("credential", error));
+    let (chain, key) = (&place(&certificate.chain)?, &place(&certificate.key)?);
     let unreadable = |path: &Path, error: rustls_pki_types::pem::Error| {
         ConnectError::new("credential", format!("{} cannot be used: {error:?}", path.display()))
     };
