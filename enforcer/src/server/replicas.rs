@@ -1,8 +1,8 @@
 //! What other servers over the same store changed reaches those who wait here.
 
 use super::core::Core;
+use super::members;
 use super::store::{News, StoreError};
-use super::{members, policies};
 use crate::approval::identity::{Role, Subject};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,9 +44,9 @@ async fn pass_on(core: &Arc<Core>, heard: News) -> Result<(), StoreError> {
         News::Member(subject) => {
             tokio::spawn(member(Arc::clone(core), subject));
         }
-        News::Policy => catch_up(core),
+        News::Policy => core.policies.look(),
         News::Missed => {
-            catch_up(core);
+            core.policies.look();
             tokio::spawn(settle(Arc::clone(core)));
             for record in core.store.live(None).await? {
                 core.expiry.schedule(&record);
@@ -55,11 +55,6 @@ async fn pass_on(core: &Arc<Core>, heard: News) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-fn catch_up(core: &Arc<Core>) {
-    let core = Arc::clone(core);
-    tokio::spawn(async move { policies::catch_up(&core).await });
 }
 
 /// Ends the streams of a member that another server removed. A host hears first what is taken
