@@ -4,7 +4,7 @@
 //! newest any more: hosts get no confirmation, and what was asked under a version from here is
 //! refused.
 
-use super::{Core, Current, files_of, key_of, void};
+use super::{Core, Current, SOON, files_of, key_of, void};
 use crate::policy::signed::{PublicKey, statement_hash};
 use crate::server::store::Kind;
 use enforcer_proto::v1;
@@ -40,10 +40,11 @@ pub async fn load(core: &Core) -> Result<(), Status> {
 /// Looks now and then, and when told to, for versions that another server on the same store made.
 pub async fn follow(core: Arc<Core>) {
     loop {
+        let pause = if core.policies.unsettled() { SOON } else { LOOK };
         tokio::select! {
             () = core.stop.cancelled() => return,
             () = core.policies.look.notified() => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
         catch_up(&core).await;
     }
@@ -55,7 +56,7 @@ pub async fn follow(core: Arc<Core>) {
 pub async fn catch_up(core: &Core) {
     let done = async {
         refresh(core).await?;
-        if core.policies.unsettled() && core.policies.stuck().is_none() {
+        if core.policies.due() && core.policies.stuck().is_none() {
             void::settle(core, "server").await?;
         }
         Ok::<_, Status>(())

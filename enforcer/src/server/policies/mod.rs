@@ -15,13 +15,19 @@ use prost::Message as _;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tonic::Status;
 
 mod follow;
 pub mod void;
 
 pub use follow::{catch_up, follow, load};
+
+/// What whoever made a version has time for to void what it does not bear. Meanwhile a claim is
+/// looked at by itself.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Bytes of a note.
 const NOTE: usize = 1024;
@@ -68,6 +74,8 @@ struct Settling {
     wanted: AtomicU64,
     /// Up to where it was done.
     done: AtomicU64,
+    /// When the version in force came to be.
+    since: Mutex<Option<Instant>>,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -139,6 +147,12 @@ impl Policies {
         self.settling.done.load(Ordering::SeqCst) < self.settling.wanted.load(Ordering::SeqCst)
     }
 
+    /// Whether it is on [`follow`] to look at that: whoever made the version does at once, and says
+    /// how much it was.
+    fn due(&self) -> bool {
+        self.unsettled() && held(&self.settling.since).is_none_or(|since| since.elapsed() >= SOON)
+    }
+
     fn number(&self) -> u64 {
         self.current.borrow().as_ref().map_or(0, |current| current.statement.number)
     }
@@ -182,10 +196,12 @@ impl Policies {
             if newer {
                 // Before anybody can see it: a claim in between is looked at by itself.
                 self.unsettle();
+                *held(&self.settling.since) = Some(Instant::now());
                 *current = Some(Arc::clone(&next));
             }
             newer
         });
+        self.look();
     }
 }
 

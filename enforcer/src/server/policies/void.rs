@@ -35,8 +35,9 @@ pub async fn against_use(core: &Core, host: &str, id: Uuid) -> Result<Option<Str
     if core.policies.stuck().is_none() && !core.policies.unsettled() {
         return Ok(None);
     }
-    // Of another host's it is not even said that it is there.
-    let record = core.store.get(id).await?.filter(|record| record.host == host);
+    // Of another host's it is not even said that it is there; what has ended says so itself.
+    let record = core.store.get(id).await?;
+    let record = record.filter(|record| record.host == host && record.phase.live());
     let request = core.store.request(id, false).await?;
     Ok(record.zip(request).and_then(|(record, request)| against(core, &record.rules, &request)))
 }
@@ -102,7 +103,7 @@ pub async fn settle(core: &Core, actor: &str) -> Result<u32, Status> {
     if let Some(why) = core.policies.stuck() {
         return Err(Status::unavailable(why));
     }
-    let Settling { wanted, done } = &core.policies.settling;
+    let Settling { wanted, done, .. } = &core.policies.settling;
     // What comes to be looked at from here on is not what this looks at.
     let up_to = wanted.load(Ordering::SeqCst);
     let mut voided = 0;

@@ -397,7 +397,7 @@ async fn while_a_newer_version_cannot_be_used_the_older_is_not_confirmed_and_bea
     let mut news = follows.watch(v1::WatchPolicyRequest::default()).await.unwrap().into_inner();
     assert_eq!(news.message().await.unwrap_err().code(), Code::Unavailable);
     let digest = |of: &v1::Approval| of.request.as_ref().unwrap().digest.clone();
-    let refused = daemon.claim(claim(&one.id, &digest(&one))).await.unwrap_err();
+    let refused = daemon.claim(claim(&one.id, digest(&one))).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     let refused = daemon.request(under(&first.version, "/4", 1)).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
