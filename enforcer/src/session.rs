@@ -24,11 +24,11 @@ use tracing::{Instrument as _, debug, error, info_span};
 /// One operation on its way, as its protocol knows it.
 pub trait Exchange: Send + 'static {
     /// Where it goes.
-    fn place(&self) -> &Place;
+    fn place(&self) -> &Arc<Place>;
 
     /// Completes the operation: reads of it what must be known before the decision. With a
     /// denial it is still recorded, and then refused.
-    fn ask(&mut self, flow: &Flow) -> impl Future<Output = (Asked, Option<Denial>)> + Send;
+    fn ask(&mut self, flow: &Flow) -> impl Future<Output = (Arc<Asked>, Option<Denial>)> + Send;
 
     /// Ends when the client no longer waits.
     fn gone(&mut self) -> impl Future<Output = ()> + Send;
@@ -92,15 +92,14 @@ async fn serve(flow: &Arc<Flow>, stream: TcpStream) -> Outcome {
 pub async fn operate<E: Exchange>(flow: Arc<Flow>, mut exchange: E) {
     let running = flow.activity.operation();
     let (asked, flaw) = exchange.ask(&flow).await;
-    let asked = Arc::new(asked);
-    let mut ledger = flow.ledger(&asked.operation);
+    let ledger = flow.ledger(&asked.operation);
     let span = info_span!(
         "operation",
         operation = %asked.operation.id,
         flow = %flow.id(),
         agent = %flow.principal.agent,
     );
-    let outcome = steps(&flow, exchange, &asked, flaw, &mut ledger).instrument(span.clone()).await;
+    let outcome = steps(&flow, exchange, &asked, flaw, &ledger).instrument(span.clone()).await;
     flow.inputs.metrics.operation_ended(&asked.operation, &outcome, &ledger);
     if let Err(error) = ledger.end(&outcome).await {
         error!(target: "audit", parent: &span, %error, "an operation's end could not be recorded");
@@ -114,7 +113,7 @@ async fn steps<E: Exchange>(
     mut exchange: E,
     asked: &Arc<Asked>,
     flaw: Option<Denial>,
-    ledger: &mut Ledger,
+    ledger: &Ledger,
 ) -> Outcome {
     ledger.note(Kind::OperationAsked(flow.asked(asked)));
     if let Some(body) = asked.recorded_body() {
@@ -158,10 +157,10 @@ async fn decide<E: Exchange>(
     flow: &Flow,
     exchange: &mut E,
     asked: &Arc<Asked>,
-    ledger: &mut Ledger,
+    ledger: &Ledger,
 ) -> Result<Permit, Denial> {
     let _held = flow.activity.hold();
-    let place = exchange.place().clone();
+    let place = Arc::clone(exchange.place());
     let decider = &flow.inputs.decider;
     decider.decide(&flow.principal, &place, asked, ledger, exchange.gone()).await
 }

@@ -36,10 +36,10 @@ const MAX_ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct Permit {
     bundle: Arc<Bundle>,
-    target: Target,
-    place: Place,
+    target: Arc<Target>,
+    place: Arc<Place>,
     asked: Arc<Asked>,
-    judgement: Judgement,
+    judgement: Arc<Judgement>,
     grant: Option<Grant>,
     standing: Standing,
     held: Duration,
@@ -197,9 +197,9 @@ impl Decider {
     pub async fn decide(
         &self,
         principal: &Arc<Principal>,
-        place: &Place,
+        place: &Arc<Place>,
         asked: &Arc<Asked>,
-        ledger: &mut Ledger,
+        ledger: &Ledger,
         gone: impl Future<Output = ()> + Send,
     ) -> Result<Permit, Denial> {
         let started = Instant::now();
@@ -226,7 +226,7 @@ impl Decider {
                 standing: Standing {
                     policy: policy.clone(),
                     principal: Arc::clone(principal),
-                    place: place.clone(),
+                    place: Arc::clone(place),
                     asked: Arc::clone(asked),
                     bundle: Arc::clone(&bundle),
                     scopes: scopes.clone(),
@@ -234,7 +234,7 @@ impl Decider {
                 },
                 bundle,
                 target,
-                place: place.clone(),
+                place: Arc::clone(place),
                 asked: Arc::clone(asked),
                 judgement,
                 grant: None,
@@ -382,13 +382,15 @@ pub(crate) fn judge(
     principal: &Principal,
     target: &Target,
     asked: &Asked,
-) -> Judgement {
-    let mut strictest = bundle.evaluate(principal, target, &asked.operation);
+) -> Arc<Judgement> {
+    let mut strictest = bundle.evaluate_shared(principal, target, &asked.operation);
     for reading in &asked.readings {
-        let other = bundle.evaluate(principal, target, reading);
+        let other = bundle.evaluate_shared(principal, target, reading);
         strictest = match (&strictest.verdict, &other.verdict) {
             (Verdict::Deny, _) | (_, Verdict::Allow) => strictest,
-            (_, Verdict::Deny) | (Verdict::Allow, _) => noted(other, reading),
+            (_, Verdict::Deny) | (Verdict::Allow, _) => {
+                Arc::new(noted(Arc::unwrap_or_clone(other), reading))
+            }
             (Verdict::NeedsApproval(scopes), Verdict::NeedsApproval(more)) => {
                 let mut scopes = scopes.clone();
                 for scope in more {
@@ -396,7 +398,8 @@ pub(crate) fn judge(
                         scopes.push(scope.clone());
                     }
                 }
-                Judgement { verdict: Verdict::NeedsApproval(scopes), ..strictest }
+                let verdict = Verdict::NeedsApproval(scopes);
+                Arc::new(Judgement { verdict, ..Arc::unwrap_or_clone(strictest) })
             }
         };
     }
@@ -412,7 +415,7 @@ pub(crate) fn judge_anew(
 ) -> Result<Judgement, PathError> {
     let readings = path::operations(&operation)?;
     let asked = Asked::new(operation, readings, Vec::new(), principal);
-    Ok(judge(bundle, principal, target, &asked))
+    Ok(Arc::unwrap_or_clone(judge(bundle, principal, target, &asked)))
 }
 
 fn noted(mut judgement: Judgement, reading: &Operation) -> Judgement {

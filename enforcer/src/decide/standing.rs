@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 pub struct Standing {
     pub(super) policy: watch::Receiver<Arc<Bundle>>,
     pub(super) principal: Arc<Principal>,
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
     pub(super) asked: Arc<Asked>,
     /// The bundle that it was given under.
     pub(super) bundle: Arc<Bundle>,
@@ -30,7 +30,7 @@ impl Standing {
         Self {
             policy: self.policy.clone(),
             principal: Arc::clone(&self.principal),
-            place: self.place.clone(),
+            place: Arc::clone(&self.place),
             asked: Arc::clone(&self.asked),
             bundle: Arc::clone(&self.bundle),
             scopes: self.scopes.clone(),
@@ -81,7 +81,7 @@ impl Standing {
         let Some(target) = self.place.target(bundle) else {
             return cut("policy changed and no longer knows this target");
         };
-        let stands = match judge(bundle, &self.principal, target, &self.asked).verdict {
+        let stands = match &judge(bundle, &self.principal, target, &self.asked).verdict {
             Verdict::Allow => true,
             Verdict::Deny => false,
             // What people decided under weaker rules is no decision under stricter ones.

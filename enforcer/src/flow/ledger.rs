@@ -59,16 +59,17 @@ impl From<Outcome> for v1::FlowEnd {
 pub struct Ledger {
     log: FlowLog,
     operation: OperationId,
-    noted: Vec<(Option<OperationId>, Kind)>,
+    noted: Mutex<Vec<(Option<OperationId>, Kind)>>,
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
     after: Mutex<After>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct After {
     masked: BTreeMap<String, u64>,
     trailers: Vec<v1::Header>,
+    then: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -82,7 +83,7 @@ impl Ledger {
         Self {
             log,
             operation,
-            noted: Vec::new(),
+            noted: Mutex::default(),
             request_bytes: AtomicU64::new(0),
             response_bytes: AtomicU64::new(0),
             after: Mutex::default(),
@@ -95,18 +96,19 @@ impl Ledger {
     }
 
     /// Puts an event down for the next write.
-    pub fn note(&mut self, kind: Kind) {
-        self.noted.push((Some(self.operation), kind));
+    pub fn note(&self, kind: Kind) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.push((Some(self.operation), kind));
     }
 
     /// Writes what was noted; when it returns it is in the log.
-    pub async fn write(&mut self) -> Result<(), RecordError> {
+    pub async fn write(&self) -> Result<(), RecordError> {
         self.write_as(Durability::Logged).await
     }
 
     /// Writes what was noted, as durable as asked.
-    pub async fn write_as(&mut self, durability: Durability) -> Result<(), RecordError> {
-        let noted = std::mem::take(&mut self.noted);
+    pub async fn write_as(&self, durability: Durability) -> Result<(), RecordError> {
+        let noted = std::mem::take(&mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner));
         if noted.is_empty() {
             return Ok(());
         }
@@ -155,22 +157,116 @@ impl Ledger {
         self.after.lock().unwrap_or_else(PoisonError::into_inner).trailers = trailers;
     }
 
+    /// What is to be done once the end is recorded, and only then: what was noted before is
+    /// delivered with it.
+    pub fn then(&self, then: impl FnOnce() + Send + 'static) {
+        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+        after.then = Some(Box::new(then));
+    }
+
     /// Records the operation's end, with what was noted before it and not yet written.
-    pub async fn end(&mut self, outcome: &Outcome) -> Result<(), RecordError> {
-        let after = std::mem::take(&mut *self.after.lock().unwrap_or_else(PoisonError::into_inner));
+    ///
+    /// # Errors
+    /// When not all of it could be recorded: what was to be done then is not, and the end is
+    /// recorded once more by itself, as that of an operation that was cut.
+    pub async fn end(&self, outcome: &Outcome) -> Result<(), RecordError> {
+        self.note(self.ending(outcome));
+        let written = self.write().await;
+        let then = self.after.lock().unwrap_or_else(PoisonError::into_inner).then.take();
+        match written {
+            Ok(()) => {
+                if let Some(then) = then {
+                    then();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                drop(then);
+                self.note(self.ending(&Outcome::cut(error.code(), &error)));
+                // Where nothing can be recorded any more this fails for the same reason.
+                let _ = self.write().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn ending(&self, outcome: &Outcome) -> Kind {
+        let after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
         let (request_bytes, response_bytes) = self.bytes();
-        self.note(Kind::OperationEnd(v1::OperationEnd {
+        let masked = after.masked.iter();
+        Kind::OperationEnd(v1::OperationEnd {
             outcome: outcome.word.to_owned(),
             error: outcome.error.clone(),
             request_bytes,
             response_bytes,
-            masked: after
-                .masked
-                .into_iter()
-                .map(|(rule, count)| v1::MaskCount { rule, count })
+            masked: masked
+                .map(|(rule, &count)| v1::MaskCount { rule: rule.clone(), count })
                 .collect(),
-            trailers: after.trailers,
-        }));
-        self.write().await
+            trailers: after.trailers.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Transcript;
+    use crate::record::read::Transcripts;
+    use crate::record::{Recorder, store_dir};
+    use tokio::sync::oneshot;
+
+    fn answer(bytes: usize) -> Kind {
+        Kind::ResponseBody(v1::Body {
+            data: vec![b'x'; bytes].into(),
+            last: true,
+            ..v1::Body::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_end_is_done_only_when_all_of_it_is_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let cfg = Transcript { quota_bytes: 2 << 20, agent_share: 100, ..Transcript::default() };
+        let recorder = Recorder::open(&cfg, dir.path()).unwrap();
+        let log = recorder.open_flow(v1::FlowStart::default()).await.unwrap();
+        let asked = || Kind::OperationAsked(v1::OperationAsked::default());
+
+        let good = Ledger::new(log.clone(), OperationId::new());
+        let (done, mut told) = oneshot::channel();
+        good.note(asked());
+        good.note(answer(1_000));
+        good.then(move || done.send(()).unwrap());
+        good.end(&Outcome::complete()).await.unwrap();
+        told.try_recv().unwrap();
+
+        let late = Ledger::new(log.clone(), OperationId::new());
+        late.note(asked());
+        late.write().await.unwrap();
+        let filler = OperationId::new();
+        let mut filled = Ok(0);
+        while filled.is_ok() {
+            filled = log.append(Some(filler), answer(100_000), Durability::Logged).await;
+        }
+        assert!(matches!(filled, Err(RecordError::Full { .. })), "{filled:?}");
+        let (done, mut told) = oneshot::channel();
+        late.note(answer(1_000));
+        late.then(move || done.send(()).unwrap());
+        assert!(matches!(late.end(&Outcome::complete()).await, Err(RecordError::Full { .. })));
+        assert!(told.try_recv().is_err(), "the answer was not recorded");
+
+        let flow = log.id();
+        log.end(Outcome::complete().into()).await.unwrap();
+        drop((log, good, late));
+        recorder.shutdown().await;
+        let read = Transcripts::open(&store_dir(&cfg, dir.path())).unwrap();
+        let mut ends = Vec::new();
+        read.events(flow, |event| {
+            if let Some(Kind::OperationEnd(end)) = event.kind {
+                ends.push(end.outcome);
+            }
+            Ok(true)
+        })
+        .unwrap();
+        assert_eq!(ends, ["complete", "cut"]);
     }
 }

@@ -183,7 +183,7 @@ impl Flow {
 
     /// The event of an operation that is asked.
     pub fn asked(&self, asked: &Asked) -> v1::OperationAsked {
-        convert::asked(&asked.operation, &self.principal, asked.notes.clone())
+        convert::asked(&asked.operation, &asked.digest, asked.notes.clone())
     }
 
     /// Waits for the operations that still run, then seals the transcript.

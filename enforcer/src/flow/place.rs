@@ -8,6 +8,7 @@ use crate::forward::dial::Route;
 use crate::policy::{Bundle, Target};
 use crate::protocol::dns::names::{INTERNAL_NAME, Lookup, Names};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Where a captured connection goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub struct Place {
 
 impl Place {
     /// The target that policy knows it by.
-    pub fn target<'a>(&self, bundle: &'a Bundle) -> Option<&'a Target> {
+    pub fn target<'a>(&self, bundle: &'a Bundle) -> Option<&'a Arc<Target>> {
         match self.addr {
             None => bundle.target_for_name(&self.name, Some(self.port)),
             Some(ip) => {

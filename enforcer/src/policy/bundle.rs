@@ -40,7 +40,7 @@ pub struct Bundle {
     digest: [u8; 32],
     version: String,
     absence: Option<Absence>,
-    targets: Vec<Target>,
+    targets: Vec<Arc<Target>>,
     index: Index,
     positions: HashMap<String, usize>,
     scopes: HashMap<String, Scope>,
@@ -230,7 +230,7 @@ impl Bundle {
                     chosen.map(mask::MaskSelector::text).collect()
                 })
                 .collect(),
-            targets,
+            targets: targets.into_iter().map(Arc::new).collect(),
             scopes,
             engine,
             plans,
@@ -255,7 +255,7 @@ impl Bundle {
     }
 
     /// All targets, in the order of the file.
-    pub fn targets(&self) -> &[Target] {
+    pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
 
@@ -275,24 +275,24 @@ impl Bundle {
     }
 
     /// The target of that name in `targets.toml`.
-    pub fn target(&self, name: &str) -> Option<&Target> {
+    pub fn target(&self, name: &str) -> Option<&Arc<Target>> {
         self.targets.get(*self.positions.get(name)?)
     }
 
     /// The target that a host name means, at a port when one is known. An exact name beats a
     /// wildcard and a longer suffix a shorter; when the port is not one of that pattern's
     /// targets there is none.
-    pub fn target_for_name(&self, name: &str, port: Option<u16>) -> Option<&Target> {
+    pub fn target_for_name(&self, name: &str, port: Option<u16>) -> Option<&Arc<Target>> {
         let found = self.index.by_name(name);
         self.at_port(found, port)
     }
 
     /// The target that an address means; the longest block decides. IPv4 in IPv6 form is IPv4.
-    pub fn target_for_addr(&self, ip: IpAddr, port: u16) -> Option<&Target> {
+    pub fn target_for_addr(&self, ip: IpAddr, port: u16) -> Option<&Arc<Target>> {
         self.at_port(self.index.by_address(ip), Some(port))
     }
 
-    fn at_port(&self, found: &[usize], port: Option<u16>) -> Option<&Target> {
+    fn at_port(&self, found: &[usize], port: Option<u16>) -> Option<&Arc<Target>> {
         found
             .iter()
             .filter_map(|at| self.targets.get(*at))
@@ -300,7 +300,7 @@ impl Bundle {
     }
 
     /// The target that an operation's name, or address, and port mean.
-    pub fn target_of(&self, op: &Operation) -> Option<&Target> {
+    pub fn target_of(&self, op: &Operation) -> Option<&Arc<Target>> {
         match op.name.parse::<IpAddr>() {
             Ok(ip) => self.target_for_addr(ip, op.port),
             // A look-up has no port.
@@ -310,16 +310,26 @@ impl Bundle {
 
     /// Judges an operation on a target. No clock and no I/O: the same always comes to the same.
     pub fn evaluate(&self, principal: &Principal, target: &Target, op: &Operation) -> Judgement {
+        Arc::unwrap_or_clone(self.evaluate_shared(principal, target, op))
+    }
+
+    /// The same, as it is remembered.
+    pub fn evaluate_shared(
+        &self,
+        principal: &Principal,
+        target: &Target,
+        op: &Operation,
+    ) -> Arc<Judgement> {
         // By name: the caller's target may be of an earlier bundle.
         let Some((at, target)) = self.located(target) else {
-            return Judgement {
+            return Arc::new(Judgement {
                 verdict: Verdict::Deny,
                 rules: Vec::new(),
                 trace: vec![format!(
                     "denied: policy {} knows no target `{}`",
                     self.version, target.name
                 )],
-            };
+            });
         };
         self.engine.judge((at, target), principal, op, &self.scopes)
     }
@@ -387,6 +397,7 @@ impl Bundle {
     /// The target that names another, and which.
     pub fn with_secrets(mut self, allowed: &AllowedSecrets) -> Result<Self, (String, NotAllowed)> {
         for target in &mut self.targets {
+            let target = Arc::make_mut(target);
             let headers = target.inject.iter_mut();
             let bound = headers
                 .map(|header| allowed.bind(&mut header.source))

@@ -145,7 +145,7 @@ impl Engine {
         principal: &Principal,
         op: &Operation,
         scopes: &HashMap<String, Scope>,
-    ) -> Judgement {
+    ) -> Arc<Judgement> {
         let judge = || self.judge_anew((at, target), principal, op, scopes);
         self.memo.judge(at, principal, op, judge)
     }

@@ -9,7 +9,7 @@ use super::sql;
 use crate::operation::{Fact, Operation};
 use crate::principal::Principal;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Judgements in each of the two generations.
 const MOST: usize = 1024;
@@ -33,8 +33,8 @@ pub(super) struct Memo {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Box<[u8]>, Judgement>,
-    old: HashMap<Box<[u8]>, Judgement>,
+    young: HashMap<Box<[u8]>, Arc<Judgement>>,
+    old: HashMap<Box<[u8]>, Arc<Judgement>>,
 }
 
 impl Memo {
@@ -50,16 +50,16 @@ impl Memo {
         principal: &Principal,
         op: &Operation,
         judge: impl FnOnce() -> Judgement,
-    ) -> Judgement {
+    ) -> Arc<Judgement> {
         let key = self.key(at, principal, op);
         if key.len() > LONGEST {
-            return judge();
+            return Arc::new(judge());
         }
         if let Some(known) = self.kept().find(&key) {
             return known;
         }
-        let judgement = judge();
-        self.kept().keep(key.into(), judgement.clone());
+        let judgement = Arc::new(judge());
+        self.kept().keep(key.into(), Arc::clone(&judgement));
         judgement
     }
 
@@ -139,16 +139,16 @@ impl Key {
 }
 
 impl Generations {
-    fn find(&mut self, key: &[u8]) -> Option<Judgement> {
+    fn find(&mut self, key: &[u8]) -> Option<Arc<Judgement>> {
         if let Some(found) = self.young.get(key) {
-            return Some(found.clone());
+            return Some(Arc::clone(found));
         }
         let (key, found) = self.old.remove_entry(key)?;
-        self.keep(key, found.clone());
+        self.keep(key, Arc::clone(&found));
         Some(found)
     }
 
-    fn keep(&mut self, key: Box<[u8]>, judgement: Judgement) {
+    fn keep(&mut self, key: Box<[u8]>, judgement: Arc<Judgement>) {
         if self.young.len() >= MOST {
             self.old = std::mem::take(&mut self.young);
         }

@@ -28,14 +28,14 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (ended, end) = oneshot::channel();
-    let exchange = Opaque { place, io, ended };
+    let exchange = Opaque { place: Arc::new(place), io, ended };
     flow.operations.spawn(session::operate(Arc::clone(flow), exchange));
     end.await.unwrap_or_else(|_| Outcome::cut("cut", "the connection was cut"))
 }
 
 /// A connection whose bytes are not read.
 struct Opaque<T> {
-    place: Place,
+    place: Arc<Place>,
     io: T,
     /// Tells the connection's own end; gone when the connection is cut.
     ended: oneshot::Sender<Outcome>,
@@ -45,18 +45,18 @@ impl<T> Exchange for Opaque<T>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &Arc<Place> {
         &self.place
     }
 
-    async fn ask(&mut self, flow: &Flow) -> (Asked, Option<Denial>) {
+    async fn ask(&mut self, flow: &Flow) -> (Arc<Asked>, Option<Denial>) {
         let bundle = flow.inputs.decider.bundle();
         let target = self.place.target(&bundle).map_or("", |target| target.name.as_str());
-        let Place { name, port, .. } = &self.place;
+        let Place { name, port, .. } = &*self.place;
         let resource = format!("{name}:{port}");
         let operation =
             Operation::new(target, name, *port, Protocol::Opaque, "opaque.connect", resource);
-        (Asked::new(operation, Vec::new(), Vec::new(), &flow.principal), None)
+        (Arc::new(Asked::new(operation, Vec::new(), Vec::new(), &flow.principal)), None)
     }
 
     async fn gone(&mut self) {

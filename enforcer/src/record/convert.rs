@@ -73,9 +73,9 @@ impl From<&Operation> for v1::OperationAsked {
     }
 }
 
-/// The event of an operation with its digest for `principal`; `notes` are recorded and not hashed.
-pub fn asked(op: &Operation, principal: &Principal, notes: Vec<v1::Fact>) -> v1::OperationAsked {
-    v1::OperationAsked { digest: op.digest(principal).to_string(), notes, ..op.into() }
+/// The event of an operation with its digest; `notes` are recorded and not hashed.
+pub fn asked(op: &Operation, digest: &Digest, notes: Vec<v1::Fact>) -> v1::OperationAsked {
+    v1::OperationAsked { digest: digest.to_string(), notes, ..op.into() }
 }
 
 /// The operation that was asked, under `id`. The body is not part of the message.
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn an_operation_and_its_principal_come_back_with_the_same_digest() {
         let (op, who) = (op(), principal());
-        let asked = asked(&op, &who, Vec::new());
+        let asked = asked(&op, &op.digest(&who), Vec::new());
         let back = operation(&asked, op.id).unwrap();
         assert_eq!(back.facts(), op.facts());
         let stored = v1::Principal::from(&who);

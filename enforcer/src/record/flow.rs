@@ -3,14 +3,16 @@
 //! Sequence, `prev` and hash are made here, in the caller, under the flow's own
 //! lock, and the event is queued before the lock is let go; so the writer never
 //! hashes, and the queue has each flow's events in order.
+//! What is appended together is written together.
 
 use super::body::Bodies;
 use super::chain::{self, Hash};
 use super::error::RecordError;
 use super::line::Message;
+use super::store::Cf;
 use super::summary::{self, Summary};
 use super::usage::{EVENT_ROWS, FLOW_ROWS, Own};
-use super::writer::Append;
+use super::writer::{Ack, Append, Row};
 use super::{Durability, FlowId, Shared, index, now_ns};
 use crate::operation::OperationId;
 use enforcer_proto::v1::{self, event::Kind};
@@ -38,9 +40,6 @@ struct State {
     record: v1::FlowRecord,
     ended: bool,
 }
-
-/// What one event waits for.
-type Waiting = oneshot::Receiver<Result<(), RecordError>>;
 
 impl FlowLog {
     pub(super) fn new(recorder: Arc<Shared>, usage: Own) -> Self {
@@ -89,20 +88,14 @@ impl FlowLog {
         events: Vec<(Option<OperationId>, Kind)>,
         durability: Durability,
     ) -> Result<u64, RecordError> {
+        let bytes = events.iter().map(|(_, kind)| kind.encoded_len()).sum();
+        let room = self.0.recorder.room(bytes, events.len()).await?;
         let sync = self.0.recorder.sync(durability);
-        let mut waiting = None;
-        let mut seq = 0;
-        for (operation, kind) in events {
-            let room = self.0.recorder.room(kind.encoded_len()).await?;
-            let (at, ack) = self.0.queue(operation, kind, sync, Some(room))?;
-            seq = at;
-            // What comes later in the queue is written later: the last ack stands for all.
-            waiting = ack.or(waiting);
-        }
+        let (ack, written) = oneshot::channel();
+        let queued = self.0.queue(events, sync, ack, Some(room));
         self.0.recorder.line.write();
-        if let Some(ack) = waiting {
-            ack.await.map_err(|_| RecordError::Closed)??;
-        }
+        let seq = queued?;
+        written.await.map_err(|_| RecordError::Closed)??;
         Ok(seq)
     }
 
@@ -113,22 +106,53 @@ impl FlowLog {
 }
 
 impl Inner {
+    /// Puts events in the line, as one. Where one is not taken, those before it are recorded and
+    /// those behind it are not. Gives the last one's sequence number.
     fn queue(
         &self,
+        events: Vec<(Option<OperationId>, Kind)>,
+        sync: bool,
+        ack: Ack,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<u64, RecordError> {
+        let mut rows = Vec::with_capacity(events.len());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Ok(());
+        for (operation, kind) in events {
+            match self.row(&mut state, operation, kind) {
+                Ok(row) => rows.extend(row),
+                Err(error) => {
+                    taken = Err(error);
+                    break;
+                }
+            }
+        }
+        if rows.is_empty() {
+            // All that waits for it is told so by the error, or there was nothing to record.
+            let _ = ack.send(Ok(()));
+        } else {
+            let bytes = rows.iter().map(|row| row.value.len()).sum();
+            let append = Append { flow: self.id, events: rows, bytes, sync, ack, room };
+            self.recorder.line.push(Message::Append(append))?;
+        }
+        taken.map(|()| state.next.saturating_sub(1))
+    }
+
+    /// Gives an event its place in the chain. `None`: a piece of a body past the limit.
+    fn row(
+        &self,
+        state: &mut State,
         operation: Option<OperationId>,
         kind: Kind,
-        sync: bool,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Result<(u64, Option<Waiting>), RecordError> {
+    ) -> Result<Option<Row>, RecordError> {
         let limit = self.recorder.admit(&kind, &self.usage)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.ended || (state.next == 0) != matches!(kind, Kind::FlowStart(_)) {
             return Err(RecordError::Ended);
         }
         let operation = operation.map(|id| id.0.as_bytes().to_vec());
         let operation = operation.unwrap_or_default();
         let Some(mut kind) = state.bodies.admit(&operation, kind, limit) else {
-            return Ok((state.next.saturating_sub(1), None));
+            return Ok(None);
         };
         if let Kind::FlowEnd(end) = &mut kind {
             end.operations = state.summary.operations();
@@ -144,38 +168,34 @@ impl Inner {
         let hash = chain::hash(&value);
         let first = if event.seq == 0 { FLOW_ROWS } else { 0 };
         self.usage.add(value.len() as u64 + EVENT_ROWS + first);
-        state.summary.add(&event);
+        let started = match &event.kind {
+            Some(Kind::FlowStart(_)) => event.unix_ns,
+            _ => state.record.started_unix_ns,
+        };
+        let mut index = index::rows(self.id, started, &event);
+        if let Some(Kind::OperationAsked(asked)) = &event.kind
+            && state.summary.names(&asked.target)
+        {
+            // The same row is there since the first operation on the target.
+            index.retain(|(cf, _)| *cf != Cf::IndexTarget);
+        }
+        state.summary.add_stored(&event, value.len());
         let record = match &event.kind {
             Some(Kind::FlowStart(start)) => {
                 let session = self.recorder.session.as_bytes();
                 state.record = summary::open_record(start, event.unix_ns, session);
-                Some(state.record.clone())
+                Some(Box::new(state.record.clone()))
             }
             Some(Kind::FlowEnd(_)) => {
                 state.ended = true;
-                Some(v1::FlowRecord {
-                    seal: Some(state.summary.seal(&hash, 0)),
-                    ..state.record.clone()
-                })
+                let seal = Some(state.summary.seal(&hash, 0));
+                Some(Box::new(v1::FlowRecord { seal, ..state.record.clone() }))
             }
             _ => None,
         };
-        let (ack, waiting) = oneshot::channel();
-        let append = Append {
-            flow: self.id,
-            seq: event.seq,
-            hash,
-            index: index::rows(self.id, state.record.started_unix_ns, &event),
-            value,
-            record,
-            sync,
-            ack: Some(ack),
-            room,
-        };
-        self.recorder.line.push(Message::Append(Box::new(append)))?;
         state.next += 1;
         state.prev = hash;
-        Ok((event.seq, Some(waiting)))
+        Ok(Some(Row { seq: event.seq, hash, value, index, record }))
     }
 }
 
@@ -192,7 +212,7 @@ impl Drop for Inner {
             operations: 0,
         });
         // Nobody is left to tell; a store that cannot be written recovers the flow when opened.
-        let _ = self.queue(None, end, false, None);
+        let _ = self.queue(vec![(None, end)], false, oneshot::channel().0, None);
         self.recorder.line.wake();
     }
 }

@@ -22,14 +22,14 @@ const ROUNDS: usize = 4;
 
 /// What the writer is told.
 pub(super) enum Message {
-    Append(Box<Append>),
+    Append(Append),
     Retire(Retire),
     Shutdown(oneshot::Sender<()>),
 }
 
 impl Message {
     fn is_quick(&self) -> bool {
-        matches!(self, Self::Append(append) if !append.sync && append.value.len() <= QUICK_BYTES)
+        matches!(self, Self::Append(append) if !append.sync && append.bytes <= QUICK_BYTES)
     }
 }
 
@@ -154,16 +154,17 @@ impl Line {
     fn take(&self, bytes: usize, wanted: impl Fn(&Message) -> bool) -> Batch {
         let mut waiting = self.waiting();
         let mut batch = Batch::default();
-        let mut taken = 0;
+        let (mut taken, mut events) = (0, 0);
         while taken < bytes
-            && batch.appends.len() + batch.retired.len() < BATCH_EVENTS
+            && events + batch.retired.len() < BATCH_EVENTS
             && batch.shutdown.is_none()
             && waiting.messages.front().is_some_and(&wanted)
         {
             match waiting.messages.pop_front() {
                 Some(Message::Append(append)) => {
-                    taken += append.value.len();
-                    batch.appends.push(*append);
+                    taken += append.bytes;
+                    events += append.events.len();
+                    batch.appends.push(append);
                 }
                 Some(Message::Retire(retire)) => batch.retired.push(retire),
                 Some(Message::Shutdown(done)) => batch.shutdown = Some(done),

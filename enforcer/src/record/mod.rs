@@ -361,9 +361,13 @@ impl Shared {
         }
     }
 
-    /// Waits for room in the queue.
-    async fn room(&self, payload: usize) -> Result<OwnedSemaphorePermit, RecordError> {
-        let bytes = (payload + EVENT_OVERHEAD).min(QUEUE_BYTES);
+    /// Waits for room in the queue, for events of so many bytes together.
+    async fn room(
+        &self,
+        payload: usize,
+        events: usize,
+    ) -> Result<OwnedSemaphorePermit, RecordError> {
+        let bytes = (payload + events * EVENT_OVERHEAD).min(QUEUE_BYTES);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) {
             return Ok(room);

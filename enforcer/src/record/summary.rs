@@ -32,9 +32,14 @@ pub struct Summary {
 impl Summary {
     /// Takes the next event in.
     pub fn add(&mut self, event: &v1::Event) {
+        self.add_stored(event, event.encoded_len());
+    }
+
+    /// The same, of an event that takes so many bytes.
+    pub fn add_stored(&mut self, event: &v1::Event, bytes: usize) {
         let seal = &mut self.seal;
         seal.events += 1;
-        seal.stored_bytes += event.encoded_len() as u64;
+        seal.stored_bytes += bytes as u64;
         match &event.kind {
             Some(Kind::FlowStart(start)) => {
                 note_target(seal, &start.target);
@@ -61,6 +66,11 @@ impl Summary {
             }
             _ => {}
         }
+    }
+
+    /// Whether the row names this target already.
+    pub fn names(&self, target: &str) -> bool {
+        self.seal.targets.iter().any(|known| known == target)
     }
 
     /// How many operations were asked so far.

@@ -30,19 +30,26 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// What waits to hear that an event is recorded.
 pub(super) type Ack = oneshot::Sender<Result<(), RecordError>>;
 
-/// One event, ready to be written.
+/// Events of one flow that are written together, in order.
 pub(super) struct Append {
     pub(super) flow: FlowId,
+    pub(super) events: Vec<Row>,
+    /// How many bytes the events have.
+    pub(super) bytes: usize,
+    pub(super) sync: bool,
+    pub(super) ack: Ack,
+    /// Their share of the queue, given back when they are written.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+/// One event, ready to be written.
+pub(super) struct Row {
     pub(super) seq: u64,
     pub(super) hash: Hash,
     pub(super) value: Vec<u8>,
     pub(super) index: Vec<(Cf, Vec<u8>)>,
     /// The flow's row, with its first event (open) and its last (sealed, place in the log unset).
-    pub(super) record: Option<v1::FlowRecord>,
-    pub(super) sync: bool,
-    pub(super) ack: Option<Ack>,
-    /// Its share of the queue, given back when it is written.
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(super) record: Option<Box<v1::FlowRecord>>,
 }
 
 /// A sealed flow whose time is over.
@@ -127,6 +134,7 @@ impl Writer {
             return;
         }
         let sync = appends.iter().any(|append| append.sync);
+        let events: usize = appends.iter().map(|append| append.events.len()).sum();
         let result = match self.counters.failure() {
             Some(failure) => Err(RecordError::Failed(failure)),
             None => {
@@ -140,16 +148,14 @@ impl Writer {
         if let Err(error) = &result {
             self.counters.fail(error);
         } else {
-            self.counters.events.fetch_add(appends.len() as u64, Relaxed);
+            self.counters.events.fetch_add(events as u64, Relaxed);
         }
         self.counters.open.store(self.open.len() as u64, Relaxed);
         self.counters.log.store(self.log.size(), Relaxed);
         for append in appends {
             drop(append.room);
-            if let Some(ack) = append.ack {
-                // Nobody waits when the flow was dropped meanwhile; the event is recorded all the same.
-                let _ = ack.send(result.clone());
-            }
+            // Nobody waits when the flow was dropped meanwhile; the event is recorded all the same.
+            let _ = append.ack.send(result.clone());
         }
         for retire in retired {
             let _ = retire.done.send(());
@@ -166,29 +172,14 @@ impl Writer {
         let events = store.cf(Cf::Events)?;
         let before = self.log.size();
         for append in appends.iter_mut() {
-            batch.put_cf(events, key::event(append.flow, append.seq), &append.value);
-            append.value = Vec::new();
-            for (cf, row) in &append.index {
-                batch.put_cf(store.cf(*cf)?, row, b"");
+            for row in std::mem::take(&mut append.events) {
+                batch.put_cf(events, key::event(append.flow, row.seq), &row.value);
+                for (cf, row) in &row.index {
+                    batch.put_cf(store.cf(*cf)?, row, b"");
+                }
+                let head = Head { events: row.seq + 1, last: row.hash, grown: true };
+                self.follow(&mut batch, append.flow, head, row.record)?;
             }
-            let head = Head { events: append.seq + 1, last: append.hash, grown: true };
-            let Some(record) = &mut append.record else {
-                self.open.insert(append.flow, head);
-                continue;
-            };
-            let marker = key::open_flow(self.session, append.flow);
-            if let Some(seal) = &mut record.seal {
-                let leaf =
-                    checkpoint::sealed(append.flow, seal.events, &append.hash, &record.session);
-                seal.leaf = self.log.append(&store, &mut batch, seal.ended_unix_ns, leaf)?;
-                batch.delete_cf(store.cf(Cf::Sessions)?, marker);
-                self.open.remove(&append.flow);
-            } else {
-                batch.put_cf(store.cf(Cf::Sessions)?, marker, b"");
-                self.open.insert(append.flow, head);
-            }
-            let row = append.flow.as_bytes();
-            batch.put_cf(store.cf(Cf::Flows)?, row, record.encode_to_vec());
         }
         for retire in retired {
             self.retire(&mut batch, retire)?;
@@ -197,6 +188,33 @@ impl Writer {
             self.log.save(&store, &mut batch)?;
         }
         Ok(batch)
+    }
+
+    /// Keeps a flow's row, and that it is open, as its last event left it.
+    fn follow(
+        &mut self,
+        batch: &mut WriteBatch,
+        flow: FlowId,
+        head: Head,
+        record: Option<Box<v1::FlowRecord>>,
+    ) -> Result<(), RecordError> {
+        let Some(mut record) = record else {
+            self.open.insert(flow, head);
+            return Ok(());
+        };
+        let store = Arc::clone(&self.store);
+        let marker = key::open_flow(self.session, flow);
+        if let Some(seal) = &mut record.seal {
+            let leaf = checkpoint::sealed(flow, seal.events, &head.last, &record.session);
+            seal.leaf = self.log.append(&store, batch, seal.ended_unix_ns, leaf)?;
+            batch.delete_cf(store.cf(Cf::Sessions)?, marker);
+            self.open.remove(&flow);
+        } else {
+            batch.put_cf(store.cf(Cf::Sessions)?, marker, b"");
+            self.open.insert(flow, head);
+        }
+        batch.put_cf(store.cf(Cf::Flows)?, flow.as_bytes(), record.encode_to_vec());
+        Ok(())
     }
 
     fn retire(&mut self, batch: &mut WriteBatch, retire: &Retire) -> Result<(), RecordError> {

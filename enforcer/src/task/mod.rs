@@ -26,6 +26,7 @@ use crate::policy::{Bundle, Scope, Target, TlsMode, Verdict};
 use crate::protocol::{http, postgres};
 use enforcer_proto::v1;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Why a declaration is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -199,7 +200,7 @@ pub(crate) fn place(
     host: &str,
     port: u16,
     protocol: Protocol,
-) -> Result<(Place, Target), String> {
+) -> Result<(Place, Arc<Target>), String> {
     let addr: Option<IpAddr> = host.parse().ok();
     let name = addr.map_or_else(|| host.to_owned(), |ip| ip.to_string());
     let place = Place { name, port, addr };

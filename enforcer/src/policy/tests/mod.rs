@@ -3,6 +3,7 @@
 use super::*;
 use crate::operation::Operation;
 use crate::principal::{AgentName, Principal, Process};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod guide;
@@ -40,7 +41,7 @@ fn principal(agent: &str) -> Principal {
 }
 
 /// A request the way the proxy describes it, with an empty body.
-fn request(bundle: &Bundle, method: &str, url: &str) -> (Target, Operation) {
+fn request(bundle: &Bundle, method: &str, url: &str) -> (Arc<Target>, Operation) {
     let url = url::Url::parse(url).unwrap();
     let host = url.host_str().unwrap();
     let port = url.port_or_known_default().unwrap();

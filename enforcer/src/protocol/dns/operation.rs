@@ -78,7 +78,7 @@ pub fn events(
         synthetic: true,
     };
     let end = v1::OperationEnd { outcome: outcome(plan).to_owned(), ..v1::OperationEnd::default() };
-    let asked = convert::asked(operation, principal, Vec::new());
+    let asked = convert::asked(operation, &operation.digest(principal), Vec::new());
     [
         Kind::OperationAsked(asked),
         Kind::Decision(decision),

@@ -7,7 +7,7 @@ use super::operation::{self, Where};
 use crate::approval::step::{Kind, Pattern};
 use crate::flow::{Asked, Flow};
 use crate::operation::Protocol;
-use crate::policy::{Bundle, Target};
+use crate::policy::Bundle;
 use crate::protocol::Hash;
 use crate::record::convert;
 use crate::task::{HttpStep, place};
@@ -118,12 +118,12 @@ fn request(step: &HttpStep, url: &Split<'_>) -> Result<Request<Bytes>, String> {
 /// The pattern of a method and a URL with `*` and `**` in its path and query.
 pub(crate) fn pattern(bundle: &Bundle, method: &str, url: &str) -> Result<Pattern, String> {
     let split = split(url)?;
-    let (_, target): (_, Target) = place(bundle, &split.host, split.port, Protocol::Http)?;
+    let (_, target) = place(bundle, &split.host, split.port, Protocol::Http)?;
     let scheme = if split.tls { "https" } else { "http" };
     let read = authority::parse(split.authority).map_err(|error| error.to_string())?;
     let (path, query) = split.target.split_once('?').unwrap_or((split.target, ""));
     Ok(Pattern {
-        target: target.name,
+        target: target.name.clone(),
         kind: Kind::Http {
             method: method.to_owned(),
             origin: format!("{scheme}://{}", operation::written(&read, scheme)),

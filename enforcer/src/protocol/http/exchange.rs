@@ -29,7 +29,7 @@ const MAX_TRIES: usize = 3;
 /// One HTTP request.
 #[derive(Debug)]
 pub(super) struct HttpExchange {
-    place: Place,
+    place: Arc<Place>,
     tls: bool,
     parts: Parts,
     body: Option<Incoming>,
@@ -61,7 +61,7 @@ impl HttpExchange {
             body: Some(body),
             asked: None,
             room: None,
-            place,
+            place: Arc::new(place),
             tls,
             parts,
             reply: Some(reply),
@@ -75,7 +75,7 @@ impl HttpExchange {
         if let Ok(authority) = super::authority::of_request(&self.parts.uri, &self.parts.headers)
             && let Some(place) = self.place.named(&authority.host, &bundle)
         {
-            self.place = place;
+            self.place = Arc::new(place);
         }
         let target = self.place.target(&bundle);
         let injected: Vec<HeaderName> = target
@@ -248,11 +248,11 @@ impl HttpExchange {
 }
 
 impl Exchange for HttpExchange {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &Arc<Place> {
         &self.place
     }
 
-    async fn ask(&mut self, flow: &Flow) -> (Asked, Option<Denial>) {
+    async fn ask(&mut self, flow: &Flow) -> (Arc<Asked>, Option<Denial>) {
         let (read, flaw) = self.read(flow);
         let notes = read.notes.iter().map(|(name, value)| convert::fact(name, value)).collect();
         let mut asked = Asked::new(read.operation, read.readings, notes, &flow.principal);
@@ -261,7 +261,8 @@ impl Exchange for HttpExchange {
             None => self.read_body(flow, &mut asked).await.err(),
         };
         asked.digest = asked.operation.digest(&flow.principal);
-        self.asked = Some(Arc::new(asked.clone()));
+        let asked = Arc::new(asked);
+        self.asked = Some(Arc::clone(&asked));
         (asked, denial)
     }
 

@@ -16,6 +16,7 @@ use crate::policy::{Bundle, Target};
 use crate::protocol::http::authority;
 use crate::task::{SqlParameter, SqlPattern, SqlStep, place};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// PostgreSQL's port.
 const PORT: u16 = 5432;
@@ -23,7 +24,7 @@ const PORT: u16 = 5432;
 /// A database as a URL names it, under policy.
 struct Database {
     place: Place,
-    target: Target,
+    target: Arc<Target>,
     user: String,
     /// The role that signs in upstream.
     role: String,
@@ -148,5 +149,5 @@ pub(crate) fn pattern(bundle: &Bundle, sql: SqlPattern) -> Result<Pattern, Strin
     let database = format!("postgres://{name}:{port}/{}", to.name);
     let role = to.role;
     let kind = Kind::Sql { database, role, actions, tables, functions, flags };
-    Ok(Pattern { target: to.target.name, kind })
+    Ok(Pattern { target: to.target.name.clone(), kind })
 }

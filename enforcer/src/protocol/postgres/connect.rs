@@ -38,7 +38,7 @@ const SETTING: &str = "sql.setting.";
 /// A session that is asked for.
 pub(super) struct Connect {
     flow: Arc<Flow>,
-    place: Place,
+    place: Arc<Place>,
     client: Wire,
     startup: Startup,
     encrypted: bool,
@@ -56,7 +56,7 @@ impl Connect {
         encrypted: bool,
         ended: oneshot::Sender<Outcome>,
     ) -> Self {
-        Self { flow, place, client, startup, encrypted, asked: None, ended }
+        Self { flow, place: Arc::new(place), client, startup, encrypted, asked: None, ended }
     }
 
     /// The user that the agent signs in as.
@@ -163,19 +163,19 @@ impl Connect {
 }
 
 impl Exchange for Connect {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &Arc<Place> {
         &self.place
     }
 
-    async fn ask(&mut self, flow: &Flow) -> (Asked, Option<Denial>) {
+    async fn ask(&mut self, flow: &Flow) -> (Arc<Asked>, Option<Denial>) {
         let bundle = flow.inputs.decider.bundle();
         let target = self.place.target(&bundle);
         let postgres = target.and_then(|target| target.postgres.as_ref());
-        let flaw = self.flaw(&bundle, target);
+        let flaw = self.flaw(&bundle, target.map(|target| &**target));
         let role = postgres.and_then(|postgres| postgres.role_of(self.user()));
         let database = postgres.and_then(|postgres| self.upstream_database(postgres));
         let database = database.unwrap_or_else(|| self.database());
-        let Place { name, port, .. } = &self.place;
+        let Place { name, port, .. } = &*self.place;
         let mut operation = Operation::new(
             target.map_or("", |target| target.name.as_str()),
             name,
@@ -198,8 +198,8 @@ impl Exchange for Connect {
             name: "tls".to_owned(),
             value: Some(v1::fact::Value::Flag(self.encrypted)),
         }];
-        let asked = Asked::new(operation, Vec::new(), notes, &flow.principal);
-        self.asked = Some(Arc::new(asked.clone()));
+        let asked = Arc::new(Asked::new(operation, Vec::new(), notes, &flow.principal));
+        self.asked = Some(Arc::clone(&asked));
         (asked, flaw)
     }
 

@@ -8,8 +8,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes that are read ahead of a client that sends while it waits.
 const AHEAD: usize = 256 << 10;
-/// What one read may bring.
+/// What one read may bring, when nothing was read yet.
 const CHUNK: usize = 32 << 10;
+/// With less room than this a read gets a new chunk.
+const LEAST: usize = 4 << 10;
 
 /// A stream of bytes, plain or in TLS.
 pub(in crate::protocol) trait Io:
@@ -124,7 +126,9 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<(), WireError> {
-        self.read.reserve(CHUNK);
+        if self.read.capacity() - self.read.len() < LEAST {
+            self.read.reserve(CHUNK);
+        }
         match self.io.read_buf(&mut self.read).await? {
             0 => Err(WireError::Closed),
             _ => Ok(()),

@@ -79,7 +79,7 @@ pub(super) struct Lineage {
     /// What goes into other columns, by their names.
     pub(super) kept: Arc<[Output]>,
     /// Every table and view that is read or written: schema and name.
-    pub(super) relations: Vec<(String, String)>,
+    pub(super) relations: Arc<[(String, String)]>,
     /// Words of the server about it may be about more than these.
     pub(super) anything: bool,
 }
@@ -90,7 +90,7 @@ impl Lineage {
         Self {
             outputs: Ok(Arc::default()),
             kept: Arc::default(),
-            relations: Vec::new(),
+            relations: Arc::default(),
             anything: false,
         }
     }
@@ -346,7 +346,7 @@ impl Statement {
         let relations = found.reads.iter().chain(&found.writes);
         let relations = relations
             .map(|relation| (relation.schema.clone().unwrap_or_default(), relation.name.clone()));
-        let relations: Vec<_> = relations.collect();
+        let relations: Arc<[_]> = relations.collect();
         let traced = trace.then(|| sql::trace(&self.read, catalog, path));
         let (mut columns, mut looked_at) = (None, None);
         let lineage = match traced {

@@ -11,7 +11,7 @@ use super::{copy_data, refuse};
 use crate::decide::{Denial, Permit, Room};
 use crate::flow::{Asked, Flow, Ledger, Outcome, Place, STREAMED};
 use crate::session::{self, Exchange};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use enforcer_proto::v1::{self, event::Kind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Resume {
 
 /// A statement that is asked.
 struct Ask {
-    place: Place,
+    place: Arc<Place>,
     /// `None` while it waits for its turn.
     talk: Option<Box<Talk>>,
     asked: Arc<Asked>,
@@ -75,7 +75,7 @@ pub(super) fn begin(
     let mut cancels = about.asked.clone();
     cancels.mark_unchanged();
     let exchange = Ask {
-        place: about.place.clone(),
+        place: Arc::clone(&about.place),
         talk: Some(talk),
         asked: Arc::new(asked),
         flaw,
@@ -92,11 +92,11 @@ pub(super) fn begin(
 }
 
 impl Exchange for Ask {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &Arc<Place> {
         &self.place
     }
 
-    async fn ask(&mut self, flow: &Flow) -> (Asked, Option<Denial>) {
+    async fn ask(&mut self, flow: &Flow) -> (Arc<Asked>, Option<Denial>) {
         let mut flaw = self.flaw.take();
         let takes = self.work.as_mut().map(|work| &mut work.takes);
         if let Some(takes) = takes
@@ -108,7 +108,7 @@ impl Exchange for Ask {
                 Some(_) => self.streams(flow),
             }
         }
-        (Asked::clone(&self.asked), flaw)
+        (Arc::clone(&self.asked), flaw)
     }
 
     async fn gone(&mut self) {
@@ -199,7 +199,12 @@ impl Exchange for Ask {
             };
             if !matches!(ended, Ended::Suspended) {
                 let outcome = ended.outcome();
-                let _ = self.home.send(Return::Done(talk, ended)).await;
+                // What it brought last is recorded with the end, and delivered after that.
+                let home = self.home;
+                ledger.then(move || {
+                    // There is room: the session is in one place at a time.
+                    let _ = home.try_send(Return::Done(talk, ended));
+                });
                 return outcome;
             }
             let (again, next) = oneshot::channel();
@@ -287,6 +292,6 @@ impl Ask {
 }
 
 /// A piece of an answer as it is recorded: the very messages that the agent gets.
-pub(super) fn delivered(messages: BytesMut, last: bool) -> Kind {
-    Kind::ResponseBody(v1::Body { data: messages.freeze(), last, ..v1::Body::default() })
+pub(super) fn delivered(messages: impl Into<Bytes>, last: bool) -> Kind {
+    Kind::ResponseBody(v1::Body { data: messages.into(), last, ..v1::Body::default() })
 }

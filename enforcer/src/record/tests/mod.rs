@@ -75,7 +75,7 @@ fn exchange(path: &str, sent: &[u8], answer: &[u8]) -> Vec<(Option<OperationId>,
     op.fact("http.query", "q=1&r=a%20b");
     op.fact("http.header.content-type", "application/json");
     op.with_body(Bytes::copy_from_slice(sent));
-    let asked = super::convert::asked(&op, &principal(), Vec::new());
+    let asked = super::convert::asked(&op, &op.digest(&principal()), Vec::new());
     let decision = v1::Decision {
         verdict: v1::Verdict::Allow.into(),
         reason: "policy".into(),

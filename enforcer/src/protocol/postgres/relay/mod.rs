@@ -65,8 +65,9 @@ pub(super) async fn run(
     let ended = relay.run(&mut work.run).await;
     if ended.is_err() {
         // What the server said last may say why; whoever is gone does not hear it.
-        let _ = relay.turn(true).await;
-        let _ = relay.talk.client.flush().await;
+        if relay.turn(true).await.is_ok() {
+            let _ = relay.talk.client.flush().await;
+        }
     } else {
         relay.talk.busy(false);
     }
@@ -107,7 +108,11 @@ impl Relay<'_> {
         if ready {
             self.until_ready().await?;
         }
-        self.turn(ended != Ended::Suspended).await?;
+        if ended == Ended::Suspended {
+            self.turn(false).await?;
+        } else {
+            self.leave();
+        }
         Ok(match self.withheld.take() {
             Some((code, why)) => Ended::Withheld(code, why),
             None => ended,
@@ -342,21 +347,47 @@ impl Relay<'_> {
 
     /// Records what is to be delivered, then hands it to the client's connection.
     async fn turn(&mut self, last: bool) -> Result<(), Outcome> {
-        let page = self.page.split();
-        let length = page.len();
-        if length == 0 && !last {
+        if self.page.is_empty() && !last {
             return Ok(());
         }
-        self.talk.client.out().extend_from_slice(&page);
-        let went = (!self.begun).then(|| Kind::Forwarded(forwarded(&self.talk.about.peer)));
-        self.begun = true;
-        let mut said = std::mem::take(&mut self.told);
-        said.unsplit(page);
-        let events = went.into_iter().chain([delivered(said, last)]);
-        let recorded = self.ledger.append(events.collect::<Vec<_>>()).await;
+        let page = self.page.split().freeze();
+        let events = self.events(page.clone(), last);
+        let recorded = self.ledger.append(events).await;
         recorded.map_err(|error| Outcome::cut(error.code(), error))?;
-        self.ledger.delivered(length);
+        self.hand_over(&page);
         Ok(())
+    }
+
+    /// The last page: it is recorded with the operation's end, in one write, and the session,
+    /// which holds what the client gets, goes on after that.
+    fn leave(&mut self) {
+        let page = self.page.split().freeze();
+        for event in self.events(page.clone(), true) {
+            self.ledger.note(event);
+        }
+        self.hand_over(&page);
+    }
+
+    fn events(&mut self, page: Bytes, last: bool) -> Vec<Kind> {
+        let mut events = Vec::with_capacity(2);
+        if !std::mem::replace(&mut self.begun, true) {
+            events.push(Kind::Forwarded(forwarded(&self.talk.about.peer)));
+        }
+        let mut said = std::mem::take(&mut self.told);
+        let said = match said.is_empty() {
+            true => page,
+            false => {
+                said.extend_from_slice(&page);
+                said.freeze()
+            }
+        };
+        events.push(delivered(said, last));
+        events
+    }
+
+    fn hand_over(&mut self, page: &Bytes) {
+        self.ledger.delivered(page.len());
+        self.talk.client.out().extend_from_slice(page);
     }
 }
 

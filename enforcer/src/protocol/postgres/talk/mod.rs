@@ -36,7 +36,7 @@ use tokio::time::Instant;
 /// What does not change while a session lasts.
 pub(super) struct About {
     pub(super) flow: Arc<Flow>,
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
     /// The user that the agent signed in as.
     pub(super) user: String,
     /// What the connection replicates; it is to a walsender then.
