@@ -146,6 +146,17 @@ pub fn postgres_regress() -> &'static Path {
     dir
 }
 
+/// Drivers' own test suites, each in its directory, and `venv` with the drivers, as
+/// `cargo xtask setup` fetched them.
+///
+/// # Panics
+/// When they are not there.
+pub fn postgres_suites() -> &'static Path {
+    let dir = Path::new("/var/tmp/enforcer-agents/postgres-suites");
+    assert!(dir.join("VERSIONS").is_file(), "{}: run `cargo xtask setup`", dir.display());
+    dir
+}
+
 fn must(command: &mut Command) {
     let out = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));

@@ -78,6 +78,11 @@ impl Postgres {
     /// Starts it on every far address, with a certificate for these names, and makes the users
     /// and the (empty) database.
     pub fn start(world: &World, pki: &Pki, names: &[&str]) -> Self {
+        Self::start_with(world, pki, names, "")
+    }
+
+    /// The same, with more lines of configuration.
+    pub fn start_with(world: &World, pki: &Pki, names: &[&str], config: &str) -> Self {
         let dir = world.path("postgres");
         fs::create_dir_all(&dir).expect("made");
         let (chain, key) = pki.leaf(&dir, names);
@@ -103,7 +108,7 @@ impl Postgres {
              fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 60\n\
              shared_buffers = 32MB\nlog_connections = on\nlog_statement = all\n\
              log_line_prefix = '%m [%p] %u@%d '\nlc_messages = 'C'\ntimezone = 'UTC'\n\
-             max_prepared_transactions = 4\n",
+             max_prepared_transactions = 4\n{config}",
             dir = dir.display(),
             chain = chain.display(),
             key = key.display(),
@@ -162,6 +167,13 @@ impl Postgres {
         let out = psql.wait_with_output().expect("psql ends");
         assert!(out.status.success(), "{sql}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
+    }
+
+    /// Lets in who these lines of `pg_hba.conf` say, beside those that it lets in.
+    pub fn let_in(&self, lines: &str) {
+        let file = self.dir.join("data/pg_hba.conf");
+        fs::write(file, format!("{HBA}{lines}")).expect("written");
+        self.admin("postgres", "SELECT pg_reload_conf()");
     }
 
     /// The socket on which it trusts `postgres`: the way past everything that is under test.

@@ -9,6 +9,7 @@ mod exec;
 mod fuzz;
 mod regression;
 mod setup;
+mod suites;
 mod test;
 mod vm;
 
@@ -32,6 +33,8 @@ cargo xtask <task>
                          stands there, as released (as root); prints ratios
   regress [FILE...]      all of PostgreSQL's own regression SQL through the gate beside a direct run
                          (as root); without FILE it writes docs/postgres-regression.md
+  drivers [SUITE...]     drivers' own test suites through the gate beside a direct run (as root);
+                         without SUITE it writes docs/postgres-drivers.md
   fuzz [--secs N]        run every fuzz target for N seconds (default 60)
   setup                  only install what the other tasks need
 ";
@@ -58,7 +61,8 @@ fn main() -> ExitCode {
             Err(_) => Err(format!("--secs takes a number, not `{secs}`")),
         },
         ["regress", rest @ ..] => test::regress(rest),
-        ["setup"] => setup::everything().and_then(|()| vm::fetch()),
+        ["drivers", rest @ ..] => test::drivers(rest),
+        ["setup"] => setup::everything().and_then(|()| suites::fetch()).and_then(|()| vm::fetch()),
         ["help" | "--help" | "-h"] | [] => {
             print!("{USAGE}");
             Ok(())

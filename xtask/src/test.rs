@@ -1,7 +1,7 @@
 //! The README's test command: all three rings, none skipped.
 
 use crate::exec::{Done, cargo, run as execute, step};
-use crate::setup;
+use crate::{regression, setup, suites};
 use std::process::Command;
 
 /// Builds once and runs every test; `filter` narrows it to tests whose name has it.
@@ -9,6 +9,7 @@ pub(crate) fn run(filter: &[&str]) -> Done {
     setup::build()?;
     setup::world()?;
     setup::containers()?;
+    suites::fetch()?;
     step("building everything");
     execute(workspace("build").arg("--all-targets"))?;
     step("unit and in-process tests");
@@ -40,18 +41,29 @@ pub(crate) fn soak(cycles: u32) -> Done {
 /// All of PostgreSQL's regression SQL, or these files of it: the test that `run` leaves out for
 /// its length.
 pub(crate) fn regress(files: &[&str]) -> Done {
+    compared("regression_sql", "REGRESS", files, "postgres-regression.md", regression::fetch)
+}
+
+/// All of the drivers' own test suites, or these: the test that `run` leaves out for its length.
+pub(crate) fn drivers(names: &[&str]) -> Done {
+    compared("drivers_own_suites", "DRIVERS", names, "postgres-drivers.md", suites::fetch)
+}
+
+/// The ignored tests of PostgreSQL of this name, on these parts or on all; a run of all writes
+/// the page.
+fn compared(tests: &str, variable: &str, parts: &[&str], page: &str, fetch: fn() -> Done) -> Done {
     setup::build()?;
     setup::world()?;
-    crate::regression::fetch()?;
+    fetch()?;
     step("building everything");
     execute(workspace("build").arg("--all-targets"))?;
-    step("PostgreSQL's regression SQL");
-    let report = crate::exec::root().join("docs/postgres-regression.md");
+    step("straight and through the gate");
     let mut test = workspace("test");
-    test.args(["--test", "postgres", "regression_sql", "--", "--ignored", "--nocapture"])
-        .env("ENFORCER_REGRESS_FILES", files.join(" "));
-    if files.is_empty() {
-        test.env("ENFORCER_REGRESS_REPORT", report);
+    test.args(["--test", "postgres", tests, "--", "--ignored", "--nocapture"])
+        .env(format!("ENFORCER_{variable}_PARTS"), parts.join(" "));
+    if parts.is_empty() {
+        let page = crate::exec::root().join("docs").join(page);
+        test.env(format!("ENFORCER_{variable}_REPORT"), page);
     }
     execute(&mut test)
 }

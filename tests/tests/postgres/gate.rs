@@ -90,6 +90,17 @@ targets = ["masked"]
 detectors = ["jwt", "github_pat"]
 "#;
 
+/// What a deployment has beside what all have.
+#[derive(Debug, Default)]
+pub(crate) struct Start<'a> {
+    /// More lines in `[target.postgres]` of the target `db`.
+    pub(crate) target: &'a str,
+    /// One more role, as which the user of its name signs in.
+    pub(crate) role: Option<User>,
+    /// More lines of the server's configuration.
+    pub(crate) server: &'a str,
+}
+
 /// A server and a deployment before it.
 pub(crate) struct Gate {
     pub(crate) deployment: Deployment,
@@ -102,18 +113,23 @@ pub(crate) struct Gate {
 impl Gate {
     /// Starts everything.
     pub(crate) fn start() -> Self {
-        Self::start_with("")
+        Self::start_as(&Start::default())
     }
 
     /// The same, with more lines in `[target.postgres]` of the target `db`.
     pub(crate) fn start_with(more: &str) -> Self {
+        Self::start_as(&Start { target: more, ..Start::default() })
+    }
+
+    /// The same, with all that a suite may want.
+    pub(crate) fn start_as(start: &Start<'_>) -> Self {
         let world = World::new();
         world.far_address(&format!("{MASKED_V4}/32"));
         world.far_address(&format!("{PLAIN_V4}/32"));
         let pki = Pki::new(world.dir());
         let names = ["db.test", "masked.test", FAR_V4, MASKED_V4];
-        let postgres = Postgres::start(&world, &pki, &names);
-        let targets = targets(&world, &postgres, more);
+        let postgres = Postgres::start_with(&world, &pki, &names, start.server);
+        let targets = targets(&world, &postgres, start);
         let deployment = Deployment::start(
             &world,
             &Plan {
@@ -202,7 +218,7 @@ pub(crate) fn said(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
 }
 
-fn targets(world: &World, postgres: &Postgres, more: &str) -> String {
+fn targets(world: &World, postgres: &Postgres, start: &Start<'_>) -> String {
     let secrets = world.path("secrets");
     fs::create_dir_all(&secrets).expect("made");
     let role = |user: User| {
@@ -216,18 +232,22 @@ fn targets(world: &World, postgres: &Postgres, more: &str) -> String {
         }
         role
     };
-    let users = format!(
-        "users = {{ app = \"{}\", scram = \"{}\", md5 = \"{}\", clear = \"{}\", cert = \"{}\", root = \"{}\" }}",
+    let mut users = format!(
+        "app = \"{}\", scram = \"{}\", md5 = \"{}\", clear = \"{}\", cert = \"{}\", root = \"{}\"",
         OWNS.name, SCRAM.name, MD5.name, CLEAR.name, CERTIFICATE.name, SUPER.name
     );
-    let roles: String = [OWNS, SCRAM, MD5, CLEAR, CERTIFICATE, SUPER].map(role).concat();
+    let mut roles: String = [OWNS, SCRAM, MD5, CLEAR, CERTIFICATE, SUPER].map(role).concat();
+    if let Some(more) = start.role {
+        let _ = write!(users, ", {name} = \"{name}\"", name = more.name);
+        roles.push_str(&role(more));
+    }
     let mut targets = String::new();
-    for (name, address, more) in [("db", FAR_V4, more), ("masked", MASKED_V4, "")] {
+    for (name, address, more) in [("db", FAR_V4, start.target), ("masked", MASKED_V4, "")] {
         let _ = write!(
             targets,
             "[[target]]\nname = \"{name}\"\nnames = [\"{name}.test\"]\naddresses = [\"{address}\"]\n\
              ports = [{PORT}]\nprotocol = \"postgres\"\nhold = \"15s\"\n\
-             [target.postgres]\n{users}\n{more}\n{roles}\n"
+             [target.postgres]\nusers = {{ {users} }}\n{more}\n{roles}\n"
         );
     }
     let _ = write!(

@@ -9,5 +9,6 @@ mod masked;
 mod protocol;
 mod regress;
 mod server;
+mod suites;
 mod tasks;
 mod tricks;

@@ -16,7 +16,7 @@ fn told(out: &Output) -> Told {
 
 /// What cannot be read is an error of the gate's where it is one of the server's.
 fn alike(straight: &str, gated: &str) -> bool {
-    let unreadable = "E 42501 refused by enforcer: PostgreSQL's grammar does not take it";
+    let unreadable = "E 42601 refused by enforcer: PostgreSQL's grammar does not take it";
     straight == gated || straight.starts_with("E 42601") && gated.starts_with(unreadable)
 }
 

@@ -52,6 +52,9 @@ impl Case {
         if let Some(why) = &statement.blinds {
             flaw = Some(Denial::new("unreadable-setting", why.as_str()));
         }
+        let portal = cursor.and_then(|cursor| cursor.bound.as_ref());
+        let portal = portal.map(|(bind, prepared)| Bound { bind, prepared });
+        let bound = portal.as_ref().or(bound);
         let shows = runs.as_ref().unwrap_or(statement);
         let kept = bound.is_some() || runs.is_some() || shows.recurs();
         let judged = judge(talk, shows, cursor, kept);

@@ -78,6 +78,21 @@ impl Catalogs {
         kept.snapshot.as_ref().map(|known| Arc::clone(&known.catalog))
     }
 
+    /// Closes the connections that are kept for the next question: somebody needs a database to
+    /// which nobody else is connected.
+    pub(super) async fn let_go(&self) {
+        let slots: Vec<_> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.values().cloned().collect()
+        };
+        for slot in slots {
+            // One that is asking now is no kept one.
+            if let Ok(mut kept) = tokio::time::timeout(SELDOM, slot.lock()).await {
+                kept.own = None;
+            }
+        }
+    }
+
     /// Something that changes a catalog went through, or came to the end of its transaction.
     pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Relaxed);

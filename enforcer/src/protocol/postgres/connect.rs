@@ -249,7 +249,8 @@ impl Exchange for Connect {
         }
         let long = self.startup.minor >= 2;
         let cancels = &flow.inputs.databases.cancels;
-        let Some(own) = cancels.register(&flow.principal.agent, long) else {
+        let backend = ready.key.as_ref().map(|(process, _)| *process);
+        let Some(own) = cancels.register(&flow.principal.agent, backend, long) else {
             let detail = "no cancel key could be made".to_owned();
             return self.fail(&ConnectError { code: "internal", detail, report: None }).await;
         };
@@ -319,11 +320,14 @@ fn unreplicable(bundle: &Bundle, target: &Target, postgres: &Postgres) -> Option
 /// Passes the agent's cancel requests on to the backend; ends when the session's key is gone.
 async fn pass_cancels(about: Arc<About>, mut own: Registered) {
     while own.asked.changed().await.is_ok() {
-        let Some((process, key)) = &about.backend else { continue };
-        let inputs = &about.flow.inputs;
-        if let Err(error) = Box::pin(about.reach.cancel(inputs, *process, key)).await {
-            tracing::debug!(%error, "a cancel request could not be passed on");
+        let count = *own.asked.borrow_and_update();
+        if let Some((process, key)) = &about.backend {
+            let inputs = &about.flow.inputs;
+            if let Err(error) = Box::pin(about.reach.cancel(inputs, *process, key)).await {
+                tracing::debug!(%error, "a cancel request could not be passed on");
+            }
         }
+        own.passed.send_replace(count);
     }
 }
 

@@ -55,7 +55,8 @@ pub(super) enum Life {
     Done,
 }
 
-/// A cursor of `DECLARE`: what it reads is settled when it is declared, whatever names mean later.
+/// A cursor of `DECLARE`, or a portal with rows left, which SQL takes for one: what it reads is
+/// settled when it is opened, whatever names mean later.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor {
     pub(super) statement: Arc<Statement>,
@@ -63,6 +64,8 @@ pub(super) struct Cursor {
     pub(super) catalog: Option<Arc<Catalog>>,
     /// SHA-256, hex, of the string that declared it.
     pub(super) hash: String,
+    /// What a portal was bound to.
+    pub(super) bound: Option<(Bind, Arc<Prepared>)>,
 }
 
 /// All names of a session.
@@ -78,7 +81,10 @@ impl Names {
     /// `WITH HOLD` keeps open past it is found again by its declaration.)
     pub(super) fn ready(&mut self, transaction: Transaction) {
         match transaction {
-            Transaction::Idle | Transaction::Failed => self.portals.clear(),
+            Transaction::Idle | Transaction::Failed => {
+                self.portals.clear();
+                self.cursors.retain(|_, cursor| cursor.bound.is_none());
+            }
             Transaction::Open => {}
         }
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) use super::sql::catalog::Routine;
-pub(super) use super::sql::{Catalog, ColumnRef, Output, Unreadable};
+pub(super) use super::sql::{Catalog, ColumnRef, NOT_TAKEN, Output, Unreadable};
 
 /// Flags after which the session has to be asked what state it is in: what ran may have done more
 /// than its text says.
@@ -216,6 +216,8 @@ pub(super) enum Effect {
     CopyIn { table: sql::Relation, columns: usize, binary: bool },
     /// `COPY TO STDOUT`, and the form of its data where it is known.
     CopyOut(Option<CopyOptions>),
+    /// It needs a database to which nobody else is connected.
+    Database,
     /// `DISCARD`; everything, or a part.
     Discard(bool),
     /// It changes settings, the role, or more.
@@ -280,6 +282,7 @@ impl Statement {
                 columns: columns.len(),
                 binary: format == "binary",
             },
+            sql::Effect::Database => Effect::Database,
             sql::Effect::CopyOut { format, options } => {
                 Effect::CopyOut(copy_form::form(format, options))
             }

@@ -1,12 +1,15 @@
 //! Refusals and failures in PostgreSQL's own words.
 
 use super::codec::error_response::Report;
+use super::reading::NOT_TAKEN;
 use crate::decide::Denial;
 use crate::flow::Asked;
 use crate::protocol::dns::names::INTERNAL_NAME;
 
 /// `insufficient_privilege`.
 pub(super) const REFUSED: &str = "42501";
+/// `syntax_error`.
+const SYNTAX: &str = "42601";
 /// `query_canceled`.
 pub(super) const CANCELLED: &str = "57014";
 /// `in_failed_sql_transaction`.
@@ -39,7 +42,12 @@ pub(super) fn denied(denial: &Denial, asked: &Asked, fatal: bool) -> Report {
         }
         _ => denial.detail.as_str(),
     };
-    Report::new(severity, REFUSED, format!("refused by enforcer: {why}"))
+    // What is no SQL is an error of the server's, too, and clients know it by its code.
+    let state = match denial.code {
+        "unreadable" if denial.detail.starts_with(NOT_TAKEN) => SYNTAX,
+        _ => REFUSED,
+    };
+    Report::new(severity, state, format!("refused by enforcer: {why}"))
         .with(b'D', detail)
         .with(b'H', hint)
 }
@@ -68,6 +76,7 @@ pub(super) fn failed_transaction() -> Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reading::Unreadable;
     use super::*;
     use crate::approval::ApprovalId;
     use crate::operation::{Operation, Protocol};
@@ -99,5 +108,14 @@ mod tests {
         assert!(report.get(b'H').unwrap().contains(&id.to_string()));
         let plain = denied(&Denial::new("policy", "no rule"), &asked, true);
         assert_eq!((plain.get(b'S'), plain.get(b'H')), (Some("FATAL"), None));
+        assert_eq!(plain.code(), "42501");
+        for (why, code) in [
+            (Unreadable::Syntax("syntax error at or near \"SELEC\"".to_owned()), "42601"),
+            (Unreadable::Long(2 << 20), "42501"),
+        ] {
+            let report = denied(&Denial::new("unreadable", why.to_string()), &asked, false);
+            assert_eq!(report.code(), code, "{why}");
+            assert!(report.get(b'M').unwrap().starts_with("refused by enforcer: "), "{why}");
+        }
     }
 }

@@ -90,7 +90,13 @@ async fn begin(
             }
             First::Cancel { process, key } => {
                 let agent = &flow.principal.agent;
-                let known = flow.inputs.databases.cancels.cancel(agent, process, &key);
+                let passing = flow.inputs.databases.cancels.cancel(agent, process, &key);
+                let known = passing.is_some();
+                if let Some(passing) = passing {
+                    // Clients take the end of this connection for the server's word that it has
+                    // it, and go on.
+                    let _ = tokio::time::timeout(handshake(flow) / 2, passing.passed()).await;
+                }
                 client.close().await;
                 return Err(match known {
                     true => Outcome::complete(),

@@ -209,6 +209,7 @@ pub(super) fn follow(
                 path: talk.search_path().to_vec(),
                 catalog: talk.catalog.clone(),
                 hash: text_hash.to_owned(),
+                bound: None,
             };
             // A portal of this name is none any more, or the server would not have taken it.
             talk.names.portals.remove(name);

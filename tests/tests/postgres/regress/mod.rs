@@ -94,7 +94,7 @@ fn some_of_the_regression_sql() {
 #[test]
 #[ignore = "long: `cargo xtask regress` runs it"]
 fn all_of_the_regression_sql() {
-    let wanted = std::env::var("ENFORCER_REGRESS_FILES").unwrap_or_default();
+    let wanted = std::env::var("ENFORCER_REGRESS_PARTS").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();
     let mut files = schedule();
     files.retain(|file| wanted.is_empty() || file == "test_setup" || wanted.contains(&&**file));

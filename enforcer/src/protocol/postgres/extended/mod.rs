@@ -152,7 +152,10 @@ pub(super) async fn close(mut talk: Box<Talk>, named: Named) -> Result<Box<Talk>
     let upstream = match &named {
         Named::Statement(name) => talk.names.statements.remove(name).is_some(),
         Named::Portal(name) => match talk.names.portals.remove(name) {
-            Some(portal) => !matches!(portal.life, Life::Waiting { .. }),
+            Some(portal) => {
+                talk.names.cursors.remove(name);
+                !matches!(portal.life, Life::Waiting { .. })
+            }
             // A cursor of DECLARE is a portal too.
             None => talk.names.cursors.remove(name).is_some(),
         },

@@ -103,7 +103,7 @@ pub(in super::super) async fn describe(
     let Some(portal) = talk.names.portals.get(&name) else {
         if talk.names.cursors.contains_key(&name) {
             // A cursor of DECLARE is a portal too, and upstream already.
-            return ask_description(talk, Named::Portal(name)).await;
+            return ask_description(talk, Named::Portal(name), true).await;
         }
         let what = format!("portal \"{name}\" does not exist");
         return failed(talk, Report::new("ERROR", NO_PORTAL, what)).await;
@@ -117,16 +117,24 @@ pub(in super::super) async fn describe(
 
 /// The backend itself is asked: the tables may have changed.
 async fn describe_statement(talk: Box<Talk>, name: String) -> Result<Box<Talk>, Outcome> {
-    if !talk.names.statements.contains_key(&name) {
+    let Some(prepared) = talk.names.statements.get(&name) else {
         let what = format!("prepared statement \"{name}\" does not exist");
         return failed(talk, Report::new("ERROR", NO_STATEMENT, what)).await;
-    }
-    ask_description(talk, Named::Statement(name)).await
+    };
+    let rows = prepared.fields.is_some();
+    ask_description(talk, Named::Statement(name), rows).await
 }
 
-async fn ask_description(mut talk: Box<Talk>, named: Named) -> Result<Box<Talk>, Outcome> {
+/// `rows`: what is described has some.
+async fn ask_description(
+    mut talk: Box<Talk>,
+    named: Named,
+    rows: bool,
+) -> Result<Box<Talk>, Outcome> {
     settle(&mut talk).await?;
-    if talk.state.transaction == Transaction::Failed {
+    // What has no rows is described in a failed transaction, too: drivers ask that of ROLLBACK
+    // (tcop/postgres.c, exec_describe_statement_message).
+    if talk.state.transaction == Transaction::Failed && rows {
         in_failed_transaction(&mut talk);
         talk.skipping = true;
         return Ok(talk);

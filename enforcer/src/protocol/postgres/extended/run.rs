@@ -13,7 +13,7 @@ use crate::protocol::postgres::codec::error_response::Report;
 use crate::protocol::postgres::codec::frontend::{self, Bind, Execute};
 use crate::protocol::postgres::connect::BAD_START;
 use crate::protocol::postgres::operation::Bound;
-use crate::protocol::postgres::prepared::{Life, MOST, Portal, Prepared};
+use crate::protocol::postgres::prepared::{Cursor, Life, MOST, Portal, Prepared};
 use crate::protocol::postgres::reading;
 use crate::protocol::postgres::refuse;
 use crate::protocol::postgres::relay::{Ended, Run, Work};
@@ -53,6 +53,8 @@ pub(in super::super) async fn bind(mut talk: Box<Talk>, bind: Bind) -> Result<Bo
         return failed(talk, Report::new("ERROR", TOO_MANY, what)).await;
     }
     let name = bind.portal.clone();
+    // Whatever was read under this name is not what it stands for now.
+    talk.names.cursors.remove(&name);
     let portal = Portal { prepared, bind, life: Life::Waiting { answered: false } };
     talk.names.portals.insert(name.clone(), portal);
     talk.owed.push(Owed::Bound(name));
@@ -73,6 +75,13 @@ pub(in super::super) async fn execute(
         settle(&mut talk).await?;
     }
     let Some(portal) = talk.names.portals.get_mut(&name) else {
+        if talk.state.transaction == Transaction::Failed {
+            // The server still has those that were open when it failed, and runs none.
+            settle(&mut talk).await?;
+            in_failed_transaction(&mut talk);
+            talk.skipping = true;
+            return Ok(talk);
+        }
         let what = format!("portal \"{name}\" does not exist");
         return failed(talk, Report::new("ERROR", NO_PORTAL, what)).await;
     };
@@ -102,7 +111,7 @@ pub(in super::super) async fn execute(
                 let what = "refused by enforcer: the rest of the rows is no longer permitted";
                 return failed(back.talk, Report::new("ERROR", refuse::REFUSED, what)).await;
             }
-            returned(returns, name, &prepared, after).await
+            returned(returns, name, &prepared, None, after).await
         }
     }
 }
@@ -211,6 +220,13 @@ async fn first(
         talk.client.buffered().map_err(|error| broke(&error))?;
     }
     talk.owed.clear();
+    let cursor = (!name.is_empty()).then(|| Cursor {
+        statement: Arc::clone(&statement),
+        path: talk.search_path().to_vec(),
+        catalog: talk.catalog.clone(),
+        hash: prepared.hash.clone(),
+        bound: Some((bind.clone(), Arc::clone(&prepared))),
+    });
     let run = Run::Portal {
         portal: name.clone(),
         bind: Some(bind),
@@ -222,18 +238,20 @@ async fn first(
     };
     let work = Work::new(run, lineage, &statement.effect).taking(case.takes);
     let home = statement::begin(talk, asked, flaw, Some(work), false);
-    match returned(home, name, &prepared, after).await {
+    match returned(home, name, &prepared, cursor, after).await {
         // The agent's Sync was taken off with the statement that was then refused.
         Ok(talk) if sync && talk.skipping => super::sync(talk).await,
         other => other,
     }
 }
 
-/// Takes the session back from a portal's run.
+/// Takes the session back from a portal's run. While it has rows left, `cursor` is what FETCH
+/// and MOVE of its name read.
 async fn returned(
     mut home: mpsc::Receiver<Return>,
     name: String,
     prepared: &Prepared,
+    cursor: Option<Cursor>,
     after: After,
 ) -> Result<Box<Talk>, Outcome> {
     match home.recv().await {
@@ -241,6 +259,14 @@ async fn returned(
         Some(Return::Suspended(mut back, again)) => {
             if !after.settled {
                 back.state.forget();
+            }
+            if let Some(cursor) = cursor
+                && back.names.cursors.len() < MOST
+            {
+                if let Some(known) = &mut back.state.known {
+                    known.cursors.insert(name.clone(), cursor.hash.clone());
+                }
+                back.names.cursors.insert(name.clone(), cursor);
             }
             if let Some(portal) = back.names.portals.get_mut(&name) {
                 portal.life = Life::Suspended(again, after);

@@ -45,6 +45,9 @@ pub(super) async fn run(
     work: &mut Work,
     ledger: &Ledger,
 ) -> Result<Ended, Outcome> {
+    if work.alone {
+        talk.about.flow.inputs.databases.catalogs.let_go().await;
+    }
     let (held, told) = match std::mem::replace(&mut work.takes, Takes::Nothing) {
         Takes::Read { data, told } => (Some(data), told),
         Takes::Nothing | Takes::Streamed(_) => (None, BytesMut::new()),

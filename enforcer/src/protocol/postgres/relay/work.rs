@@ -40,6 +40,8 @@ pub(in super::super) struct Work {
     pub(in super::super) lineage: Lineage,
     /// How `COPY TO STDOUT` writes its data.
     pub(super) copy: Option<CopyOptions>,
+    /// It needs a database to which nobody else is connected.
+    pub(super) alone: bool,
     /// Whether the agent sends it data, and how it is asked for them where that is known.
     pub(in super::super) takes: Takes,
 }
@@ -106,7 +108,8 @@ impl Work {
             Effect::CopyOut(options) => options.clone(),
             _ => None,
         };
-        Self { run, lineage, copy, takes: Takes::Nothing }
+        let alone = matches!(effect, Effect::Database);
+        Self { run, lineage, copy, alone, takes: Takes::Nothing }
     }
 
     /// The same, of a statement that takes data when `takes` says so.

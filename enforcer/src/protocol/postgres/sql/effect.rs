@@ -4,8 +4,8 @@ use super::names::{constant, relation};
 use super::read::Unreadable;
 use super::statement::{Relation, Statement};
 use pg_query::protobuf::{
-    CopyStmt, DefElem, DiscardMode, TransactionStmt, TransactionStmtKind, VariableSetKind,
-    VariableSetStmt,
+    CopyStmt, DefElem, DiscardMode, ObjectType, TransactionStmt, TransactionStmtKind,
+    VariableSetKind, VariableSetStmt,
 };
 use pg_query::{Node, NodeEnum};
 use std::sync::Arc;
@@ -122,6 +122,9 @@ pub enum Effect {
         /// What is explained.
         inner: Box<Statement>,
     },
+    /// CREATE, ALTER, RENAME or DROP of a database: while others are connected to it (or to its
+    /// template) the server refuses.
+    Database,
     /// LISTEN.
     Listen(String),
     /// UNLISTEN; `None` for all.
@@ -171,6 +174,14 @@ pub(super) fn of(tree: &NodeEnum, text: &str) -> Result<Effect, Unreadable> {
         NodeEnum::CopyStmt(statement) => copy(statement),
         NodeEnum::ExplainStmt(statement) => {
             Effect::Explain { runs: analyzes(&statement.options), inner: inner(&statement.query)? }
+        }
+        NodeEnum::CreatedbStmt(_) | NodeEnum::AlterDatabaseStmt(_) | NodeEnum::DropdbStmt(_) => {
+            Effect::Database
+        }
+        NodeEnum::RenameStmt(statement)
+            if statement.rename_type == ObjectType::ObjectDatabase as i32 =>
+        {
+            Effect::Database
         }
         NodeEnum::ListenStmt(statement) => Effect::Listen(statement.conditionname.clone()),
         NodeEnum::UnlistenStmt(statement) => Effect::Unlisten(named(&statement.conditionname)),

@@ -25,7 +25,7 @@ pub use cache::Cache;
 pub use catalog::Catalog;
 pub use effect::{Effect, Setting};
 pub use lineage::{ColumnRef, Output, Trace, Untraceable, lineage, trace};
-pub use read::{MAX_STATEMENTS, MAX_TEXT, Unreadable, read};
+pub use read::{MAX_STATEMENTS, MAX_TEXT, NOT_TAKEN, Unreadable, read};
 pub use resolve::{Resolved, effective_path, resolve};
 pub use statement::{Function, Relation, Statement};
 

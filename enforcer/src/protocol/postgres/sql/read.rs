@@ -11,6 +11,9 @@ pub const MAX_TEXT: usize = 1 << 20;
 /// The most statements in one query string.
 pub const MAX_STATEMENTS: usize = 1000;
 
+/// How [`Unreadable::Syntax`] begins.
+pub const NOT_TAKEN: &str = "PostgreSQL's grammar does not take it: ";
+
 /// Why a query string is not read: what is not read is not run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
@@ -26,7 +29,7 @@ pub enum Unreadable {
     #[error("the query string has a NUL byte")]
     Nul,
     /// PostgreSQL's grammar refuses it: the grammar's own message.
-    #[error("PostgreSQL's grammar does not take it: {0}")]
+    #[error("{NOT_TAKEN}{0}")]
     Syntax(String),
     /// Nests deeper than the reader of parse trees goes.
     #[error("the query string nests too deep to be read: {0}")]

@@ -96,3 +96,56 @@ async fn a_portal_that_code_replaced_is_not_read_on() {
         raw.query("ROLLBACK").until_ready().await;
     }
 }
+
+/// What was open when a transaction failed is not run, for that reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_of_a_failed_transaction_is_not_run() {
+    let world = World::new().await;
+    let mut raw = Raw::new(&world).await;
+    raw.query("BEGIN").until_ready().await;
+    raw.parse("", "SELECT 2 / (2 - g) FROM generate_series(1, 3) g").bind("p", "", &[]);
+    let told = raw.execute("p", 1).sync().until_ready().await;
+    assert_eq!(told, ["1", "2", "D 2", "s", "Z T"]);
+    let told = raw.execute("p", 1).sync().until_ready().await;
+    assert!(told[0].starts_with("E 22012"), "{told:?}");
+    let told = raw.execute("p", 1).sync().until_ready().await;
+    assert!(told[0].starts_with("E 25P02") && told[1..] == ["Z E"], "{told:?}");
+    raw.query("ROLLBACK").until_ready().await;
+    let told = raw.execute("p", 1).sync().until_ready().await;
+    assert!(told[0].starts_with("E 34000"), "{told:?}");
+}
+
+/// SQL reads on from a portal with rows left: as the statement that it is, with its parameters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_with_rows_left_is_fetched_from_by_its_name() {
+    const RULES: &str = r#"
+@id("all")
+permit (principal, action, resource);
+@id("not-seven")
+forbid (principal, action == Action::"sql.cursor", resource)
+when { context.parameters.hasTag("1") && context.parameters.getTag("1") == "7" };
+"#;
+    let world = World::with(Plan { rules: RULES, ..Plan::default() }).await;
+    let mut raw = Raw::new(&world).await;
+    raw.parse("s", "SELECT g FROM generate_series(1, $1::int) g").sync().until_ready().await;
+    for (count, read_on) in [("5", true), ("7", false)] {
+        raw.query("BEGIN").until_ready().await;
+        raw.bind("p", "s", &[count]).execute("p", 1).sync();
+        assert_eq!(raw.until_ready().await, ["2", "D 1", "s", "Z T"]);
+        let told = raw.query("FETCH 1 FROM p").until_ready().await;
+        if !read_on {
+            refused(&told);
+            raw.query("ROLLBACK").until_ready().await;
+            continue;
+        }
+        assert_eq!(told, ["T", "D 2", "C FETCH 1", "Z T"]);
+        assert_eq!(raw.query("MOVE 2 IN p").until_ready().await, ["C MOVE 2", "Z T"]);
+        let told = raw.execute("p", 0).sync().until_ready().await;
+        assert_eq!(told, ["D 5", "C SELECT 1", "Z T"]);
+        // One of its name that is bound and not run yet is not it.
+        raw.close(Named::Portal("p".to_owned())).bind("p", "s", &["2"]).sync();
+        raw.until_ready().await;
+        refused(&raw.query("FETCH 1 FROM p").until_ready().await);
+        raw.query("ROLLBACK").until_ready().await;
+    }
+}

@@ -114,6 +114,14 @@ async fn a_held_statement_goes_on_when_people_approve_it_with_its_parameters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_the_process_number_that_sql_tells() {
+    let world = world(ASK_UPDATES).await;
+    let mut raw = Raw::new(&world).await;
+    let told = raw.query("SELECT pg_backend_pid()").until_ready().await;
+    assert_eq!(told[1], format!("D {}", raw.process));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_request_ends_what_is_held_and_what_runs() {
     let world = world(ASK_UPDATES).await;
     let mut raw = Raw::new(&world).await;
@@ -125,6 +133,12 @@ async fn a_cancel_request_ends_what_is_held_and_what_runs() {
     assert_eq!(told, ["E 57014 canceling statement due to user request", "Z I"]);
     let state = |id| world.people.requests().into_iter().find(|(other, ..)| *other == id);
     assert!(matches!(state(id).unwrap().2, State::Cancelled));
+    // Once the request's own connection has ended, it meets nothing that comes later.
+    for _ in 0..5 {
+        raw::cancel(&world, raw.process, &raw.key).await;
+        let told = raw.query("SELECT 1 FROM pg_sleep(0.1)").until_ready().await;
+        assert_eq!(told, ["T", "D 1", "C SELECT 1", "Z I"]);
+    }
     // One that runs upstream.
     raw.query("SELECT pg_sleep(60)");
     raw.wire.flush().await.unwrap();

@@ -133,7 +133,7 @@ async fn errors_leave_the_session_as_the_server_would() {
     assert_eq!(told.last().unwrap(), "Z I");
     assert!(!told.contains(&"D 2".to_owned()), "{told:?}");
     let told = raw.query("SELEC 1").until_ready().await;
-    assert!(told[0].starts_with("E 42501") && told[1] == "Z I", "{told:?}");
+    assert!(told[0].starts_with("E 42601 refused by enforcer") && told[1] == "Z I", "{told:?}");
     assert_eq!(raw.query("SELECT 3").until_ready().await[1], "D 3");
     // Strings of which no statement depends on what another changes run as they are.
     let told = raw
@@ -155,14 +155,37 @@ async fn errors_leave_the_session_as_the_server_would() {
 async fn a_failed_transaction_ends_however_it_is_ended() {
     let world = World::new().await;
     let mut raw = Raw::new(&world).await;
+    raw.parse("s", "SELECT 1").sync().until_ready().await;
     for end in ["ROLLBACK", "COMMIT", "PREPARE TRANSACTION 'never'"] {
         raw.query("BEGIN").until_ready().await;
         let told = raw.query("SELECT 1/0").until_ready().await;
         assert_eq!(told.last().map(String::as_str), Some("Z E"), "{end}: {told:?}");
         let told = raw.query("SELECT 1").until_ready().await;
         assert!(told[0].starts_with("E 25P02"), "{end}: {told:?}");
+        let told = raw.describe(Named::Statement("s".to_owned())).sync().until_ready().await;
+        assert!(told[0].starts_with("E 25P02"), "{end}: {told:?}");
+        // As drivers do that ask first what a statement has.
+        raw.parse("", end).describe(Named::Statement(String::new())).sync();
+        assert_eq!(raw.until_ready().await, ["1", "t", "n", "Z E"], "{end}");
         assert_eq!(raw.query(end).until_ready().await, ["C ROLLBACK", "Z I"], "{end}");
         let told = raw.query("SELECT 2").until_ready().await;
         assert_eq!(told, ["T", "D 2", "C SELECT 1", "Z I"], "{end}");
     }
+}
+
+/// The connection that asks for the catalog does not keep a database from being dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_looked_at_can_be_dropped() {
+    let world = World::new().await;
+    world.admin("ALTER ROLE app CREATEDB").await;
+    let printed = world
+        .psql(
+            "CREATE DATABASE other;\n\\c other\nCREATE TABLE t (a int);\n\
+             SELECT current_database(), count(*) FROM t;\n\\c shop\n\
+             CREATE DATABASE another TEMPLATE other;\nALTER DATABASE other RENAME TO third;\n\
+             DROP DATABASE third;\nDROP DATABASE another;\nSELECT 'dropped';\n",
+        )
+        .await;
+    assert!(printed.starts_with("other|0\ndropped"), "{printed}");
+    assert!(!printed.contains("ERROR"), "{printed}");
 }

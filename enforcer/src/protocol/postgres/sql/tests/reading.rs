@@ -217,6 +217,10 @@ fn effects_on_the_session() {
     );
     assert_eq!(effect("SET Work_Mem TO DEFAULT"), set("work_mem", false, None));
     assert_eq!(effect("RESET ALL"), Effect::ResetAll);
+    for sql in ["CREATE DATABASE d", "ALTER DATABASE d RENAME TO e", "DROP DATABASE IF EXISTS d"] {
+        assert_eq!(effect(sql), Effect::Database, "{sql}");
+    }
+    assert_eq!(effect("ALTER TABLE d RENAME TO e"), Effect::None);
     assert_eq!(effect("DISCARD TEMP"), Effect::Discard { all: false, temporary: true });
     assert_eq!(effect("DISCARD ALL"), Effect::Discard { all: true, temporary: true });
     assert_eq!(effect("DEALLOCATE ALL"), Effect::Deallocate(None));
