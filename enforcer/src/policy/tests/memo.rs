@@ -102,7 +102,7 @@ fn one_operation_never_gets_what_another_got() {
             for op in &operations {
                 for agent in ["ci", "dev"] {
                     let principal = principal(agent);
-                    let target = remembers.target(&op.target).unwrap().clone();
+                    let target = Arc::clone(remembers.target(&op.target).unwrap());
                     let judged = remembers.evaluate(&principal, &target, op);
                     let anew = remembers.evaluate_anew(&principal, &target, op);
                     assert_eq!(judged, anew, "round {round}: {agent} {op:?}");

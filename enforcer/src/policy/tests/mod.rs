@@ -45,7 +45,7 @@ fn request(bundle: &Bundle, method: &str, url: &str) -> (Arc<Target>, Operation)
     let url = url::Url::parse(url).unwrap();
     let host = url.host_str().unwrap();
     let port = url.port_or_known_default().unwrap();
-    let target = bundle.target_for_name(host, Some(port)).unwrap().clone();
+    let target = Arc::clone(bundle.target_for_name(host, Some(port)).unwrap());
     let mut op = Operation::new(
         &target.name,
         host,

@@ -52,7 +52,7 @@ fn statement(action: &str, lists: &[(&str, &[&str])]) -> Operation {
 
 fn judge(rules: &str, op: &Operation) -> Judgement {
     let bundle = bundle(TARGETS, rules, "[[scope]]\nname = \"one\"\n[[scope]]\nname = \"two\"\n");
-    let target = bundle.target("db").unwrap().clone();
+    let target = Arc::clone(bundle.target("db").unwrap());
     bundle.evaluate(&principal("ci"), &target, op)
 }
 
@@ -93,7 +93,7 @@ fn what_a_target_allows_by_name_can_be_permitted() {
     let rules =
         r#"@id("p") permit (principal, action in Action::"write", resource == Target::"db");"#;
     let bundle = bundle(&targets, rules, "");
-    let target = bundle.target("db").unwrap().clone();
+    let target = Arc::clone(bundle.target("db").unwrap());
     for action in ["sql.function", "sql.replication"] {
         let judged = bundle.evaluate(&principal("ci"), &target, &statement(action, &[]));
         assert_eq!(judged.verdict, Verdict::Allow, "{action}");

@@ -288,7 +288,7 @@ fn a_rule_on_the_body_needs_the_body() {
 fn only_a_rule_that_names_it_permits_an_uninspected_connection() {
     let connect = |rules: &str| {
         let bundle = bundle(TARGETS, rules, SCOPES);
-        let target = bundle.target("raw").unwrap().clone();
+        let target = Arc::clone(bundle.target("raw").unwrap());
         let op = Operation::new(
             "raw",
             "raw.test",
