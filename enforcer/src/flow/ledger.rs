@@ -70,6 +70,8 @@ struct After {
     masked: BTreeMap<String, u64>,
     trailers: Vec<v1::Header>,
     then: Option<Box<dyn FnOnce() + Send>>,
+    /// Response bytes that are delivered by that.
+    leaving: u64,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -157,6 +159,13 @@ impl Ledger {
         self.after.lock().unwrap_or_else(PoisonError::into_inner).trailers = trailers;
     }
 
+    /// Counts response bytes that are delivered once the end is recorded, and only then.
+    pub fn leaving(&self, bytes: usize) {
+        self.delivered(bytes);
+        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+        after.leaving += bytes as u64;
+    }
+
     /// What is to be done once the end is recorded, and only then: what was noted before is
     /// delivered with it.
     pub fn then(&self, then: impl FnOnce() + Send + 'static) {
@@ -172,7 +181,10 @@ impl Ledger {
     pub async fn end(&self, outcome: &Outcome) -> Result<(), RecordError> {
         self.note(self.ending(outcome));
         let written = self.write().await;
-        let then = self.after.lock().unwrap_or_else(PoisonError::into_inner).then.take();
+        let (then, leaving) = {
+            let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+            (after.then.take(), std::mem::take(&mut after.leaving))
+        };
         match written {
             Ok(()) => {
                 if let Some(then) = then {
@@ -182,6 +194,7 @@ impl Ledger {
             }
             Err(error) => {
                 drop(then);
+                self.response_bytes.fetch_sub(leaving, Relaxed);
                 self.note(self.ending(&Outcome::cut(error.code(), &error)));
                 // Where nothing can be recorded any more this fails for the same reason.
                 let _ = self.write().await;
@@ -235,6 +248,7 @@ mod tests {
         let (done, mut told) = oneshot::channel();
         good.note(asked());
         good.note(answer(1_000));
+        good.leaving(1_000);
         good.then(move || done.send(()).unwrap());
         good.end(&Outcome::complete()).await.unwrap();
         told.try_recv().unwrap();
@@ -250,6 +264,8 @@ mod tests {
         assert!(matches!(filled, Err(RecordError::Full { .. })), "{filled:?}");
         let (done, mut told) = oneshot::channel();
         late.note(answer(1_000));
+        late.delivered(10);
+        late.leaving(1_000);
         late.then(move || done.send(()).unwrap());
         assert!(matches!(late.end(&Outcome::complete()).await, Err(RecordError::Full { .. })));
         assert!(told.try_recv().is_err(), "the answer was not recorded");
@@ -262,11 +278,11 @@ mod tests {
         let mut ends = Vec::new();
         read.events(flow, |event| {
             if let Some(Kind::OperationEnd(end)) = event.kind {
-                ends.push(end.outcome);
+                ends.push((end.outcome, end.response_bytes));
             }
             Ok(true)
         })
         .unwrap();
-        assert_eq!(ends, ["complete", "cut"]);
+        assert_eq!(ends, [("complete".to_owned(), 1_000), ("cut".to_owned(), 10)]);
     }
 }

@@ -357,7 +357,8 @@ impl Relay<'_> {
         let events = self.events(page.clone(), last);
         let recorded = self.ledger.append(events).await;
         recorded.map_err(|error| Outcome::cut(error.code(), error))?;
-        self.hand_over(&page);
+        self.ledger.delivered(page.len());
+        self.talk.client.out().extend_from_slice(&page);
         Ok(())
     }
 
@@ -368,7 +369,8 @@ impl Relay<'_> {
         for event in self.events(page.clone(), true) {
             self.ledger.note(event);
         }
-        self.hand_over(&page);
+        self.ledger.leaving(page.len());
+        self.talk.client.out().extend_from_slice(&page);
     }
 
     fn events(&mut self, page: Bytes, last: bool) -> Vec<Kind> {
@@ -386,11 +388,6 @@ impl Relay<'_> {
         };
         events.push(delivered(said, last));
         events
-    }
-
-    fn hand_over(&mut self, page: &Bytes) {
-        self.ledger.delivered(page.len());
-        self.talk.client.out().extend_from_slice(page);
     }
 }
 
