@@ -70,7 +70,7 @@ impl Findings {
                 key,
                 format!(
                     "{path:?} must be an absolute path without `..`, for example {:?}",
-                    Path::new("/var/lib/enforcer").join(path.file_name().unwrap_or_default())
+                    Path::new(super::DATA_DIR).join(path.file_name().unwrap_or_default())
                 ),
             );
         }

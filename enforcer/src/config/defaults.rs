@@ -6,7 +6,7 @@ use super::{
 use std::path::PathBuf;
 
 pub(super) fn data_dir() -> PathBuf {
-    "/var/lib/enforcer".into()
+    super::DATA_DIR.into()
 }
 
 pub(super) fn runtime_dir() -> PathBuf {

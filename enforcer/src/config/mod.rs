@@ -16,6 +16,14 @@ use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+/// Where a daemon keeps what is its, unless its configuration says otherwise.
+pub const DATA_DIR: &str = "/var/lib/enforcer";
+/// Where in the data directory the certificate for the approval server is, unless the
+/// configuration says otherwise.
+pub(crate) const IDENTITY_DIR: &str = "server";
+/// Where in the data directory policy of the server is kept.
+pub(crate) const POLICY_CACHE: &str = "policy";
+
 /// The daemon's configuration. Field docs are what `enforcer init` writes beside each key.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -296,12 +304,12 @@ impl Config {
         self.server
             .as_ref()
             .and_then(|server| server.identity_dir.clone())
-            .unwrap_or_else(|| self.host.data_dir.join("server"))
+            .unwrap_or_else(|| self.host.data_dir.join(IDENTITY_DIR))
     }
 
     /// Where policy of the server is kept.
     pub fn policy_cache(&self) -> PathBuf {
-        self.host.data_dir.join("policy")
+        self.host.data_dir.join(POLICY_CACHE)
     }
 
     /// Where the table of synthetic addresses outlives the daemon.

@@ -39,7 +39,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(data_dir) => {
             std::path::absolute(&data_dir).context("the data directory's path cannot be used")?
         }
-        None if dir == Path::new(DEFAULT_DIR) => "/var/lib/enforcer".into(),
+        None if dir == Path::new(DEFAULT_DIR) => crate::config::DATA_DIR.into(),
         None => dir.join("data"),
     };
     let steps = init(&dir, &data_dir).map_err(|error| {

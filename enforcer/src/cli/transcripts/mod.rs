@@ -4,7 +4,7 @@
 //! What is shown was said by governed programs and their peers, so all text goes
 //! through [`text`], which lets nothing through that a terminal would act on.
 
-use crate::config::PolicySource;
+use crate::config::{DATA_DIR, IDENTITY_DIR, POLICY_CACHE, PolicySource};
 use crate::record::read::{Filter, Found, Transcripts};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
@@ -178,9 +178,6 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Where a daemon keeps what is its, unless its configuration says otherwise.
-const DATA_DIR: &str = "/var/lib/enforcer";
-
 /// The keys of the configuration that say where the store and the bundle are. The rest is not looked at: an
 /// analyst may have the file and not what it names.
 #[derive(Default, Deserialize)]
@@ -238,8 +235,8 @@ impl StoreArgs {
         if policy.source == PolicySource::Server {
             let data_dir = host.data_dir.unwrap_or_else(|| DATA_DIR.into());
             return Ok(PolicyPlace::Kept {
-                dir: data_dir.join("policy"),
-                identity_dir: server.identity_dir.unwrap_or_else(|| data_dir.join("server")),
+                dir: data_dir.join(POLICY_CACHE),
+                identity_dir: server.identity_dir.unwrap_or_else(|| data_dir.join(IDENTITY_DIR)),
             });
         }
         let none = || format!("{hint}: {} has no policy.dir", self.config.display());
