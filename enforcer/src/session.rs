@@ -55,14 +55,13 @@ pub async fn run(inputs: Arc<Inputs>, stream: TcpStream, captured: Captured) {
             return;
         }
     };
-    let span = info_span!("flow", flow = %flow.id(), agent = %flow.principal.agent);
     // On the heap: a connection's state is large, and its task should not be moved about.
     let serving = Box::pin(serve(&flow, stream));
-    let outcome = flow.supervise(serving).instrument(span.clone()).await;
+    let outcome = flow.supervise(serving).instrument(flow.span.clone()).await;
     flow.inputs.metrics.flow_ended(&outcome);
-    debug!(parent: &span, outcome = outcome.word, code = outcome.code, "flow ended");
+    debug!(parent: &flow.span, outcome = outcome.word, code = outcome.code, "flow ended");
     if let Err(error) = flow.close(outcome).await {
-        error!(target: "audit", parent: &span, %error, "a flow's end could not be recorded");
+        error!(target: "audit", parent: &flow.span, %error, "a flow's end could not be recorded");
     }
 }
 
@@ -88,22 +87,21 @@ async fn serve(flow: &Arc<Flow>, stream: TcpStream) -> Outcome {
     }
 }
 
-/// Takes one operation its whole way. It runs in a task of its own (see [`Flow::operations`]).
+/// Takes one operation its whole way, whatever becomes of its connection (see [`Flow::operations`]).
 pub async fn operate<E: Exchange>(flow: Arc<Flow>, mut exchange: E) {
     let running = flow.activity.operation();
     let (asked, flaw) = exchange.ask(&flow).await;
     let ledger = flow.ledger(&asked.operation);
-    let span = info_span!(
-        "operation",
-        operation = %asked.operation.id,
-        flow = %flow.id(),
-        agent = %flow.principal.agent,
-    );
+    let span = info_span!(parent: &flow.span, "operation", operation = %asked.operation.id);
     let outcome = steps(&flow, exchange, &asked, flaw, &ledger).instrument(span.clone()).await;
+    let outcome = match ledger.end(&outcome).await {
+        Ok(()) => outcome,
+        Err(error) => {
+            error!(target: "audit", parent: &span, %error, "an operation's end could not be recorded");
+            Outcome::cut(error.code(), error)
+        }
+    };
     flow.inputs.metrics.operation_ended(&asked.operation, &outcome, &ledger);
-    if let Err(error) = ledger.end(&outcome).await {
-        error!(target: "audit", parent: &span, %error, "an operation's end could not be recorded");
-    }
     drop(running);
 }
 

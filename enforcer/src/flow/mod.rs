@@ -7,10 +7,12 @@
 mod activity;
 mod ledger;
 mod place;
+mod underway;
 
 pub use activity::{Activity, Watched};
 pub use ledger::{Ledger, Outcome};
 pub use place::{Destination, Place};
+pub use underway::Underway;
 
 use crate::capture::Captured;
 use crate::config::Config;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Span, info_span};
 
 /// What every flow works with; made once, in `app`.
 pub struct Inputs {
@@ -143,9 +146,11 @@ pub struct Flow {
     pub destination: Destination,
     /// When bytes last moved, and whether an operation is held.
     pub activity: Arc<Activity>,
-    /// The operations that run, each in a task of its own: a client that goes away must not
-    /// take the record of what it started with it.
+    /// The operations that run, each in a task of its own or as [`Underway`]: a client that goes
+    /// away must not take the record of what it started with it.
     pub operations: TaskTracker,
+    /// What its log lines stand in.
+    pub span: Span,
     log: FlowLog,
 }
 
@@ -161,11 +166,13 @@ impl Flow {
         let destination = Destination::find(&inputs.names, &captured);
         let start = inputs.flow_start(&captured, &destination);
         let log = inputs.recorder.open_flow(start).await?;
+        let span = info_span!("flow", flow = %log.id(), agent = %captured.principal.agent);
         Ok(Self {
             principal: Arc::new(captured.principal),
             destination,
             activity: Arc::default(),
             operations: TaskTracker::new(),
+            span,
             log,
             inputs,
         })

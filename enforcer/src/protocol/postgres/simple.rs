@@ -10,12 +10,12 @@ use super::operation;
 use super::prepared::{Cursor, MOST, Prepared};
 use super::reading::{self, Effect, Statement};
 use super::relay::{Ended, Run, Work};
-use super::statement::{self, Return};
+use super::statement::{self, Home, Return};
 use super::talk::{NotKnown, Talk, in_failed_transaction};
 use crate::decide::Denial;
 use crate::flow::{Asked, Outcome};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// Takes a query string to its end.
 pub(super) async fn query(mut talk: Box<Talk>, text: String) -> Result<Box<Talk>, Outcome> {
@@ -70,7 +70,7 @@ async fn run_all(
     let afters: Vec<After> = cases.iter().map(|case| case.after).collect();
     let mut text = Some(text);
     let whole = Prepared::hash(text.as_deref().unwrap_or_default());
-    let mut turns: Vec<(oneshot::Sender<Box<Talk>>, mpsc::Receiver<Return>)> = Vec::new();
+    let mut turns: Vec<(oneshot::Sender<Box<Talk>>, Home)> = Vec::new();
     let mut last = None;
     for (at, (case, statement)) in cases.into_iter().zip(statements).enumerate() {
         let run = Run::Query { text: text.take(), last: at + 1 == count };

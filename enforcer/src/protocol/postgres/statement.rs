@@ -9,7 +9,7 @@ use super::relay::{self, Ended, Takes, Work};
 use super::talk::Talk;
 use super::{copy_data, refuse};
 use crate::decide::{Denial, Permit, Room};
-use crate::flow::{Asked, Flow, Ledger, Outcome, Place, STREAMED};
+use crate::flow::{Asked, Flow, Ledger, Outcome, Place, STREAMED, Underway};
 use crate::session::{self, Exchange};
 use bytes::{Bytes, BytesMut};
 use enforcer_proto::v1::{self, event::Kind};
@@ -27,6 +27,33 @@ pub(super) enum Return {
     Done(Box<Talk>, Ended),
     /// Its portal has rows left; the operation waits for the next call.
     Suspended(Box<Talk>, oneshot::Sender<Resume>),
+}
+
+/// Where the session comes back, and the operation that has it. When it ends without giving it
+/// back, the connection was cut.
+pub(super) struct Home {
+    returns: mpsc::Receiver<Return>,
+    operation: Option<Underway>,
+}
+
+impl Home {
+    /// Of an operation that goes on by itself.
+    pub(super) fn of(returns: mpsc::Receiver<Return>) -> Self {
+        Self { returns, operation: None }
+    }
+
+    /// Waits for the session.
+    pub(super) async fn recv(&mut self) -> Option<Return> {
+        let Some(operation) = &mut self.operation else {
+            return self.returns.recv().await;
+        };
+        let back = operation.until(self.returns.recv()).await;
+        if matches!(back, Some(Return::Permitted(..) | Return::Suspended(..))) {
+            // It waits, and may be cut, while the session goes on.
+            operation.release();
+        }
+        back
+    }
 }
 
 /// The next call of a portal that has rows left.
@@ -61,15 +88,14 @@ struct Ask {
     room: Option<Room>,
 }
 
-/// Takes a statement through the spine; the session comes back through the channel. When the
-/// channel ends without it, the connection was cut.
+/// Takes a statement through the spine.
 pub(super) fn begin(
     talk: Box<Talk>,
     asked: Asked,
     flaw: Option<Denial>,
     work: Option<Work>,
     waits: bool,
-) -> mpsc::Receiver<Return> {
+) -> Home {
     let (home, returns) = mpsc::channel(1);
     let about = Arc::clone(&talk.about);
     let mut cancels = about.asked.clone();
@@ -87,8 +113,8 @@ pub(super) fn begin(
         room: None,
     };
     let flow = &about.flow;
-    flow.operations.spawn(session::operate(Arc::clone(flow), exchange));
-    returns
+    let operation = session::operate(Arc::clone(flow), exchange);
+    Home { returns, operation: Some(Underway::new(&flow.operations, operation)) }
 }
 
 impl Exchange for Ask {

@@ -19,7 +19,7 @@ use crate::protocol::postgres::refuse;
 use crate::protocol::postgres::relay::{Ended, Run, Work};
 use crate::protocol::postgres::serve::broke;
 use crate::protocol::postgres::simple::{cut, follow};
-use crate::protocol::postgres::statement::{self, Resume, Return};
+use crate::protocol::postgres::statement::{self, Home, Resume, Return};
 use crate::protocol::postgres::talk::{NotKnown, Talk, in_failed_transaction};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -111,7 +111,7 @@ pub(in super::super) async fn execute(
                 let what = "refused by enforcer: the rest of the rows is no longer permitted";
                 return failed(back.talk, Report::new("ERROR", refuse::REFUSED, what)).await;
             }
-            returned(returns, name, &prepared, None, after).await
+            returned(Home::of(returns), name, &prepared, None, after).await
         }
     }
 }
@@ -248,7 +248,7 @@ async fn first(
 /// Takes the session back from a portal's run. While it has rows left, `cursor` is what FETCH
 /// and MOVE of its name read.
 async fn returned(
-    mut home: mpsc::Receiver<Return>,
+    mut home: Home,
     name: String,
     prepared: &Prepared,
     cursor: Option<Cursor>,
