@@ -9,12 +9,16 @@ use crate::principal::Principal;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
 
 /// Domain and version of the canonical form; a change of the form changes this.
 const DOMAIN: &[u8] = b"enforcer operation v1\0";
+
+/// Room for the facts of most operations.
+const FACTS: usize = 20;
 
 /// Identifies one operation on this host (UUIDv7, so ids sort by time).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,7 +162,7 @@ pub struct Operation {
     pub resource: String,
     /// Everything that changes its effect, names unique and in ascending order
     /// (kept so by [`Operation::fact`]).
-    facts: Vec<(String, Fact)>,
+    facts: Vec<(Cow<'static, str>, Fact)>,
     /// The whole request body when it was read before the decision; its hash is
     /// then a fact. `None` when the body streams (only where no approval is needed).
     pub body: Option<Bytes>,
@@ -182,16 +186,17 @@ impl Operation {
             protocol,
             action: action.to_owned(),
             resource,
-            facts: Vec::new(),
+            facts: Vec::with_capacity(FACTS),
             body: None,
         }
     }
 
     /// Sets a fact; a second value under the same name replaces the first.
-    pub fn fact(&mut self, name: &str, value: impl Into<Fact>) {
-        match self.facts.binary_search_by(|(n, _)| n.as_str().cmp(name)) {
+    pub fn fact(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Fact>) {
+        let name = name.into();
+        match self.facts.binary_search_by(|(n, _)| n.cmp(&name)) {
             Ok(at) => self.facts[at].1 = value.into(),
-            Err(at) => self.facts.insert(at, (name.to_owned(), value.into())),
+            Err(at) => self.facts.insert(at, (name, value.into())),
         }
     }
 
@@ -203,13 +208,13 @@ impl Operation {
     }
 
     /// All facts, by name in ascending order.
-    pub fn facts(&self) -> &[(String, Fact)] {
+    pub fn facts(&self) -> &[(Cow<'static, str>, Fact)] {
         &self.facts
     }
 
     /// The fact of that name.
     pub fn get(&self, name: &str) -> Option<&Fact> {
-        self.facts.binary_search_by(|(n, _)| n.as_str().cmp(name)).ok().map(|at| &self.facts[at].1)
+        self.facts.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|at| &self.facts[at].1)
     }
 
     /// The digest that binds a decision to this operation by this principal.
@@ -220,7 +225,8 @@ impl Operation {
 
 /// The digest for an agent and task; `verify` uses this form with recorded names.
 pub fn digest(agent: &str, task: Option<&str>, op: &Operation) -> Digest {
-    let mut sink = Canonical(Sha256::new_with_prefix(DOMAIN));
+    let mut sink = Canonical(Vec::with_capacity(1024));
+    sink.0.extend_from_slice(DOMAIN);
     sink.text(agent);
     match task {
         Some(task) => {
@@ -260,27 +266,27 @@ pub fn digest(agent: &str, task: Option<&str>, op: &Operation) -> Digest {
             }
         }
     }
-    Digest(sink.0.finalize().into())
+    Digest(Sha256::digest(&sink.0).into())
 }
 
 /// Length-prefixed, tagged input to the hash: no two operations share a form.
-struct Canonical(Sha256);
+struct Canonical(Vec<u8>);
 
 impl Canonical {
     fn tag(&mut self, tag: u8) {
-        self.0.update([tag]);
+        self.0.push(tag);
     }
 
     fn length(&mut self, length: usize) {
-        self.0.update((length as u64).to_be_bytes());
+        self.0.extend_from_slice(&(length as u64).to_be_bytes());
     }
 
     fn number(&mut self, number: i64) {
-        self.0.update(number.to_be_bytes());
+        self.0.extend_from_slice(&number.to_be_bytes());
     }
 
     fn text(&mut self, text: &str) {
         self.length(text.len());
-        self.0.update(text.as_bytes());
+        self.0.extend_from_slice(text.as_bytes());
     }
 }

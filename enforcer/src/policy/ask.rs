@@ -285,7 +285,7 @@ impl Asked {
                 Some(Fact::Text(first)) => Fact::List(vec![first.clone(), value.clone()]),
                 Some(other) => other.clone(),
             };
-            op.fact(&fact, value);
+            op.fact(fact, value);
         }
         if let Some((service, rpc)) = call {
             op.fact("grpc.service", service);

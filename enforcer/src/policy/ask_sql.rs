@@ -173,7 +173,7 @@ impl Session<'_> {
         op.fact(facts::IN_TRANSACTION, self.ask.in_transaction);
         op.fact(facts::SEARCH_PATH, Fact::List(path));
         for (number, value) in &self.ask.parameters {
-            op.fact(&format!("{}{number}", facts::PARAMETER), value.as_str());
+            op.fact(format!("{}{number}", facts::PARAMETER), value.as_str());
         }
         op
     }

@@ -85,7 +85,7 @@ impl Memo {
         key.text(&op.action);
         key.text(&op.resource);
         for (name, value) in op.facts() {
-            let left_out = match name.as_str() {
+            let left_out = match &**name {
                 sql::STATEMENT => !self.reads.statement,
                 name if name.starts_with(sql::PARAMETERS) => !self.reads.parameters,
                 name if name.starts_with(super::request::HEADER) => !self.reads.headers,

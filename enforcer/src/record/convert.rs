@@ -100,7 +100,7 @@ pub fn operation(asked: &v1::OperationAsked, id: OperationId) -> Result<Operatio
         before = Some(&fact.name);
         let value = fact.value.clone();
         let value = value.ok_or_else(|| ConvertError::Empty(fact.name.clone()))?;
-        op.fact(&fact.name, Fact::from(value));
+        op.fact(fact.name.clone(), Fact::from(value));
     }
     Ok(op)
 }

@@ -8,6 +8,7 @@
 use super::{ApprovalId, Ask, Scope, State, StepRequest, View, step};
 use crate::operation::{self, Digest, Fact, Operation, Protocol};
 use crate::principal::{AgentName, Principal};
+use crate::record;
 use bytes::Bytes;
 use enforcer_proto::v1;
 use sha2::{Digest as _, Sha256};
@@ -207,20 +208,9 @@ fn operation(op: &Operation, digest: &str) -> v1::OperationAsked {
         protocol: op.protocol.as_str().to_owned(),
         action: op.action.clone(),
         resource: op.resource.clone(),
-        facts: op.facts().iter().map(fact).collect(),
+        facts: op.facts().iter().map(|(name, value)| record::convert::fact(name, value)).collect(),
         notes: Vec::new(),
     }
-}
-
-fn fact((name, value): &(String, Fact)) -> v1::Fact {
-    use v1::fact::Value;
-    let value = match value {
-        Fact::Number(number) => Value::Number(*number),
-        Fact::Flag(flag) => Value::Flag(*flag),
-        Fact::Text(text) => Value::Text(text.clone()),
-        Fact::List(items) => Value::List(v1::TextList { items: items.clone() }),
-    };
-    v1::Fact { name: name.clone(), value: Some(value) }
 }
 
 /// The operation and its digest, recomputed from everything that the request shows.
@@ -271,7 +261,7 @@ fn facts_of(asked: &v1::OperationAsked) -> Result<Operation, ConvertError> {
         return Err(ConvertError::FactOrder);
     }
     for fact in &asked.facts {
-        op.fact(&fact.name, fact_from(fact)?);
+        op.fact(fact.name.clone(), fact_from(fact)?);
     }
     if op.get("http.body").is_some_and(|body| *body == Fact::from("streamed")) {
         return Err(ConvertError::Streamed);

@@ -64,7 +64,7 @@ fn operations() -> Vec<Operation> {
                         op.fact(HAS_WHERE, false);
                         op.fact(IN_TRANSACTION, open);
                         if let Some(value) = parameter {
-                            op.fact(&format!("{PARAMETER}1"), value);
+                            op.fact(format!("{PARAMETER}1"), value);
                             op.fact(PARAMETER_TYPES, Fact::List(vec!["text".to_owned()]));
                         }
                         all.push(op);
@@ -81,7 +81,7 @@ fn operations() -> Vec<Operation> {
             for (fact, value) in
                 [("method", "GET"), ("scheme", "https"), ("authority", "site.test"), ("path", path)]
             {
-                op.fact(&format!("http.{fact}"), value);
+                op.fact(format!("http.{fact}"), value);
             }
             if let Some(value) = header {
                 op.fact("http.header.x", value);

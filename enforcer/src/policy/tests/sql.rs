@@ -32,7 +32,7 @@ ports = [443]
 "#;
 
 /// A statement the way the proxy describes it.
-fn statement(action: &str, lists: &[(&str, &[&str])]) -> Operation {
+fn statement(action: &str, lists: &[(&'static str, &[&str])]) -> Operation {
     let resource = "postgres://db.test:5432/shop_v2".to_owned();
     let mut op = Operation::new("db", "db.test", 5432, Protocol::Postgres, action, resource);
     for (fact, text) in [(DATABASE, "shop_v2"), (USER, "app"), (ROLE, "agent_rw"), (STATEMENT, "")]
@@ -43,7 +43,7 @@ fn statement(action: &str, lists: &[(&str, &[&str])]) -> Operation {
         op.fact(fact, Fact::List(Vec::new()));
     }
     for (fact, items) in lists {
-        op.fact(fact, Fact::List(items.iter().map(|item| (*item).to_owned()).collect()));
+        op.fact(*fact, Fact::List(items.iter().map(|item| (*item).to_owned()).collect()));
     }
     op.fact(HAS_WHERE, false);
     op.fact(IN_TRANSACTION, false);
@@ -146,7 +146,7 @@ fn facts(#[case] condition: &str, #[case] holds: bool) {
 #[case(SEARCH_PATH)]
 #[case(HAS_WHERE)]
 #[case(IN_TRANSACTION)]
-fn a_fact_that_is_of_another_kind_is_a_denial(#[case] fact: &str) {
+fn a_fact_that_is_of_another_kind_is_a_denial(#[case] fact: &'static str) {
     let rules = r#"@id("p") permit (principal, action, resource);"#;
     let mut op = statement("sql.select", &[]);
     assert_eq!(verdict(rules, &op), "allow");

@@ -234,7 +234,7 @@ fn a_missing_fact_denies(#[case] missing: &str) {
     let (target, full) = request(&bundle, "GET", "https://api.test/");
     let mut op = Operation::new("api", "api.test", 443, Protocol::Http, "http.get", String::new());
     for (name, value) in full.facts().iter().filter(|(name, _)| name != missing) {
-        op.fact(name, value.clone());
+        op.fact(name.clone(), value.clone());
     }
     let judgement = bundle.evaluate(&principal("a"), &target, &op);
     assert_eq!(judgement.verdict, Verdict::Deny);
@@ -265,7 +265,7 @@ fn a_rule_on_the_body_needs_the_body() {
     let mut streamed =
         Operation::new("api", "api.test", 443, Protocol::Http, "http.post", String::new());
     for (name, value) in op.facts().iter().filter(|(name, _)| !name.starts_with("body.")) {
-        streamed.fact(name, value.clone());
+        streamed.fact(name.clone(), value.clone());
     }
     streamed.fact("http.body", "streamed");
     let judgement = bundle.evaluate(&principal("a"), &target, &streamed);

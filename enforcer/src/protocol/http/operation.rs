@@ -294,7 +294,7 @@ fn add_headers(
         };
         let fact = format!("http.header.{name}");
         match part {
-            Part::Fact => operation.fact(&fact, value),
+            Part::Fact => operation.fact(fact, value),
             _ => notes.push((fact, value)),
         }
     }

@@ -192,7 +192,7 @@ impl Exchange for Connect {
             operation.fact(sql::ACTIONS, Fact::List(vec!["sql.replication".to_owned()]));
         }
         for (name, value) in self.settings() {
-            operation.fact(&format!("{SETTING}{name}"), value.as_str());
+            operation.fact(format!("{SETTING}{name}"), value.as_str());
         }
         let notes = vec![v1::Fact {
             name: "tls".to_owned(),

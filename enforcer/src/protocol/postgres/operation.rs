@@ -198,7 +198,7 @@ fn parameters(operation: &mut Operation, bound: &Bound<'_>) {
                 hash.update((value.len() as u64).to_be_bytes());
                 hash.update(value);
                 let name = format!("{}{}", sql::PARAMETER, at + 1);
-                operation.fact(&name, printed(kind, format, value));
+                operation.fact(name, printed(kind, format, value));
             }
         }
     }
