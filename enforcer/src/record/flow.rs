@@ -93,7 +93,7 @@ impl FlowLog {
         let sync = self.0.recorder.sync(durability);
         let (ack, written) = oneshot::channel();
         let queued = self.0.queue(events, sync, ack, Some(room));
-        self.0.recorder.line.write();
+        self.0.recorder.written_together().await;
         let seq = queued?;
         written.await.map_err(|_| RecordError::Closed)??;
         Ok(seq)

@@ -71,6 +71,7 @@ impl Keeper {
     /// Removes the flows that were sealed before `cutoff`.
     fn retire(&self, cutoff: i64) -> Result<(), RecordError> {
         let mut rows = self.store.rows(Cf::IndexTime, b"")?;
+        let mut flushed = false;
         while let Some((row, _)) = rows.next_row()? {
             if row > key::nanos(cutoff).as_slice() {
                 break;
@@ -84,6 +85,9 @@ impl Keeper {
             let Some(seal) = record.seal.as_ref().filter(|seal| seal.ended_unix_ns < cutoff) else {
                 continue;
             };
+            if !std::mem::replace(&mut flushed, true) {
+                self.store.flush_events()?;
+            }
             let (done, wait) = channel();
             let retire = Retire {
                 flow,

@@ -352,7 +352,28 @@ impl Recorder {
     }
 }
 
+/// Something stands in the line that nobody is about to write.
+struct Left<'l>(&'l Line);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
 impl Shared {
+    /// Writes what stands in the line, once all that are ready have put theirs there: one write
+    /// takes no longer for several.
+    async fn written_together(&self) {
+        // What is queued is recorded also when its appender is dropped meanwhile.
+        let left = Left(&self.line);
+        if self.counters.open.load(Relaxed) > 1 {
+            tokio::task::yield_now().await;
+        }
+        std::mem::forget(left);
+        self.line.write();
+    }
+
     fn sync(&self, durability: Durability) -> bool {
         match self.sync {
             Sync::Always => true,

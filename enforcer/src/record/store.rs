@@ -6,7 +6,9 @@
 use super::error::RecordError;
 use super::rows::{self, Rows};
 use super::salvage::{self, Salvaged};
-use rocksdb::{ColumnFamily, DB, DBCompressionType, DBRecoveryMode, Options, ReadOptions};
+use rocksdb::{
+    ColumnFamily, DB, DBCompressionType, DBRecoveryMode, MemtableFactory, Options, ReadOptions,
+};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -128,9 +130,11 @@ impl Store {
             }
         }
         let mut options = options();
+        // One writes; and the lists below take no two writers at once.
+        options.set_allow_concurrent_memtable_write(false);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        let families = Cf::ALL.map(|cf| (cf.name(), family(cf)));
+        let families = Cf::ALL.map(|cf| (cf.name(), written(cf)));
         let db = DB::open_cf_with_opts(&options, path, families)
             .map_err(|error| RecordError::open(path, &error))?;
         let store = Self { db, path: path.to_owned(), scratch: None };
@@ -269,6 +273,12 @@ impl Store {
         Ok(rows.next_row()?.map(|(key, _)| key.to_vec()))
     }
 
+    /// Brings the events that are in memory to a file, so that looking for some of them does not
+    /// sort them all (see [`written`]).
+    pub(crate) fn flush_events(&self) -> Result<(), RecordError> {
+        self.db.flush_cf(self.cf(Cf::Events)?).map_err(|error| self.error("flush", &error))
+    }
+
     /// Rows from `from` on, in key order.
     pub fn rows(&self, cf: Cf, from: &[u8]) -> Result<Rows<'_>, RecordError> {
         let mut iter = self.raw(cf)?;
@@ -315,6 +325,16 @@ pub(super) fn options() -> Options {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     options.set_stats_dump_period_sec(0);
+    options
+}
+
+/// As the daemon writes them. What it writes most, and reads next to never, is put down in a list
+/// that is sorted when it goes to a file.
+fn written(cf: Cf) -> Options {
+    let mut options = family(cf);
+    if matches!(cf, Cf::Events | Cf::IndexDigest | Cf::IndexOperation) {
+        options.set_memtable_factory(MemtableFactory::Vector);
+    }
     options
 }
 

@@ -172,13 +172,16 @@ impl Writer {
         let events = store.cf(Cf::Events)?;
         let before = self.log.size();
         for append in appends.iter_mut() {
-            for row in std::mem::take(&mut append.events) {
+            let last = append.events.len().saturating_sub(1);
+            for (at, row) in std::mem::take(&mut append.events).into_iter().enumerate() {
                 batch.put_cf(events, key::event(append.flow, row.seq), &row.value);
                 for (cf, row) in &row.index {
                     batch.put_cf(store.cf(*cf)?, row, b"");
                 }
-                let head = Head { events: row.seq + 1, last: row.hash, grown: true };
-                self.follow(&mut batch, append.flow, head, row.record)?;
+                if at == last || row.record.is_some() {
+                    let head = Head { events: row.seq + 1, last: row.hash, grown: true };
+                    self.follow(&mut batch, append.flow, head, row.record)?;
+                }
             }
         }
         for retire in retired {
