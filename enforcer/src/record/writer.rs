@@ -27,6 +27,9 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// How often the log's head is signed while it changes.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
+/// Room for an event's key and index rows, bytes.
+const ROWS: usize = 256;
+
 /// What waits to hear that an event is recorded.
 pub(super) type Ack = oneshot::Sender<Result<(), RecordError>>;
 
@@ -168,7 +171,9 @@ impl Writer {
         retired: &[Retire],
     ) -> Result<WriteBatch, RecordError> {
         let store = Arc::clone(&self.store);
-        let mut batch = WriteBatch::default();
+        let bytes: usize = appends.iter().map(|append| append.bytes).sum();
+        let rows: usize = appends.iter().map(|append| append.events.len()).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(bytes + rows * ROWS);
         let events = store.cf(Cf::Events)?;
         let before = self.log.size();
         for append in appends.iter_mut() {

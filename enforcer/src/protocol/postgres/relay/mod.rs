@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// What is delivered at once, at most.
 const PAGE: usize = 64 << 10;
 
+/// Room for most answers.
+const USUAL: usize = 1 << 10;
+
 /// The masks over what a permitted statement brings.
 pub(super) fn veil(permit: &Permit, talk: &Talk, work: &Work) -> Result<Veil, Withheld> {
     let rules = Arc::clone(permit.masks().columns());
@@ -56,7 +59,7 @@ pub(super) async fn run(
         talk,
         veil,
         ledger,
-        page: BytesMut::new(),
+        page: BytesMut::with_capacity(USUAL),
         copy: work.copy.take(),
         begun: false,
         withheld: None,

@@ -8,7 +8,6 @@ use pg_query::protobuf::{
     VariableSetKind, VariableSetStmt,
 };
 use pg_query::{Node, NodeEnum};
-use std::sync::Arc;
 
 /// A parameter and what it is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +209,7 @@ fn within(node: Option<&Node>, text: &str) -> Result<Box<Statement>, Unreadable>
         .ok_or_else(|| Unreadable::Unknown("a statement within that has no tree".to_owned()))?;
     // The whole text stands for the inner one: the grammar does not say where that begins.
     let statement = super::facts::Facts::of(tree)?;
-    statement.statement(text.to_owned(), Arc::new(tree.clone())).map(Box::new)
+    statement.statement(text.to_owned(), tree.clone()).map(Box::new)
 }
 
 fn transaction(statement: &TransactionStmt) -> Effect {

@@ -27,7 +27,7 @@ pub use effect::{Effect, Setting};
 pub use lineage::{ColumnRef, Output, Trace, Untraceable, lineage, trace};
 pub use read::{MAX_STATEMENTS, MAX_TEXT, NOT_TAKEN, Unreadable, read};
 pub use resolve::{Resolved, effective_path, resolve};
-pub use statement::{Function, Relation, Statement};
+pub use statement::{Function, Reading, Relation, Statement};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,6 @@ use super::facts::Facts;
 use super::parser::read_elsewhere;
 use super::statement::Statement;
 use pg_query::protobuf::RawStmt;
-use std::sync::Arc;
 
 /// The longest readable query string, bytes.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -83,7 +82,7 @@ fn statement(sql: &str, raw: RawStmt) -> Result<Statement, Unreadable> {
         .stmt
         .and_then(|node| node.node)
         .ok_or_else(|| Unreadable::Unknown("a statement without a parse tree".to_owned()))?;
-    Facts::of(&tree)?.statement(text.to_owned(), Arc::new(tree))
+    Facts::of(&tree)?.statement(text.to_owned(), tree)
 }
 
 /// A statement's text, without the white space around it; a length of 0 means to the end.

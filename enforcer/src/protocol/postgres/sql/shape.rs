@@ -77,7 +77,7 @@ impl<'t> Shape<'t> {
     pub(super) fn fits(&self, read: &[Statement]) -> bool {
         let [statement] = read else { return false };
         let plain = matches!(
-            &*statement.tree,
+            &statement.tree,
             NodeEnum::SelectStmt(_)
                 | NodeEnum::InsertStmt(_)
                 | NodeEnum::UpdateStmt(_)

@@ -4,6 +4,7 @@ use super::effect::Effect;
 use pg_query::NodeEnum;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// A table, view, sequence or the like, as the statement names it.
@@ -53,6 +54,13 @@ impl fmt::Display for Function {
 pub struct Statement {
     /// Its exact source, without the semicolon and the white space around it; comments stay.
     pub text: String,
+    /// The same was read before, of this text or of one with other constants.
+    pub recurs: bool,
+    pub(super) reading: Arc<Reading>,
+}
+
+/// What was read of a statement: the same for all texts that differ in constants alone.
+pub struct Reading {
     /// The strictest of [`actions`](Self::actions).
     pub action: &'static str,
     /// Everything it does, the strictest first: a policy permits it when it permits each.
@@ -76,16 +84,22 @@ pub struct Statement {
     pub returns_rows: bool,
     /// The highest `$n` in it.
     pub parameters: u16,
-    /// The same was read before, of this text or of one with other constants.
-    pub recurs: bool,
-    pub(super) tree: Arc<NodeEnum>,
+    pub(super) tree: NodeEnum,
+}
+
+impl Deref for Statement {
+    type Target = Reading;
+
+    fn deref(&self) -> &Reading {
+        &self.reading
+    }
 }
 
 impl Statement {
     /// Tells one reading from another while either is there. Everything but the text is the same
     /// for all statements of one reading.
     pub fn reading(&self) -> usize {
-        Arc::as_ptr(&self.tree) as usize
+        Arc::as_ptr(&self.reading) as usize
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) use objects::{is_remote, runs_unseen};
 use super::flags;
 use super::names;
 use super::read::Unreadable;
-use super::statement::{Function, Relation, Statement};
+use super::statement::{Function, Reading, Relation, Statement};
 use super::walk::{Children, children};
 use super::{action, effect};
 use pg_query::protobuf::{
@@ -68,21 +68,16 @@ impl Facts {
     ///
     /// # Errors
     /// When a statement within it cannot be read.
-    pub(super) fn statement(
-        self,
-        text: String,
-        tree: Arc<NodeEnum>,
-    ) -> Result<Statement, Unreadable> {
+    pub(super) fn statement(self, text: String, tree: NodeEnum) -> Result<Statement, Unreadable> {
         let effect = effect::of(&tree, &text)?;
-        Ok(Statement {
-            text,
+        let reading = Reading {
             action: self.actions.first().copied().unwrap_or("sql.other"),
             actions: self.actions,
             reads: self.reads.into_iter().collect(),
             writes: self.writes.into_iter().collect(),
             functions: self.functions.into_iter().collect(),
             operators: self.operators.into_iter().collect(),
-            filtered: match (self.filters.is_empty(), &*tree) {
+            filtered: match (self.filters.is_empty(), &tree) {
                 (false, _) => Some(self.filters.iter().all(|filtered| *filtered)),
                 (true, NodeEnum::SelectStmt(select)) => filters(select),
                 (true, _) => None,
@@ -91,9 +86,9 @@ impl Facts {
             effect,
             returns_rows: returns_rows(&tree),
             parameters: self.parameters,
-            recurs: false,
             tree,
-        })
+        };
+        Ok(Statement { text, recurs: false, reading: Arc::new(reading) })
     }
 
     fn top(&mut self, tree: &NodeEnum) -> Result<(), Unreadable> {

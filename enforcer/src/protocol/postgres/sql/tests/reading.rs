@@ -204,7 +204,7 @@ fn effects_on_the_session() {
         let values = values.map(|values| values.iter().map(|v| (*v).to_owned()).collect());
         Effect::Set(Setting { name: name.to_owned(), local, values })
     };
-    let effect = |sql| one(sql).effect;
+    let effect = |sql| one(sql).effect.clone();
     assert_eq!(effect("SELECT 1"), Effect::None);
     assert_eq!(effect("START TRANSACTION READ ONLY"), Effect::Begin { read_only: true });
     assert_eq!(effect("BEGIN"), Effect::Begin { read_only: false });
