@@ -2,17 +2,18 @@
 //!
 //! A snapshot is shared by all sessions of one role in one database. It is looked at again when it
 //! is older than [`FRESH`], when a statement names what is not in it, and after a statement that
-//! may have changed it. What a session changed in a transaction that nobody else sees yet is read
-//! on its own backend, and is that session's alone.
+//! may have changed it; what did not change is not read again. What a session changed in a
+//! transaction that nobody else sees yet is read on its own backend, and is that session's alone.
 
 use super::codec::backend::Transaction;
 use super::question::{self, How, QuestionError, Rows};
-use super::reading::Catalog;
+use super::reading::{Catalog, PREAMBLE, Refresh, Stamp};
 use super::talk::{About, NotKnown, Talk};
 use super::upstream::{Reach, Ready};
 use crate::decide::Denial;
 use crate::flow::Inputs;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,11 +34,25 @@ const AFTER: [&str; 2] =
     ["ROLLBACK TO SAVEPOINT enforcer_catalog", "RELEASE SAVEPOINT enforcer_catalog"];
 
 /// The snapshots, by where and as whom they were taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Catalogs {
     slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
     /// Counts the changes that went through the gate: a snapshot of before is looked at again.
     changes: Arc<AtomicU64>,
+    /// Asks for a stamp that nobody else can foretell.
+    stamp: Arc<str>,
+}
+
+impl Default for Catalogs {
+    fn default() -> Self {
+        // Its keys are the system's random bytes.
+        let secret = RandomState::new().build_hasher().finish().cast_signed();
+        Self {
+            slots: Arc::default(),
+            changes: Arc::default(),
+            stamp: Stamp::question(secret).into(),
+        }
+    }
 }
 
 type Slot = tokio::sync::Mutex<Kept>;
@@ -53,7 +68,8 @@ struct Kept {
 #[derive(Debug)]
 struct Snapshot {
     catalog: Arc<Catalog>,
-    stamp: String,
+    /// The transactions that were seen when it was looked at ([`Stamp::SEEN`]).
+    seen: Option<String>,
     looked: Instant,
     /// The changes that had gone through when it was looked at.
     changes: u64,
@@ -133,9 +149,7 @@ pub(super) async fn refresh(talk: &mut Talk, want: Want) -> Result<(), NotKnown>
     let want = if talk.state.altered || talk.own_catalog { Want::Changed } else { want };
     let about = Arc::clone(&talk.about);
     let found = Box::pin(shared(&about, want)).await;
-    let (catalog, stamp) = found.map_err(|error| refuse(&error))?;
-    talk.catalog = Some(catalog);
-    talk.stamp = stamp;
+    talk.catalog = Some(found.map_err(|error| refuse(&error))?);
     talk.looked = Some((looked, changes));
     talk.state.altered = false;
     talk.own_catalog = false;
@@ -147,7 +161,7 @@ fn refuse(why: &str) -> NotKnown {
 }
 
 /// The snapshot that sessions share.
-async fn shared(about: &About, want: Want) -> Result<(Arc<Catalog>, String), String> {
+async fn shared(about: &About, want: Want) -> Result<Arc<Catalog>, String> {
     let asked = Instant::now();
     let catalogs = &about.flow.inputs.databases.catalogs;
     let changes = catalogs.changes.load(Relaxed);
@@ -160,7 +174,7 @@ async fn shared(about: &About, want: Want) -> Result<(Arc<Catalog>, String), Str
             Want::Changed => false,
         };
         if known.changes >= changes && (enough || known.looked >= asked) {
-            return Ok((Arc::clone(&known.catalog), known.stamp.clone()));
+            return Ok(Arc::clone(&known.catalog));
         }
     }
     let looked = Instant::now();
@@ -168,36 +182,39 @@ async fn shared(about: &About, want: Want) -> Result<(Arc<Catalog>, String), Str
     // One that is kept may have been closed meanwhile; then another is made.
     let again = match kept.own.take().filter(|(_, used)| used.elapsed() < KEPT_OPEN) {
         None => None,
-        Some((mut own, _)) => text(&mut own, Catalog::STAMP).await.ok().map(|stamp| (own, stamp)),
+        Some((mut own, _)) => ask(&mut own, Stamp::SEEN).await.ok().map(|rows| (own, first(rows))),
     };
-    let (mut own, stamp) = match again {
+    let (mut own, seen) = match again {
         Some(asked) => asked,
-        None => {
-            let mut own = open(inputs, &about.reach).await?;
-            let stamp = text(&mut own, Catalog::STAMP).await?;
-            (own, stamp)
-        }
+        None => (open(inputs, &about.reach).await?, None),
     };
     if let Some(known) = &mut kept.snapshot
-        && known.stamp == stamp
+        && seen.is_some()
+        && known.seen == seen
     {
         known.looked = looked;
         known.changes = changes;
         let catalog = Arc::clone(&known.catalog);
         keep(&slot, &mut kept, own);
-        return Ok((catalog, stamp));
+        return Ok(catalog);
     }
-    let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
-    for query in Catalog::QUERIES {
-        answers.push(ask(&mut own, query).await?);
-    }
-    let catalog = Catalog::from_rows(&answers).map_err(|error| error.to_string())?;
-    let catalog = Arc::new(catalog);
-    let snapshot =
-        Snapshot { catalog: Arc::clone(&catalog), stamp: stamp.clone(), looked, changes };
-    kept.snapshot = Some(snapshot);
+    let rows = ask(&mut own, &catalogs.stamp).await?;
+    let (stamp, seen) = Stamp::read(&rows).map_err(|error| error.to_string())?;
+    let known = kept.snapshot.as_ref().map(|known| &known.catalog);
+    let catalog = match known {
+        Some(known) if *known.stamp() == stamp => Arc::clone(known),
+        known => {
+            let mut refresh = Refresh::new(known.map(|known| &**known), stamp);
+            while let Some(question) = refresh.question() {
+                let rows = ask(&mut own, &question).await?;
+                refresh.answer(&rows).map_err(|error| error.to_string())?;
+            }
+            Arc::new(refresh.catalog())
+        }
+    };
+    kept.snapshot = Some(Snapshot { catalog: Arc::clone(&catalog), seen, looked, changes });
     keep(&slot, &mut kept, own);
-    Ok((catalog, stamp))
+    Ok(catalog)
 }
 
 /// Keeps the connection for the next question, for a while.
@@ -225,7 +242,7 @@ async fn open(inputs: &Inputs, reach: &Reach) -> Result<Ready, String> {
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let signed_in = Box::pin(reach.sign_in(inputs, 0, &settings)).await;
     let (mut ready, _) = signed_in.map_err(|error| format!("the catalog: {}", error.code))?;
-    ask(&mut ready, Catalog::PREAMBLE).await?;
+    ask(&mut ready, PREAMBLE).await?;
     Ok(ready)
 }
 
@@ -241,25 +258,21 @@ async fn ask(own: &mut Ready, query: &str) -> Result<Rows, String> {
     }
 }
 
-async fn text(own: &mut Ready, query: &str) -> Result<String, String> {
-    first(ask(own, query).await?).ok_or_else(|| "the catalog has no stamp".to_owned())
-}
-
-/// The catalog as an open transaction of the session sees it, read anew if it changed. What is
-/// set for the questions is taken back with a savepoint.
+/// The catalog as an open transaction of the session sees it: what changed is read. What is set for
+/// the questions is taken back with a savepoint.
 async fn on_backend(talk: &mut Talk) -> Result<(), NotKnown> {
     for step in BEFORE {
         talk.ask(step).await?;
     }
     let stamp = own_stamp(talk).await?;
-    if talk.catalog.is_none() || stamp != talk.stamp {
-        let mut answers = Vec::with_capacity(Catalog::QUERIES.len());
-        for query in Catalog::QUERIES {
-            answers.push(talk.ask(query).await?);
+    let known = talk.catalog.clone();
+    if known.as_ref().is_none_or(|known| *known.stamp() != stamp) {
+        let mut refresh = Refresh::new(known.as_deref(), stamp);
+        while let Some(question) = refresh.question() {
+            let rows = talk.ask(&question).await?;
+            refresh.answer(&rows).map_err(|error| refuse(&error.to_string()))?;
         }
-        let catalog = Catalog::from_rows(&answers).map_err(|error| refuse(&error.to_string()))?;
-        talk.catalog = Some(Arc::new(catalog));
-        talk.stamp = stamp;
+        talk.catalog = Some(Arc::new(refresh.catalog()));
         talk.own_catalog = true;
     }
     for step in AFTER {
@@ -273,16 +286,21 @@ async fn on_backend(talk: &mut Talk) -> Result<(), NotKnown> {
 /// something changed, where the names in that question can mean nothing else.
 async fn within_series(talk: &mut Talk) -> Result<(), NotKnown> {
     let plain = talk.search_path().first().is_some_and(|schema| schema == "pg_catalog");
-    if plain && talk.catalog.is_some() && own_stamp(talk).await? == talk.stamp {
+    if plain
+        && let Some(known) = talk.catalog.clone()
+        && own_stamp(talk).await? == *known.stamp()
+    {
         talk.state.altered = false;
         return Ok(());
     }
     Err(refuse("the schema was changed in this series; send a Sync before the next statement"))
 }
 
-async fn own_stamp(talk: &mut Talk) -> Result<String, NotKnown> {
-    let rows = talk.ask(Catalog::STAMP).await?;
-    first(rows).ok_or_else(|| refuse("the catalog has no stamp"))
+async fn own_stamp(talk: &mut Talk) -> Result<Stamp, NotKnown> {
+    let question = Arc::clone(&talk.about.flow.inputs.databases.catalogs.stamp);
+    let rows = talk.ask(&question).await?;
+    let (stamp, _) = Stamp::read(&rows).map_err(|error| refuse(&error.to_string()))?;
+    Ok(stamp)
 }
 
 fn first(rows: Rows) -> Option<String> {

@@ -10,7 +10,7 @@ use crate::mask::copy::CopyOptions;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub(super) use super::sql::catalog::Routine;
+pub(super) use super::sql::catalog::{PREAMBLE, Refresh, Routine, Stamp};
 pub(super) use super::sql::{Catalog, ColumnRef, NOT_TAKEN, Output, Unreadable};
 
 /// Flags after which the session has to be asked what state it is in: what ran may have done more

@@ -71,8 +71,6 @@ pub(super) struct Talk {
     pub(super) state: State,
     pub(super) names: Names,
     pub(super) catalog: Option<Arc<Catalog>>,
-    /// What tells that catalog from another.
-    pub(super) stamp: String,
     /// When the shared catalog was last looked at, and the changes that had gone through then.
     pub(super) looked: Option<(Instant, u64)>,
     /// What statements came to.
@@ -132,7 +130,6 @@ impl Talk {
             state: State::new(),
             names: Names::default(),
             catalog: None,
-            stamp: String::new(),
             looked: None,
             judged: RefCell::default(),
             own_catalog: false,

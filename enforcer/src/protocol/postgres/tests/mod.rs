@@ -3,6 +3,7 @@
 //! would.
 
 mod calls;
+mod catalogs;
 mod copying;
 mod direct;
 mod masks;

@@ -1,19 +1,28 @@
 //! What a database has: relations, columns, views, inheritance, functions, types.
 //!
-//! A snapshot, taken on a connection of the gate's own with [`Catalog::QUERIES`]. It is as true
-//! as it is new: the caller takes another after every DDL it forwards, when
-//! [`Catalog::STAMP`] answers something else than it did, and when a name is not in it.
+//! A snapshot, taken on a connection of the gate's own ([`Refresh`]). It is as true as it is new:
+//! the caller looks for another after every DDL it forwards, after a while, and when a name is not
+//! in it. Then the [`Stamp`] says what changed, and that is read; the rest is shared.
 
 mod load;
+mod objects;
 mod queries;
+mod refresh;
 mod routine;
+mod stamp;
 
 pub use load::{BadCatalog, Row};
+pub use queries::PREAMBLE;
+pub use refresh::Refresh;
 pub use routine::{Call, Routine};
+pub use stamp::Stamp;
+
+use objects::{Object, Objects};
+use refresh::Step;
 
 use super::read::Unreadable;
 use super::statement::{Relation, Statement};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 /// The first oid of what is not PostgreSQL's own (`FirstNormalObjectId`, access/transam.h).
@@ -39,7 +48,7 @@ pub enum Kind {
 }
 
 /// A column of a relation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// Its number in the relation; numbers of dropped columns are not used again.
     pub number: i16,
@@ -52,7 +61,7 @@ pub struct Column {
 }
 
 /// A relation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     /// Its oid.
     pub oid: u32,
@@ -79,8 +88,10 @@ pub struct Table {
 }
 
 /// A type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Type {
+    /// Its oid.
+    pub oid: u32,
     /// Its schema.
     pub schema: Arc<str>,
     /// Its name.
@@ -95,19 +106,64 @@ pub struct Type {
     pub element: u32,
 }
 
-/// A snapshot of a database's catalogs.
-#[derive(Debug, Default)]
+impl PartialEq for Table {
+    /// Whether all is the same that the database said of them.
+    fn eq(&self, other: &Self) -> bool {
+        let Self { oid, schema, name, kind, columns, definition, parents, children, .. } = self;
+        *oid == other.oid
+            && *schema == other.schema
+            && *name == other.name
+            && *kind == other.kind
+            && *columns == other.columns
+            && *definition == other.definition
+            && *parents == other.parents
+            && *children == other.children
+            && self.rules == other.rules
+            && self.triggers == other.triggers
+    }
+}
+
+impl Object for Table {
+    fn oid(&self) -> u32 {
+        self.oid
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+impl Object for Type {
+    fn oid(&self) -> u32 {
+        self.oid
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+/// An operator: schema, name, function.
+type Operator = (Arc<str>, Arc<str>, u32);
+
+/// A snapshot of a database's catalogs. A copy shares what it has.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalog {
-    tables: Vec<Table>,
-    by_oid: HashMap<u32, usize>,
-    by_name: HashMap<Arc<str>, Vec<usize>>,
-    routines: HashMap<Arc<str>, Vec<Routine>>,
-    /// Operators that are not PostgreSQL's own, and whether their functions can be followed.
+    /// Of what it is.
+    stamp: Stamp,
+    /// Names of schemas (`n`) and languages (`l`) by their oids.
+    names: Arc<HashMap<(char, u32), Arc<str>>>,
+    tables: Objects<Table>,
+    routines: Objects<Routine>,
+    types: Objects<Type>,
+    /// Operators that are not PostgreSQL's own.
+    own_operators: Arc<[Operator]>,
+    /// Casts by functions that are not PostgreSQL's own: target type, function.
+    own_casts: Arc<[(u32, u32)]>,
+    /// The operators by name, and whether their functions can be followed.
     operators: HashMap<Arc<str>, Vec<(Arc<str>, bool)>>,
-    /// Types that a function which cannot be followed casts to, by name.
-    casts: HashMap<Arc<str>, ()>,
-    types: HashMap<u32, Type>,
-    types_by_name: HashMap<Arc<str>, Vec<u32>>,
+    /// Names of types that a function which cannot be followed casts to.
+    casts: HashSet<Arc<str>>,
 }
 
 impl Table {
@@ -141,9 +197,28 @@ impl Table {
 }
 
 impl Catalog {
+    /// What it is a snapshot of.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    /// Looks up the functions of operators and casts.
+    fn follow(&mut self) {
+        let follows = |oid| self.routines.get(oid).is_some_and(|routine| routine.followed());
+        let mut operators: HashMap<_, Vec<_>> = HashMap::new();
+        for (schema, name, function) in &*self.own_operators {
+            let list = operators.entry(Arc::clone(name)).or_default();
+            list.push((Arc::clone(schema), follows(*function)));
+        }
+        let unfollowed = self.own_casts.iter().filter(|(_, function)| !follows(*function));
+        let targets = unfollowed.filter_map(|(target, _)| self.types.get(*target));
+        self.casts = targets.map(|target| Arc::clone(&target.name)).collect();
+        self.operators = operators;
+    }
+
     /// A relation by its oid (as RowDescription gives it).
     pub fn relation_by_oid(&self, oid: u32) -> Option<&Table> {
-        self.by_oid.get(&oid).and_then(|at| self.tables.get(*at))
+        self.tables.get(oid).map(|table| &**table)
     }
 
     /// The relation that `relation` names under an effective search path (see
@@ -170,12 +245,12 @@ impl Catalog {
 
     /// The relations of a schema.
     pub(super) fn in_schema<'a>(&'a self, schema: &'a str) -> impl Iterator<Item = &'a Table> {
-        self.tables.iter().filter(move |table| *table.schema == *schema)
+        self.tables.iter().map(|table| &**table).filter(move |table| *table.schema == *schema)
     }
 
     fn named(&self, schema: &str, name: &str) -> Option<&Table> {
-        let mut at = self.by_name.get(name)?.iter();
-        at.find_map(|at| self.tables.get(*at).filter(|table| *table.schema == *schema))
+        let mut all = self.tables.named(name).iter().map(|table| &**table);
+        all.find(|table| *table.schema == *schema)
     }
 
     /// `table` with everything it inherits from and everything that inherits from it: rows of
@@ -201,7 +276,7 @@ impl Catalog {
     /// The columns of a composite type, through domains; `None` for any other.
     pub(super) fn composite(&self, mut type_oid: u32) -> Option<&Table> {
         for _ in 0..16 {
-            let found = self.types.get(&type_oid)?;
+            let found = self.types.get(type_oid)?;
             match found.kind {
                 'd' => type_oid = found.base,
                 'c' => return self.relation_by_oid(found.relation),
@@ -215,7 +290,7 @@ impl Catalog {
     pub(super) fn scalar(&self, type_oid: u32) -> bool {
         let mut oid = type_oid;
         for _ in 0..16 {
-            match self.types.get(&oid) {
+            match self.types.get(oid) {
                 Some(found) if found.kind == 'd' => oid = found.base,
                 Some(found) if found.element != 0 && found.kind == 'b' => oid = found.element,
                 Some(found) => return matches!(found.kind, 'b' | 'e' | 'r' | 'm'),
@@ -227,22 +302,46 @@ impl Catalog {
 
     /// Whether every type of this name surely has no rows in it, and there is one.
     pub(super) fn scalar_named(&self, name: &str) -> bool {
-        let all = self.types_by_name.get(name).map_or(&[][..], Vec::as_slice);
-        !all.is_empty() && all.iter().all(|oid| self.scalar(*oid))
+        let all = self.types.named(name);
+        !all.is_empty() && all.iter().all(|found| self.scalar(found.oid))
     }
 
     /// Whether there is a type of this name.
     pub(super) fn has_type(&self, name: &str) -> bool {
-        self.types_by_name.contains_key(name)
+        !self.types.named(name).is_empty()
     }
 
     /// A type by its oid.
     pub fn type_by_oid(&self, oid: u32) -> Option<&Type> {
-        self.types.get(&oid)
+        self.types.get(oid).map(|found| &**found)
     }
 
     /// How many relations and functions it holds.
     pub fn size(&self) -> (usize, usize) {
-        (self.tables.len(), self.routines.values().map(Vec::len).sum())
+        (self.tables.len(), self.routines.len())
+    }
+
+    /// What of this is not in `other` as it is here, and what is there alone.
+    #[cfg(test)]
+    pub(in super::super) fn differing(&self, other: &Self) -> Vec<String> {
+        let mut all = [
+            self.tables.differing(&other.tables),
+            self.routines.differing(&other.routines),
+            self.types.differing(&other.types),
+        ]
+        .concat();
+        for (what, [one, other]) in [
+            (
+                "operators",
+                [&self.own_operators, &other.own_operators].map(|all| format!("{all:?}")),
+            ),
+            ("casts", [&self.casts, &other.casts].map(|all| format!("{all:?}"))),
+            ("names", [&self.names, &other.names].map(|all| format!("{all:?}"))),
+        ] {
+            if one != other {
+                all.push(format!("{what}: {one}, not {other}"));
+            }
+        }
+        all
     }
 }

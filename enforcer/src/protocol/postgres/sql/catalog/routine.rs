@@ -1,13 +1,13 @@
 //! Functions, procedures and aggregates, and what a call by name can come to.
 
 use super::load::{Row, number, text, yes};
-use super::{Catalog, FIRST_NORMAL_OID};
+use super::{Catalog, FIRST_NORMAL_OID, Object};
 use crate::protocol::postgres::sql::flags;
 use crate::protocol::postgres::sql::statement::Function;
 use std::sync::Arc;
 
 /// A function, procedure, aggregate or window function.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routine {
     /// Its oid.
     pub oid: u32,
@@ -99,6 +99,16 @@ impl Routine {
     }
 }
 
+impl Object for Routine {
+    fn oid(&self) -> u32 {
+        self.oid
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
 fn inputs(row: &Row) -> Result<Vec<u32>, &'static str> {
     match row.get(14).and_then(Option::as_deref) {
         None => Ok(Vec::new()),
@@ -133,8 +143,8 @@ impl Catalog {
         function: &'a Function,
         arguments: Option<usize>,
     ) -> impl Iterator<Item = &'a Routine> {
-        let all = self.routines.get(function.name.as_str()).map_or(&[][..], Vec::as_slice);
-        all.iter().filter(move |routine| {
+        let all = self.routines.named(&function.name).iter().map(|routine| &**routine);
+        all.filter(move |routine| {
             let schema = match &function.schema {
                 Some(schema) => *routine.schema == **schema,
                 // Functions are never looked for in the temporary schema.
@@ -149,7 +159,7 @@ impl Catalog {
 
     /// A function by its oid (as the function-call message gives it).
     pub fn routine_by_oid(&self, oid: u32) -> Option<&Routine> {
-        self.routines.values().flatten().find(|routine| routine.oid == oid)
+        self.routines.get(oid).map(|routine| &**routine)
     }
 
     /// What a call can come to.
@@ -179,7 +189,7 @@ impl Catalog {
 
     /// Whether a cast to a type of this name could run a function that cannot be followed.
     pub(in super::super) fn cast_reads(&self, name: &str) -> bool {
-        self.casts.contains_key(name)
+        self.casts.contains(name)
     }
 }
 

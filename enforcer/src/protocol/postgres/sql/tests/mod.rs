@@ -4,15 +4,26 @@ mod limits;
 mod reading;
 mod resolving;
 
-use super::catalog::{Catalog, Row};
+use super::catalog::{BadCatalog, Catalog, Refresh, Row, Stamp};
 use super::{Resolved, Statement, read, resolve};
 use std::sync::LazyLock;
 
 /// The catalog of `schema.sql`, as PostgreSQL 15 tells it.
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
     let rows: Vec<Vec<Row>> = serde_json::from_str(include_str!("catalog.json")).unwrap();
-    Catalog::from_rows(&rows).unwrap()
+    of_rows(&rows).unwrap()
 });
+
+/// The catalog that these answers tell of, one list of rows for each question.
+fn of_rows(answers: &[Vec<Row>]) -> Result<Catalog, BadCatalog> {
+    let mut refresh = Refresh::new(None, Stamp::default());
+    for answer in answers {
+        assert!(refresh.question().is_some());
+        refresh.answer(answer)?;
+    }
+    assert!(refresh.question().is_none());
+    Ok(refresh.catalog())
+}
 
 pub(super) fn catalog() -> &'static Catalog {
     &CATALOG

@@ -1,4 +1,4 @@
--- What catalog.json tells of: the answers of PostgreSQL 15 to Catalog::QUERIES after this, cut to what
+-- What catalog.json tells of: the answers of PostgreSQL 15 to Refresh::question after this, cut to what
 -- the tests name. Values of the columns that the tests tag begin with MARK.
 CREATE TABLE users (id int PRIMARY KEY, name text, email text, ssn text, boss int, tags text[], doc jsonb, address_id int);
 CREATE TABLE orders (id int, user_id int, total numeric, note text);
