@@ -363,7 +363,9 @@ impl Statement {
                     outputs: Ok(trace.outputs.into()),
                     kept: trace.kept.into(),
                     relations,
-                    anything: UNSETTLING.iter().any(|flag| found.flags.contains(flag)),
+                    anything: trace.blind
+                        || found.flags.contains(flags::CASCADE)
+                        || UNSETTLING.iter().any(|flag| found.flags.contains(flag)),
                 }
             }
         };

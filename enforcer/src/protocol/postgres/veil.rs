@@ -91,7 +91,7 @@ impl Veil {
             _ if !rules.any() => (None, false),
             Ok(outputs) => {
                 let mut relations = lineage.relations.iter();
-                let named = relations.any(|(s, t)| rules.names_table(s, t));
+                let named = relations.any(|(s, t)| names(&rules, catalog.as_deref(), s, t));
                 (Some(Arc::clone(outputs)), named || lineage.anything)
             }
             Err(_) if untraceable == Untraceable::Allow => (None, true),
@@ -264,6 +264,18 @@ impl Veil {
 
 fn parts(column: &ColumnRef) -> (&str, &str, &str) {
     (&column.schema, &column.table, &column.column)
+}
+
+/// Whether rules name a column of a relation; of one that the catalog does not have any could be
+/// meant.
+fn names(rules: &ColumnRules, catalog: Option<&Catalog>, schema: &str, table: &str) -> bool {
+    rules.names_table(schema, table)
+        && match catalog.and_then(|catalog| catalog.named(schema, table)) {
+            Some(known) => {
+                known.columns.iter().any(|col| rules.rule(schema, table, &col.name).is_some())
+            }
+            None => true,
+        }
 }
 
 /// What a statement puts elsewhere must be named there too, or the mask is lost on it.

@@ -84,13 +84,15 @@ pub const VIEW: &str = "view";
 pub const RULE: &str = "rule";
 /// Resolved: a relation with triggers is written.
 pub const TRIGGER: &str = "trigger";
+/// Resolved: a change of rows changes those of other tables, by a foreign key of theirs.
+pub const CASCADE: &str = "cascade";
 /// Resolved: a temporary relation hides one that the search path has under the same name.
 pub const SHADOWED: &str = "shadowed";
 /// Resolved: one of the system's catalogs is written.
 pub const SYSTEM_CATALOG: &str = "system-catalog";
 
 /// Every flag, for policy to know a misspelt one.
-pub const ALL: [&str; 42] = [
+pub const ALL: [&str; 43] = [
     DATA_CHANGING_CTE,
     SELECT_INTO,
     ROW_LOCK,
@@ -131,6 +133,7 @@ pub const ALL: [&str; 42] = [
     VIEW,
     RULE,
     TRIGGER,
+    CASCADE,
     SHADOWED,
     SYSTEM_CATALOG,
 ];

@@ -73,6 +73,9 @@ pub fn resolve(statement: &Statement, catalog: &Catalog, search_path: &[String])
     if found.flags.contains(flags::USER_FUNCTION) {
         found.flags.insert(flags::STATE_UNKNOWN);
     }
+    if !actions.iter().any(|action| CHANGES.contains(action)) {
+        found.flags.remove(flags::CASCADE);
+    }
     strictest_first(&mut actions);
     Resolved {
         action: actions.first().copied().unwrap_or("sql.other"),
@@ -83,6 +86,9 @@ pub fn resolve(statement: &Statement, catalog: &Catalog, search_path: &[String])
         flags: found.flags,
     }
 }
+
+/// What foreign keys of other tables look at.
+const CHANGES: &[&str] = &["sql.update", "sql.delete", "sql.merge"];
 
 /// Views within views are followed so deep.
 const MAX_VIEWS: usize = 32;
@@ -149,6 +155,9 @@ impl<'c> Finder<'c> {
             }
             if write && member.triggers {
                 self.flags.insert(flags::TRIGGER);
+            }
+            if write && member.cascades {
+                self.flags.insert(flags::CASCADE);
             }
             if member.rules && (write || member.kind != Kind::View) {
                 self.flags.insert(flags::RULE);

@@ -122,6 +122,49 @@ async fn statements_that_show_no_named_column_are_as_they_are() {
     assert!(told[1].starts_with("D "), "{told:?}");
 }
 
+/// The server's words come as they are about tables without a named column, whatever a rule's
+/// pattern could mean, and not where they may be about values of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_come_where_no_named_value_can_be_in_them() {
+    let world = world("").await;
+    world
+        .admin(
+            "INSERT INTO other VALUES (1, 'word');\
+             CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1);\
+             ALTER TABLE users ADD parent int NOT NULL DEFAULT 1 REFERENCES parent ON DELETE SET NULL;\
+             INSERT INTO users SELECT g, g || 'ada@secret.example' FROM generate_series(10, 40) g;\
+             GRANT ALL ON ALL TABLES IN SCHEMA public TO app",
+        )
+        .await;
+    world.admin("ANALYZE users").await;
+    let printed = world.psql("SELECT what::int FROM other;\n").await;
+    assert!(printed.contains("invalid input syntax for type integer: \"word\""), "{printed}");
+    // What the foreign key would say of the other table is there to be said.
+    let said = world
+        .admin(
+            "DO $$ DECLARE said text; BEGIN DELETE FROM parent; \
+             EXCEPTION WHEN not_null_violation THEN \
+             GET STACKED DIAGNOSTICS said = PG_EXCEPTION_DETAIL; \
+             PERFORM set_config('a.said', said, false); END $$; SELECT current_setting('a.said')",
+        )
+        .await;
+    assert!(said.contains("secret.example"), "{said}");
+    for (sql, state) in [
+        ("DELETE FROM parent", "23502"),
+        ("SELECT note::int FROM users", "22P02"),
+        (
+            "SELECT 1 FROM pg_stats WHERE CASE WHEN tablename = 'users' AND attname = 'email' \
+             THEN histogram_bounds::text::int = 1 END",
+            "22P02",
+        ),
+        ("SELECT 1 FROM pg_stat_activity WHERE (query || 'x')::int = 1", "22P02"),
+    ] {
+        let printed = world.psql(&format!("{sql};\n")).await;
+        assert!(printed.contains("words are withheld"), "{sql}: {printed}");
+        assert!(printed.contains(state) && !printed.contains("secret"), "{sql}: {printed}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_masked_in_the_extended_protocol_and_in_binary() {
     let world = world("").await;

@@ -49,6 +49,7 @@ impl Table {
             children: Vec::new(),
             rules: false,
             triggers: yes(row, 4)?,
+            cascades: yes(row, 5)?,
             read: OnceLock::new(),
         })
     }

@@ -20,8 +20,10 @@ pub use stamp::Stamp;
 use objects::{Object, Objects};
 use refresh::Step;
 
+use super::names;
 use super::read::Unreadable;
 use super::statement::{Relation, Statement};
+use pg_query::protobuf::TypeName;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
@@ -83,6 +85,8 @@ pub struct Table {
     pub rules: bool,
     /// Triggers that somebody made.
     pub triggers: bool,
+    /// A change of its rows changes those of other tables, by a foreign key of theirs.
+    pub cascades: bool,
     /// `definition`, read once.
     read: OnceLock<Result<Statement, Unreadable>>,
 }
@@ -120,6 +124,7 @@ impl PartialEq for Table {
             && *children == other.children
             && self.rules == other.rules
             && self.triggers == other.triggers
+            && self.cascades == other.cascades
     }
 }
 
@@ -248,7 +253,8 @@ impl Catalog {
         self.tables.iter().map(|table| &**table).filter(move |table| *table.schema == *schema)
     }
 
-    fn named(&self, schema: &str, name: &str) -> Option<&Table> {
+    /// A relation by its schema and name.
+    pub fn named(&self, schema: &str, name: &str) -> Option<&Table> {
         let mut all = self.tables.named(name).iter().map(|table| &**table);
         all.find(|table| *table.schema == *schema)
     }
@@ -284,6 +290,28 @@ impl Catalog {
             }
         }
         None
+    }
+
+    /// The columns of the composite type that a name in a statement means; `None` for any other
+    /// type, and for arrays.
+    pub(super) fn row(&self, path: &[String], name: &TypeName) -> Option<&Table> {
+        if name.setof || name.pct_type || !name.array_bounds.is_empty() {
+            return None;
+        }
+        let (schema, name) = match names::strings(&name.names)?[..] {
+            [name] => (None, name),
+            [schema, name] => (Some(schema), name),
+            _ => return None,
+        };
+        let all = self.types.named(name);
+        let within = |schema: &str| all.iter().find(|found| *found.schema == *schema);
+        let found = match schema {
+            // Which one this is, only the session knows.
+            Some("pg_temp") => None,
+            Some(schema) => within(schema),
+            None => path.iter().find_map(|schema| within(schema)),
+        };
+        self.composite(found?.oid)
     }
 
     /// Whether a value of this type surely is no row, and an array of it is none of rows.

@@ -10,7 +10,7 @@ pub const PREAMBLE: &str = "SET search_path = pg_catalog, pg_temp";
 
 /// The catalogs that a stamp is of: part, catalog, what its bucket is of, what tells its rows
 /// apart. What inherits is of both, the child and the parent.
-const STAMPED: [(&str, &str, &str, &str); 17] = [
+const STAMPED: [(&str, &str, &str, &str); 18] = [
     ("names", "pg_namespace", "0", "oid::int8"),
     ("names", "pg_language", "0", "oid::int8"),
     ("relations", "pg_class", "oid", "oid::int8"),
@@ -18,6 +18,7 @@ const STAMPED: [(&str, &str, &str, &str); 17] = [
     ("relations", "pg_attrdef", "adrelid", "oid::int8"),
     ("relations", "pg_rewrite", "ev_class", "oid::int8"),
     ("relations", "pg_trigger", "tgrelid", "oid::int8"),
+    ("relations", "pg_constraint WHERE confrelid <> 0", "confrelid", "oid::int8"),
     ("relations", "pg_inherits", "inhrelid", "(inhrelid::int8 << 32) | inhparent::int8"),
     ("relations", "pg_inherits", "inhparent", "(inhrelid::int8 << 32) | inhparent::int8"),
     ("routines", "pg_proc", "oid", "oid::int8"),
@@ -100,10 +101,12 @@ pub(super) fn question(step: Step, buckets: &Buckets) -> String {
         Step::Names => "SELECT 'n', oid, nspname FROM pg_namespace \
              UNION ALL SELECT 'l', oid, lanname FROM pg_language"
             .to_owned(),
-        // oid, schema, name, kind, has triggers
+        // oid, schema, name, kind, has triggers, has foreign keys that change others
         Step::Tables => format!(
             "SELECT c.oid, n.nspname, c.relname, c.relkind, \
-                EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal) \
+                EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal), \
+                EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f' \
+                    AND (k.confupdtype NOT IN ('a', 'r') OR k.confdeltype NOT IN ('a', 'r'))) \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 't', 'c') AND {}",
             within("c.oid", buckets)

@@ -22,6 +22,12 @@ impl Tracer<'_> {
         node: NodeRef<'_>,
         place: Place<'_>,
     ) -> Result<Taint, Stop> {
+        let taint = self.parts(node, place)?;
+        self.blind |= taint.opaque.is_some();
+        Ok(taint)
+    }
+
+    fn parts(&mut self, node: NodeRef<'_>, place: Place<'_>) -> Result<Taint, Stop> {
         self.deeper(|tracer| match node {
             NodeRef::AConst(_)
             | NodeRef::ParamRef(_)
@@ -173,7 +179,7 @@ impl Tracer<'_> {
                 };
                 match self.whole(indirection, place) {
                     Some(item) => expand(item).map(Some),
-                    None => stop("the columns of a row are not known"),
+                    None => self.columns_of_call(indirection.arg.as_deref(), place).map(Some),
                 }
             }
             _ => Ok(None),
@@ -189,6 +195,19 @@ impl Tracer<'_> {
             [name] if place.scope.bare(name).is_none() => place.scope.item(None, name),
             _ => None,
         }
+    }
+
+    /// `(function(...)).*`.
+    fn columns_of_call(&mut self, call: Option<&Node>, place: Place<'_>) -> Cols {
+        let names = call.and_then(|call| match &call.node {
+            Some(NodeEnum::FuncCall(_)) => self.shape(call, &[], None, ""),
+            _ => None,
+        });
+        let (Some(call), Some(names)) = (call, names) else {
+            return stop("the columns of a row are not known");
+        };
+        let taint = self.value(call, place)?.changed();
+        Ok(names.into_iter().map(|name| Col::new(name, taint.clone())).collect())
     }
 
     fn indirection(&mut self, indirection: &AIndirection, place: Place<'_>) -> Result<Taint, Stop> {

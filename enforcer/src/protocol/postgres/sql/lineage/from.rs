@@ -4,6 +4,7 @@ use super::expression::rename;
 use super::scope::{Item, Scope};
 use super::taint::{Col, Taint, all};
 use super::top::{Place, Stop, Tracer, stop};
+use crate::protocol::postgres::sql::catalog::Table;
 use crate::protocol::postgres::sql::names;
 use crate::protocol::postgres::sql::statement::Function;
 use pg_query::protobuf::{
@@ -13,6 +14,9 @@ use pg_query::{Node, NodeEnum, NodeRef};
 
 /// Result types whose columns the arguments decide: anyelement, anyarray, record and the like.
 const POLYMORPHIC: [u32; 8] = [2249, 2277, 2283, 2776, 3500, 5077, 5078, 5079];
+
+/// Of these those that stand for one type in a call: anyelement, anycompatible.
+const SAME: [u32; 2] = [2283, 5077];
 
 impl Tracer<'_> {
     /// What a list in FROM brings in sight. A LATERAL part sees what stands before it.
@@ -186,7 +190,7 @@ impl Tracer<'_> {
     }
 
     /// The names of the columns of a function in FROM; `None` when they cannot be told.
-    fn shape(
+    pub(super) fn shape(
         &self,
         call: &Node,
         defined: &[Node],
@@ -223,7 +227,31 @@ impl Tracer<'_> {
         let polymorphic = first.is_empty();
         match polymorphic {
             false => Some(first),
-            true => function.args.iter().all(|arg| self.rowless(arg)).then(|| vec![single]),
+            true => match self.row_given(&named, &function.args) {
+                Some(row) => Some(row.columns.iter().map(|col| col.name.to_string()).collect()),
+                None => function.args.iter().all(|arg| self.rowless(arg)).then(|| vec![single]),
+            },
+        }
+    }
+
+    /// The row type that a function which gives back a value of its argument's type is called
+    /// with, where the argument says it (`NULL::row`).
+    fn row_given(&self, function: &Function, args: &[Node]) -> Option<&Table> {
+        let named = |arg: &Node| matches!(arg.node, Some(NodeEnum::NamedArgExpr(_)));
+        if args.iter().any(named) {
+            return None;
+        }
+        let mut given = self.catalog.routines(&self.path, function, Some(args.len())).map(|one| {
+            let same = one.inputs.iter().position(|input| *input == one.result);
+            same.filter(|_| SAME.contains(&one.result))
+        });
+        let first = given.next()??;
+        if given.any(|other| other != Some(first)) {
+            return None;
+        }
+        match args.get(first)?.node.as_ref()? {
+            NodeEnum::TypeCast(cast) => self.catalog.row(&self.path, cast.type_name.as_ref()?),
+            _ => None,
         }
     }
 

@@ -67,6 +67,9 @@ pub struct Trace {
     /// What goes elsewhere: into another column (`schema.table.column` is the name), a new
     /// table, an argument of a function that may keep it, or another name by ALTER.
     pub kept: Vec<Output>,
+    /// Something on the way cannot be followed, if not to the answer: what the server says of an
+    /// error in it may be about any value.
+    pub blind: bool,
 }
 
 /// Why a statement cannot be followed. Under a mask rule it is refused.

@@ -89,9 +89,10 @@ impl Tracer<'_> {
         Ok(super::taint::all(&made?))
     }
 
-    /// A view's columns are its own, and what its query says. Its conditions are its owner's.
+    /// A view's columns are its own, and what its query says. Its conditions are its owner's, and
+    /// what in it cannot be followed is met where its columns are used.
     fn view(&mut self, table: &Table) -> Cols {
-        let looked_at = self.looked_at.clone();
+        let (looked_at, blind) = (self.looked_at.clone(), self.blind);
         let made = match table.query() {
             Some(Ok(query)) => {
                 let path = std::mem::replace(&mut self.path, view_path());
@@ -103,7 +104,7 @@ impl Tracer<'_> {
             Some(Err(error)) => stop(error.to_string()),
             None => stop("it has no query"),
         };
-        self.looked_at = looked_at;
+        (self.looked_at, self.blind) = (looked_at, blind);
         let made = match made {
             Ok(made) if made.len() == table.columns.len() => Ok(made),
             Ok(_) => Err("its query has another number of columns".to_owned()),

@@ -56,6 +56,7 @@ pub(super) struct Tracer<'c> {
     pub(super) path: Vec<String>,
     pub(super) looked_at: BTreeSet<ColumnRef>,
     pub(super) kept: Vec<Output>,
+    pub(super) blind: bool,
     pub(super) relations: Relations,
     pub(super) steps: usize,
     pub(super) depth: usize,
@@ -78,6 +79,7 @@ pub(super) fn trace(
         path: path.to_vec(),
         looked_at: BTreeSet::new(),
         kept: Vec::new(),
+        blind: false,
         relations: Relations::default(),
         steps: 0,
         depth: 0,
@@ -89,7 +91,7 @@ pub(super) fn trace(
     let outputs = outputs.into_iter().map(Col::output).collect::<Result<_, _>>();
     let outputs = outputs.map_err(|why| Untraceable(why.to_string()))?;
     tracer.kept.dedup();
-    Ok(Trace { outputs, looked_at: tracer.looked_at, kept: tracer.kept })
+    Ok(Trace { outputs, looked_at: tracer.looked_at, kept: tracer.kept, blind: tracer.blind })
 }
 
 impl Tracer<'_> {
@@ -113,6 +115,7 @@ impl Tracer<'_> {
 
     /// What a condition, an order or a group looks at.
     pub(super) fn look(&mut self, taint: &Taint) {
+        self.blind |= taint.opaque.is_some();
         self.looked_at.extend(taint.columns.iter().cloned());
     }
 
@@ -209,6 +212,10 @@ impl Tracer<'_> {
     fn inner(&mut self, node: Option<&Node>, place: Place<'_>) -> Cols {
         match node.and_then(|node| node.node.as_ref()) {
             Some(NodeEnum::CreateTableAsStmt(create)) => self.inner(create.query.as_deref(), place),
+            // EXPLAIN takes these as well.
+            Some(NodeEnum::DeclareCursorStmt(declare)) => {
+                self.inner(declare.query.as_deref(), place)
+            }
             Some(NodeEnum::ExecuteStmt(_)) => {
                 stop("what EXECUTE runs is traced where it was prepared")
             }

@@ -105,7 +105,8 @@ fn effective_paths() {
 fn a_temporary_table_hides_another() {
     let mut rows: Vec<Vec<Row>> = serde_json::from_str(include_str!("catalog.json")).unwrap();
     let row = ["99999", "pg_temp_3", "users", "r"].map(|text| Some(text.to_owned()));
-    rows[1].push(row.into_iter().chain([Some("f".to_owned())]).collect());
+    let no = Some("f".to_owned());
+    rows[1].push(row.into_iter().chain([no.clone(), no]).collect());
     let catalog = of_rows(&rows).unwrap();
     let temp = effective_path(&["public".to_owned()], "me", Some("pg_temp_3"));
     let found = resolve(&one("SELECT * FROM users"), &catalog, &temp);
@@ -118,6 +119,19 @@ fn a_temporary_table_hides_another() {
     // Another session's temporary table hides nothing.
     let found = resolve(&one("SELECT * FROM users"), &catalog, &path());
     assert_eq!(shown(&found.reads), "public.employees public.users");
+}
+
+#[test]
+fn a_change_may_go_on_to_other_tables() {
+    let mut rows: Vec<Vec<Row>> = serde_json::from_str(include_str!("catalog.json")).unwrap();
+    let orders = rows[1].iter_mut().find(|row| row[2].as_deref() == Some("orders")).unwrap();
+    orders[5] = Some("t".to_owned());
+    let catalog = of_rows(&rows).unwrap();
+    let flagged = |sql: &str| resolve(&one(sql), &catalog, &path()).flags.contains(flags::CASCADE);
+    assert!(flagged("DELETE FROM orders"));
+    assert!(flagged("WITH c AS (UPDATE orders SET id = 1) SELECT 1"));
+    assert!(!flagged("DELETE FROM notes") && !flagged("SELECT * FROM orders"));
+    assert!(!flagged("INSERT INTO orders (id) VALUES (1)"));
 }
 
 #[test]

@@ -172,6 +172,16 @@ fn shown(outputs: &[Output]) -> String {
 #[case("COPY orders (note, id) TO STDOUT", "note:=orders.note id:=orders.id")]
 #[case("COPY orders FROM STDIN", "")]
 #[case("EXPLAIN SELECT ssn FROM users", "QUERY PLAN:")]
+#[case("EXPLAIN DECLARE c CURSOR FOR SELECT ssn FROM users", "QUERY PLAN:")]
+#[case("SELECT (json_populate_record(NULL::orders, '{}')).*", "id: user_id: total: note:")]
+#[case(
+    "SELECT x.note FROM users, json_populate_record(NULL::public.orders, to_json(ssn)) x",
+    "note:users.ssn"
+)]
+#[case(
+    "SELECT * FROM json_populate_record((SELECT u FROM users u)::orders, '{}') AS x(a, b, c)",
+    "a:users.address_id+users.boss+users.doc+users.email+users.id+users.name+users.ssn+users.tags b:users.address_id+users.boss+users.doc+users.email+users.id+users.name+users.ssn+users.tags c:users.address_id+users.boss+users.doc+users.email+users.id+users.name+users.ssn+users.tags note:users.address_id+users.boss+users.doc+users.email+users.id+users.name+users.ssn+users.tags"
+)]
 #[case("DECLARE c CURSOR FOR SELECT ssn FROM users", "ssn:=users.ssn")]
 #[case("SELECT relname FROM pg_class", "relname:=pg_class.relname")]
 #[case("SELECT u.ssn FROM users u TABLESAMPLE system (1)", "ssn:=users.ssn")]
@@ -213,7 +223,11 @@ fn outputs(#[case] sql: &str, #[case] expected: &str) {
 #[case("SELECT query FROM pg_stat_activity")]
 #[case("SELECT * FROM dblink('x', 'SELECT 1') AS t(a text)")]
 #[case("SELECT * FROM unnest((SELECT array_agg(users) FROM users)) u")]
-#[case("SELECT (json_populate_record(NULL::users, '{}')).* ")]
+#[case("SELECT * FROM json_populate_record(NULL::nosuch, '{}') x")]
+#[case("SELECT * FROM json_populate_record((SELECT u FROM users u), '{}') x")]
+#[case("SELECT * FROM json_populate_record(base => NULL::users, from_json => '{}') x")]
+#[case("SELECT (json_populate_record($1, '{}')).*")]
+#[case("EXPLAIN DECLARE c CURSOR FOR SELECT peek(1)")]
 #[case("SELECT * FROM unnest($1)")]
 #[case("SELECT a FROM (SELECT 1 UNION SELECT 1, 2) x(a)")]
 #[case("CALL p()")]
@@ -269,6 +283,21 @@ fn what_is_looked_at(#[case] sql: &str, #[case] expected: &str) {
         .map(|column| format!("{}.{}", column.table, column.column))
         .collect();
     assert_eq!(looked.join("+"), expected, "{sql}");
+}
+
+/// Errors in it may be about any value.
+#[rstest]
+#[case("SELECT 1 FROM pg_stats WHERE most_common_vals IS NULL", true)]
+#[case("SELECT 1 FROM pg_stat_activity WHERE query::int = 1", true)]
+#[case("SELECT 1 FROM users WHERE peek(id) = 'a'", true)]
+#[case("WITH c AS MATERIALIZED (SELECT peek(id), name FROM users) SELECT name FROM c", true)]
+#[case("SELECT name FROM users ORDER BY peek(id)", true)]
+#[case("SELECT 1 FROM orders WHERE EXISTS (SELECT FROM users WHERE lo_get(1) IS NULL)", true)]
+#[case("SELECT tablename FROM pg_stats WHERE tablename = 'a'", false)]
+#[case("SELECT upper(ssn) FROM users WHERE id::text = '1' ORDER BY email", false)]
+fn what_is_met_on_the_way(#[case] sql: &str, #[case] blind: bool) {
+    let trace = trace(&one(sql), catalog(), &path()).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    assert_eq!(trace.blind, blind, "{sql}");
 }
 
 #[rstest]
