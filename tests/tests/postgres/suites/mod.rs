@@ -29,6 +29,10 @@ const SOME: &[(&str, &[&str])] = &[
             "tests/test_transaction.py",
         ],
     ),
+    (
+        "sqlalchemy",
+        &["test/dialect/postgresql/test_on_conflict.py", "test/dialect/postgresql/test_query.py"],
+    ),
 ];
 
 /// A suite, straight and through the gate, each to a server that is as new.

@@ -36,6 +36,12 @@ const KNOWN: &[(&str, &str, Option<&str>, &str)] = &[
         "it signs in with `standard_conforming_strings` off, which ends the connection",
     ),
     (
+        "sqlalchemy",
+        "::test_client_encoding",
+        Some("encoding"),
+        "it signs in with an encoding other than UTF-8",
+    ),
+    (
         "psycopg2",
         "test_flush_on_write",
         Some("unreadable"),
@@ -51,7 +57,7 @@ const KNOWN: &[(&str, &str, Option<&str>, &str)] = &[
         "asyncpg",
         "test_introspection_on_large_db",
         None,
-        "it makes 1,000 tables one by one; the catalog is read anew for each, which takes too long",
+        "it makes 1,000 tables one by one; the catalog is looked at after each, which takes long",
     ),
     (
         "asyncpg",
