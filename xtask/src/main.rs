@@ -62,7 +62,10 @@ fn main() -> ExitCode {
         },
         ["regress", rest @ ..] => test::regress(rest),
         ["drivers", rest @ ..] => test::drivers(rest),
-        ["setup"] => setup::everything().and_then(|()| suites::fetch()).and_then(|()| vm::fetch()),
+        ["setup"] => setup::everything()
+            .and_then(|()| suites::fetch())
+            .and_then(|()| regression::fetch())
+            .and_then(|()| vm::fetch()),
         ["help" | "--help" | "-h"] | [] => {
             print!("{USAGE}");
             Ok(())

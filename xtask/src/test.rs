@@ -10,6 +10,7 @@ pub(crate) fn run(filter: &[&str]) -> Done {
     setup::world()?;
     setup::containers()?;
     suites::fetch()?;
+    regression::fetch()?;
     step("building everything");
     execute(workspace("build").arg("--all-targets"))?;
     step("unit and in-process tests");

@@ -14,6 +14,12 @@ pub(crate) enum Reason {
     Refused(String),
     /// The words of an error or notice are withheld.
     Words,
+    /// Bytes that are no text came as NULL, since detectors cannot look at them.
+    Bytes,
+    /// psql says again what the gate said.
+    Again,
+    /// No word of the gate, and a refusal before it explains it.
+    Follows,
     /// No word of the gate: something else than the server says.
     Other,
 }
@@ -22,6 +28,9 @@ pub(crate) enum Reason {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) reasons: Vec<Reason>,
+    /// The first and the last line of what came through the gate, from 1; the last is before the
+    /// first where lines are missing.
+    pub(crate) at: (usize, usize),
     /// As `diff` prints it.
     pub(crate) text: String,
 }
@@ -46,7 +55,7 @@ pub(crate) fn places(dir: &Path, straight: &str, gated: &str) -> Vec<Place> {
                 place.text.push('\n');
                 place.text.push_str(line);
             }
-            _ => places.push(Place { reasons: Vec::new(), text: line.to_owned() }),
+            _ => places.push(Place { reasons: Vec::new(), at: at(line), text: line.to_owned() }),
         }
     }
     for place in &mut places {
@@ -55,8 +64,19 @@ pub(crate) fn places(dir: &Path, straight: &str, gated: &str) -> Vec<Place> {
     places
 }
 
+/// The lines of the second file in the head of a place: `1,2c3,4`, `1a2`, `1,2d3`.
+fn at(head: &str) -> (usize, usize) {
+    let Some((_, range)) = head.split_once(['a', 'c', 'd']) else { return (0, 0) };
+    let (first, last) = range.split_once(',').unwrap_or((range, range));
+    let (first, last) = (first.parse().unwrap_or(0), last.parse().unwrap_or(0));
+    match head.contains('d') {
+        true => (first + 1, first),
+        false => (first, last),
+    }
+}
+
 /// The gate's words without what no two runs have alike.
-fn anonymous(text: &str) -> String {
+pub(super) fn anonymous(text: &str) -> String {
     let line = |line: &str| match line.split_once(", operation ") {
         Some((reason, _)) if reason.starts_with(REASON) => reason.to_owned(),
         _ => line.to_owned(),
@@ -81,8 +101,16 @@ fn reasons(place: &str) -> Vec<Reason> {
             errors = errors.saturating_sub(1);
         }
     }
-    if found.is_empty() && !GATE.iter().any(|words| place.contains(words)) {
-        found.push(Reason::Other);
+    if found.is_empty() {
+        let again = of("> ").any(|line| GATE.iter().any(|words| line.contains(words)));
+        let bytes = of("< ").any(|line| line.contains('\\'))
+            && of("> ").any(|line| line.trim().is_empty())
+            && !of("> ").any(|line| line.contains(['\\', ':']));
+        found.push(match (again, bytes) {
+            (true, _) => Reason::Again,
+            (_, true) => Reason::Bytes,
+            _ => Reason::Other,
+        });
     }
     found
 }
@@ -109,4 +137,10 @@ fn a_difference_has_its_reason() {
     let want = [Reason::Also("unreadable".into()), Reason::Refused("policy".into()), Reason::Other];
     assert_eq!(reasons, want);
     assert!(places(dir.path(), straight, straight).is_empty());
+    let bytes =
+        places(dir.path(), " a    \n------\n \\xde \n(1 row)\n", " a \n---\n   \n(1 row)\n");
+    assert_eq!(bytes[0].reasons, [Reason::Bytes]);
+    let other = places(dir.path(), " \\xde\n", " \\xdf\n");
+    assert_eq!(other[0].reasons, [Reason::Other]);
+    assert_eq!((bytes[0].at, other[0].at), ((1, 3), (1, 1)));
 }

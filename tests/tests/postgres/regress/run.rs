@@ -35,16 +35,13 @@ pub(crate) enum Way {
 /// A server of its own, as new, and the way to it.
 pub(crate) struct Run {
     pub(crate) gate: Gate,
-    way: Way,
     out: PathBuf,
-    /// What the files took so far.
-    pub(crate) took: Duration,
 }
 
 impl Run {
     /// Starts a server with an empty database.
-    pub(crate) fn start(way: Way) -> Self {
-        let gate = Gate::start();
+    pub(crate) fn start() -> Self {
+        let gate = Gate::start_with("allow = [\"function-call\"]");
         let create = format!("CREATE DATABASE {DATABASE} TEMPLATE template0 OWNER {}", SUPER.name);
         gate.postgres.admin("postgres", &create);
         for setting in SETTINGS {
@@ -56,14 +53,15 @@ impl Run {
             fs::create_dir_all(&dir).expect("made");
             fs::set_permissions(&dir, Permissions::from_mode(0o777)).expect("set");
         }
-        Self { gate, way, out, took: Duration::ZERO }
+        Self { gate, out }
     }
 
-    /// What psql says to a file: its echo, rows, errors and notices in their order.
-    pub(crate) fn file(&mut self, name: &str) -> String {
+    /// What psql says to a file, which goes this way: its echo, rows, errors and notices in their
+    /// order; and how long it took.
+    pub(crate) fn file(&self, way: Way, name: &str) -> (String, Duration) {
         let source = postgres_regress();
         let result = self.out.join(format!("{name}.out"));
-        let mut command = match self.way {
+        let mut command = match way {
             Way::Straight => {
                 let mut command = self.gate.straight("sh");
                 let password = SUPER.password.unwrap_or_default();
@@ -77,7 +75,7 @@ impl Run {
             }
         };
         // One description for both, so that what psql says stays in its order.
-        let psql = "exec \"$0\" -X -a -q -d \"$1\" -v HIDE_TABLEAM=on \
+        let psql = "exec timeout -k 10 900 \"$0\" -X -a -q -d \"$1\" -v HIDE_TABLEAM=on \
                     -v HIDE_TOAST_COMPRESSION=on <\"$2\" >\"$3\" 2>&1";
         command
             .args(["-c", psql])
@@ -88,13 +86,13 @@ impl Run {
         environment(&mut command, &self.out);
         let began = Instant::now();
         let status = command.status().expect("psql starts");
-        self.took += began.elapsed();
+        let took = began.elapsed();
         let said = fs::read(&result).expect("read");
         let said = String::from_utf8_lossy(&said).into_owned();
-        // 2: the connection was lost; everything but that psql's own errors do not change.
+        // 2: the connection was lost; 124: it did not end.
         match status.success() {
-            true => said,
-            false => format!("{said}psql: {status}\n"),
+            true => (said, took),
+            false => (format!("{said}psql: {status}\n"), took),
         }
     }
 }
