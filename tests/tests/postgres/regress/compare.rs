@@ -103,7 +103,7 @@ fn reasons(place: &str) -> Vec<Reason> {
     }
     if found.is_empty() {
         let again = of("> ").any(|line| GATE.iter().any(|words| line.contains(words)));
-        let bytes = of("< ").any(|line| line.contains('\\'))
+        let bytes = of("< ").any(escaped)
             && of("> ").any(|line| line.trim().is_empty())
             && !of("> ").any(|line| line.contains(['\\', ':']));
         found.push(match (again, bytes) {
@@ -113,6 +113,14 @@ fn reasons(place: &str) -> Vec<Reason> {
         });
     }
     found
+}
+
+/// Whether a line shows bytes as they are printed, in hexadecimal or escaped.
+fn escaped(line: &str) -> bool {
+    line.split('\\').skip(1).any(|rest| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        rest.starts_with('x') || digits >= 3
+    })
 }
 
 /// How often each reason is there.

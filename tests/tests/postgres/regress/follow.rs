@@ -61,7 +61,9 @@ impl Left {
         let (mut refused, mut setting) = (false, false);
         for place in places {
             let (first, last) = place.at;
-            let met: Vec<&str> = (first..=last.max(first))
+            // Where lines are missing it is the statement before them.
+            let lines_met = if last < first { last..=last } else { first..=last };
+            let met: Vec<&str> = lines_met
                 .filter_map(|line| statements.get(line.checked_sub(1)?).map(String::as_str))
                 .collect();
             let said: Vec<&str> = lines.get(first.saturating_sub(1)..last).unwrap_or(&[]).to_vec();
@@ -70,9 +72,14 @@ impl Left {
                 match reason {
                     Reason::Refused(code) => {
                         lost = true;
-                        setting |= code == "unreadable-setting";
+                        if code == "unreadable-setting" {
+                            setting = true;
+                            let set = met.iter().flat_map(|text| words(text).nth(1));
+                            self.names.extend(set);
+                        }
                     }
                     Reason::Also(code) => lost |= code == "order-dependent",
+                    Reason::Bytes if setting => *reason = Reason::Follows,
                     Reason::Other => {
                         let errors: Vec<&&str> =
                             said.iter().filter(|line| line.contains("ERROR:  ")).collect();
@@ -270,6 +277,10 @@ fn what_a_refusal_left_is_found_and_nothing_else() {
     let mut next = [place(2, Reason::Other), place(3, Reason::Other)];
     left.file("SELECT f();\n", "SELECT f();\n 1\n", &mut next[..1]);
     assert_eq!(next[0].reasons, [Reason::Follows]);
+    // Lines that are missing are those of the statement before.
+    let mut missing = [Place { at: (3, 2), ..place(3, Reason::Other) }];
+    left.file("SELECT f();\nSELECT 3;\n", "SELECT f();\n a\nSELECT 3;\n", &mut missing);
+    assert_eq!(missing[0].reasons, [Reason::Follows]);
     // Without a refusal nothing follows.
     Left::default().file(source, gated, &mut next[1..]);
     assert_eq!(next[1].reasons, [Reason::Other]);

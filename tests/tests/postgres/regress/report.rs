@@ -43,6 +43,9 @@ pub(super) fn justified(file: &str, reason: &Reason) -> Option<&'static str> {
         (Reason::Also(_), "unreadable") => {
             "an error of the server's, too: what cannot be read is refused, in the gate's words"
         }
+        (Reason::Also(_), "untraceable" | "unknown-prepared" | "unknown-cursor") => {
+            "an error of the server's, too: what it names is not there"
+        }
         (_, "unreadable") => {
             "the server takes it; the grammar that reads, PostgreSQL 17's and texts as by default, does not"
         }
