@@ -104,6 +104,7 @@ fn reasons(place: &str) -> Vec<Reason> {
     if found.is_empty() {
         let again = of("> ").any(|line| GATE.iter().any(|words| line.contains(words)));
         let bytes = of("< ").any(escaped)
+            && !of("< ").any(|line| line.contains("ERROR:  "))
             && of("> ").any(|line| line.trim().is_empty())
             && !of("> ").any(|line| line.contains(['\\', ':']));
         found.push(match (again, bytes) {

@@ -79,7 +79,6 @@ impl Left {
                         }
                     }
                     Reason::Also(code) => lost |= code == "order-dependent",
-                    Reason::Bytes if setting => *reason = Reason::Follows,
                     Reason::Other => {
                         let errors: Vec<&&str> =
                             said.iter().filter(|line| line.contains("ERROR:  ")).collect();
