@@ -55,12 +55,6 @@ const KNOWN: &[(&str, &str, Option<&str>, &str)] = &[
     ),
     (
         "asyncpg",
-        "test_introspection_on_large_db",
-        None,
-        "it makes 1,000 tables one by one; the catalog is looked at after each, which takes long",
-    ),
-    (
-        "asyncpg",
         "test_executemany_server_failure_during_writes",
         None,
         "it wants an error before 4 MB are written; behind the gate they are on their way by then",
