@@ -3,14 +3,15 @@
 use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::task::Poll;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 /// An operation that is driven by whoever waits for it, in the same task, and that goes on in a
 /// task of its own when nobody does any more: a client that goes away must not take the record of
 /// what it started with it. Most operations end while they are waited for, and a task for each
-/// would cost a wake-up and a look from every idle thread.
+/// would cost a wake-up and a look from every idle thread. By default it is one that goes on by
+/// itself already.
+#[derive(Default)]
 pub struct Underway(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 impl std::fmt::Debug for Underway {
@@ -39,10 +40,7 @@ impl Underway {
             {
                 self.0 = None;
             }
-            match what.as_mut().poll(context) {
-                Poll::Ready(came) => Poll::Ready(came),
-                Poll::Pending => Poll::Pending,
-            }
+            what.as_mut().poll(context)
         })
         .await
     }

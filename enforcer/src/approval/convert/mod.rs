@@ -8,7 +8,6 @@
 use super::{ApprovalId, Ask, Scope, State, StepRequest, View, step};
 use crate::operation::{self, Digest, Fact, Operation, Protocol};
 use crate::principal::{AgentName, Principal};
-use crate::record;
 use bytes::Bytes;
 use enforcer_proto::v1;
 use sha2::{Digest as _, Sha256};
@@ -200,17 +199,7 @@ fn task_of(task: &str) -> Option<&str> {
 }
 
 fn operation(op: &Operation, digest: &str) -> v1::OperationAsked {
-    v1::OperationAsked {
-        digest: digest.to_owned(),
-        target: op.target.clone(),
-        name: op.name.clone(),
-        port: u32::from(op.port),
-        protocol: op.protocol.as_str().to_owned(),
-        action: op.action.clone(),
-        resource: op.resource.clone(),
-        facts: op.facts().iter().map(|(name, value)| record::convert::fact(name, value)).collect(),
-        notes: Vec::new(),
-    }
+    v1::OperationAsked { digest: digest.to_owned(), ..op.into() }
 }
 
 /// The operation and its digest, recomputed from everything that the request shows.
@@ -286,13 +275,7 @@ fn protocol_from(name: &str) -> Result<Protocol, ConvertError> {
 }
 
 fn fact_from(fact: &v1::Fact) -> Result<Fact, ConvertError> {
-    use v1::fact::Value;
-    match fact.value.as_ref().ok_or(ConvertError::Missing("a fact's value"))? {
-        Value::Number(number) => Ok(Fact::Number(*number)),
-        Value::Flag(flag) => Ok(Fact::Flag(*flag)),
-        Value::Text(text) => Ok(Fact::Text(text.clone())),
-        Value::List(list) => Ok(Fact::List(list.items.clone())),
-    }
+    fact.value.clone().map(Fact::from).ok_or(ConvertError::Missing("a fact's value"))
 }
 
 /// The daemon's view of an approval that the server sent.

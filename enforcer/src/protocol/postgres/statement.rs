@@ -33,24 +33,21 @@ pub(super) enum Return {
 /// back, the connection was cut.
 pub(super) struct Home {
     returns: mpsc::Receiver<Return>,
-    operation: Option<Underway>,
+    operation: Underway,
 }
 
 impl Home {
     /// Of an operation that goes on by itself.
     pub(super) fn of(returns: mpsc::Receiver<Return>) -> Self {
-        Self { returns, operation: None }
+        Self { returns, operation: Underway::default() }
     }
 
     /// Waits for the session.
     pub(super) async fn recv(&mut self) -> Option<Return> {
-        let Some(operation) = &mut self.operation else {
-            return self.returns.recv().await;
-        };
-        let back = operation.until(self.returns.recv()).await;
+        let back = self.operation.until(self.returns.recv()).await;
         if matches!(back, Some(Return::Permitted(..) | Return::Suspended(..))) {
             // It waits, and may be cut, while the session goes on.
-            operation.release();
+            self.operation.release();
         }
         back
     }
@@ -114,7 +111,7 @@ pub(super) fn begin(
     };
     let flow = &about.flow;
     let operation = session::operate(Arc::clone(flow), exchange);
-    Home { returns, operation: Some(Underway::new(&flow.operations, operation)) }
+    Home { returns, operation: Underway::new(&flow.operations, operation) }
 }
 
 impl Exchange for Ask {

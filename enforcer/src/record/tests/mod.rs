@@ -6,7 +6,9 @@ use crate::operation::{Operation, OperationId, Protocol};
 use crate::principal::{AgentName, Principal, Process};
 use bytes::Bytes;
 use enforcer_proto::v1::{self, event::Kind};
+use futures_util::FutureExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 mod crash;
 mod damage;
@@ -214,6 +216,28 @@ async fn a_flow_that_is_dropped_is_sealed_as_cut() {
     recorder.shutdown().await;
     let all = super::read::Transcripts::open(&store(dir.path())).unwrap();
     assert_eq!(all.flow(id).unwrap().unwrap().outcome(), "cut");
+    assert!(verify(dir.path()).good);
+}
+
+/// It waits for others that are ready, with its event in the line already.
+#[tokio::test]
+async fn an_event_is_recorded_though_its_appender_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = open(dir.path());
+    let log = recorder.open_flow(start()).await.unwrap();
+    let other = recorder.open_flow(start()).await.unwrap();
+    assert_eq!(recorder.stats().events, 2);
+    let (op, kind) = exchange("/x", b"", &[]).remove(0);
+    let appended = log.append(op, kind, Durability::Logged).now_or_never();
+    assert!(appended.is_none(), "it waits");
+    let recorded = async {
+        while recorder.stats().events < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), recorded).await.unwrap();
+    drop((log, other));
+    recorder.shutdown().await;
     assert!(verify(dir.path()).good);
 }
 
